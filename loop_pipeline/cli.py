@@ -1,0 +1,97 @@
+"""The ``loop`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.exc import DBAPIError
+
+from loop_pipeline.settings import load_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command("import")
+def import_traces(files: list[Path]) -> None:
+    """Import JSON-lines files of traces and feedback. Twice the same file: the same rows."""
+    from loop_pipeline.store.queries import open_store
+    from loop_pipeline.traces.ingest import import_file
+
+    engine = open_store(load_settings().store_url)
+    for path in files:
+        typer.echo(f"{path}: {import_file(engine, path)}")
+
+
+@app.command()
+def demo() -> None:
+    """Turn the loop once on simulated traffic: every model and server is real."""
+    from loop_pipeline.replay import runs
+
+    runs.demo(_home("demo"))
+
+
+@app.command()
+def replay(name: Annotated[str, typer.Argument(help="headlines, clinc150 or banking77")]) -> None:
+    """Turn the loop once on a public data set."""
+    from loop_pipeline.replay import runs
+
+    runs.replay(name, _home(f"replay-{name}"))
+
+
+@app.command()
+def serve() -> None:
+    """Serve the base model with vLLM, restarted if it dies; adapters are loaded by the loop."""
+    from loop_pipeline.serving.supervisor import serve as keep_serving
+    from loop_pipeline.training.config import MAX_ANSWER_TOKENS, QLoRAConfig
+
+    settings = load_settings()
+    recipe = QLoRAConfig.from_profile(settings.profile)
+    typer.echo(f"serving at {settings.vllm_url}; log: {settings.vllm_log}; Ctrl-C ends it")
+    keep_serving(
+        settings.base_folder(recipe.profile),
+        settings.vllm_url,
+        settings.serve_python,
+        settings.vllm_log,
+        max_lora_rank=recipe.lora_r,
+        max_model_len=recipe.max_length + MAX_ANSWER_TOKENS,
+    )
+
+
+@app.command()
+def report() -> None:
+    """Print the newest report and where to look further."""
+    from loop_pipeline.replay import runs
+
+    runs.show(load_settings())
+
+
+@app.command()
+def status() -> None:
+    """Count what is in the store."""
+    from loop_pipeline.store.queries import count, open_store
+    from loop_pipeline.store.tables import Base
+
+    engine = open_store(load_settings().store_url)
+    for mapper in sorted(Base.registry.mappers, key=lambda m: m.class_.__tablename__):
+        table: Any = mapper.class_
+        typer.echo(f"{table.__tablename__:22} {count(engine, table):>10,}")
+
+
+def _home(name: str) -> Path:
+    home = Path(os.environ.setdefault("LOOP_HOME", f".loop/{name}"))
+    home.mkdir(parents=True, exist_ok=True)
+    return home
+
+
+def main() -> None:
+    """Run a command; what a person can mend is one line, anything else keeps its traceback."""
+    try:
+        app()
+    except DBAPIError as error:
+        sys.exit(f"loop: the database at LOOP_DATABASE_URL does not work: {error.orig}")
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(f"loop: {error}")

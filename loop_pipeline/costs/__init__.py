@@ -1,0 +1,1 @@
+"""Costs: what the frontier would have billed, and what the loop costs instead."""

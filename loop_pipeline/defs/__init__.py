@@ -1,0 +1,1 @@
+"""What Dagster knows: wiring only. The rules are in the folders beside this one."""

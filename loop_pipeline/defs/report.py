@@ -1,0 +1,86 @@
+"""Report: one page a person can read, and the numbers behind it."""
+
+import datetime as dt
+
+import dagster as dg
+
+from loop_pipeline.defs.resources import Loop
+from loop_pipeline.defs.routing import answers_with_context, routing_policy
+from loop_pipeline.defs.serving import ask
+from loop_pipeline.report.gather import gather
+from loop_pipeline.report.numbers import LoopNumbers, Served, percent
+from loop_pipeline.report.page import page
+from loop_pipeline.report.plots import cost_coverage_figure, plot_png_markdown
+from loop_pipeline.report.summary import summary
+from loop_pipeline.serving.vllm import ServerError, StudentServer, adapter_name
+from loop_pipeline.store.queries import newest_checkpoint, upsert
+from loop_pipeline.store.tables import LedgerRow
+
+
+@dg.asset(deps=[routing_policy], group_name="report", kinds={"html"}, code_version="1")
+def loop_report(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
+    """Quality, coverage and cost of the loop as it stands: `report.html` and one screen of text."""
+    engine, settings = loop.engine(), loop.settings()
+    checkpoint = newest_checkpoint(engine, "approved")
+    answers = answers_with_context(loop, checkpoint["checkpoint_id"] if checkpoint else "")
+    numbers = gather(engine, settings, answers, _question(context, loop))
+    folder = settings.artifacts / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(page(numbers), "utf-8")
+    (folder / "numbers.json").write_text(numbers.model_dump_json(indent=1), "utf-8")
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    parts = numbers.costs.parts if numbers.costs else {}
+    ledger = [
+        {"day": today, "item": item, "amount_usd": usd, "detail": "traffic so far, as routed now"}
+        for item, usd in parts.items()
+    ]
+    with engine.begin() as connection:
+        upsert(connection, LedgerRow, ledger)
+    facts: dict[str, float] = {}
+    if numbers.costs:
+        facts = {"blended_cost_ratio": numbers.costs.blended_ratio}
+        if numbers.costs.covered_ratio is not None:
+            facts["covered_cost_ratio"] = numbers.costs.covered_ratio
+    return dg.MaterializeResult(
+        metadata={
+            "report": dg.MetadataValue.path(str(folder / "report.html")),
+            "summary": dg.MetadataValue.md(f"```\n{summary(numbers)}\n```"),
+            "plot": dg.MetadataValue.md(plot_png_markdown(cost_coverage_figure(numbers.groups))),
+            **facts,
+        }
+    )
+
+
+def _question(context: dg.AssetExecutionContext, loop: Loop) -> Served | None:
+    settings, checkpoint = loop.settings(), newest_checkpoint(loop.engine(), "approved")
+    if checkpoint is None:
+        return None
+    server = StudentServer(settings.vllm_url, log_path=settings.vllm_log)
+    try:
+        question, answer = ask(loop, server, adapter_name(checkpoint["checkpoint_id"]))
+    except ServerError as error:  # a report is of use without a server
+        context.log.warning(f"no served answer in the report: {error}")
+        return None
+    return Served(
+        question=question,
+        answer=answer.text,
+        logprob_min=answer.logprob_min,
+        latency_ms=answer.latency_ms,
+    )
+
+
+@dg.asset_check(asset=loop_report)
+def ratios_stand_together(loop: Loop) -> dg.AssetCheckResult:
+    """The blended cost is at least what the escalated share alone costs: no ratio is flattering."""
+    path = loop.settings().artifacts / "report" / "numbers.json"
+    numbers = LoopNumbers.model_validate_json(path.read_text("utf-8"))
+    if numbers.costs is None:
+        return dg.AssetCheckResult(passed=True, description="nothing is routed yet")
+    rest = numbers.costs.parts["frontier, escalations"] / numbers.costs.frontier_usd
+    return dg.AssetCheckResult(
+        passed=numbers.costs.blended_ratio >= rest,
+        metadata={
+            "blended": percent(numbers.costs.blended_ratio),
+            "covered": percent(numbers.costs.covered_ratio),
+        },
+    )

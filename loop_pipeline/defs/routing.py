@@ -1,0 +1,147 @@
+"""Routing: who may answer what, with a promise for each task group."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from loop_pipeline.costs.attribution import student_usd_per_request
+from loop_pipeline.costs.prices import PRICES_DATE
+from loop_pipeline.defs.groups import embedder_path, task_groups
+from loop_pipeline.defs.resources import Loop
+from loop_pipeline.defs.serving import vllm_deployment
+from loop_pipeline.groups.clustering import Groups
+from loop_pipeline.groups.embedding import request_text
+from loop_pipeline.groups.stats import clopper_pearson, frontier_usd_by_group
+from loop_pipeline.labels.hallucination.detector import VERSION as DETECTOR
+from loop_pipeline.routing.fitting import NotEnoughRows, check_on_gold, fit_policy
+from loop_pipeline.routing.policy import PolicyBundle, load_bundle
+from loop_pipeline.routing.router import Router
+from loop_pipeline.serving.vllm import adapter_name
+from loop_pipeline.store.queries import (
+    activate_policy,
+    active_policy,
+    newest_checkpoint,
+    read,
+    read_traces,
+)
+from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
+from loop_pipeline.training.config import MAX_ANSWER_TOKENS
+
+DECODING = f"greedy, {MAX_ANSWER_TOKENS} tokens, logprobs 1"
+
+
+def answers_with_context(loop: Loop, checkpoint_id: str) -> pd.DataFrame:
+    """A checkpoint's held-out answers with group, contract and request; one a distinct request."""
+    engine = loop.engine()
+    answers = read(engine, StudentAnswerRow, checkpoint_id=checkpoint_id)
+    traces = read_traces(engine, split=["validation", "calibration", "gold"])
+    traces = traces.assign(request_text=traces["messages"].map(request_text))
+    columns = ["prompt_id", "dedup_key", "task", "contract", "request_text", "cost_usd"]
+    members = read(engine, GroupMemberRow, columns=["prompt_id", "group_id"])
+    frame = answers.merge(traces[columns], on="prompt_id").merge(members, on="prompt_id")
+    # A request that comes again is no new evidence.
+    return frame.sort_values("prompt_id").drop_duplicates("dedup_key")
+
+
+@dg.asset(
+    deps=[vllm_deployment, task_groups],
+    group_name="routing",
+    kinds={"json"},
+    code_version="1",
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=pd.Timedelta(days=8)),
+)
+def routing_policy(loop: Loop) -> dg.MaterializeResult:
+    """The policy bundle in force: per task group student or frontier, threshold, bound and cost."""
+    engine, settings = loop.engine(), loop.settings()
+    checkpoint, active = newest_checkpoint(engine, "approved"), active_policy(engine)
+    if checkpoint is None:
+        raise dg.Failure("no approved checkpoint: the policy in force stays", allow_retries=False)
+    groups = Groups.from_rows(read(engine, TaskGroupRow))
+    if groups is None:
+        raise dg.Failure("no task groups yet: materialize task_groups", allow_retries=False)
+    name = checkpoint["checkpoint_id"]
+    unit = student_usd_per_request(settings.server_hourly_usd, settings.requests_per_hour)
+    traces, members = read_traces(engine, producer="frontier"), read(engine, GroupMemberRow)
+    path = embedder_path(settings, groups.embedder_version)
+    try:
+        bundle = fit_policy(
+            answers_with_context(loop, name),
+            groups,
+            target_agreement=settings.target_agreement,
+            delta=settings.delta,
+            student={"checkpoint_id": name, "adapter": adapter_name(name)},
+            frontier={"model": str(traces["model"].mode().iloc[0])},
+            costs={
+                "frontier_usd_per_request": frontier_usd_by_group(traces, members),
+                "student_usd_per_request": unit,
+            },
+            previous=load_bundle(active["bundle"]) if active else None,
+            versions={"detector": DETECTOR, "decoding": DECODING, "prices": PRICES_DATE},
+            embedder_path=f"../embedders/{path.name}",
+        )
+    except NotEnoughRows as error:
+        raise dg.Failure(f"the policy in force stays: {error}", allow_retries=False) from error
+    folder = settings.artifacts / "policies"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{bundle.sha256[:16]}.json"
+    file.write_text(bundle.to_text(), "utf-8")
+    with engine.begin() as connection:
+        activate_policy(
+            connection, sha256=bundle.sha256, bundle=bundle.to_text(), checkpoint_id=name
+        )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(bundle.sha256), metadata=_describe(bundle, str(file))
+    )
+
+
+def _describe(bundle: PolicyBundle, path: str) -> dict[str, Any]:
+    columns = ["name", "arm", "threshold", "n", "coverage", "agreement", "agreement_lower"]
+    table = pd.DataFrame([g.model_dump() for g in bundle.groups])
+    rows = int(table["n"].sum())
+    covered = table.loc[table["arm"] == "student", "accepted"].sum()
+    return {
+        "bundle": dg.MetadataValue.path(path),
+        "sha256": bundle.sha256,
+        "certified_coverage": float(covered / rows) if rows else 0.0,
+        "groups_with_student": int((table["arm"] == "student").sum()),
+        "recalibration": bundle.recalibration,
+        "groups": dg.MetadataValue.md(table[[*columns, "reason"]].to_markdown(index=False)),
+    }
+
+
+@dg.asset_check(asset=routing_policy, blocking=True)
+def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
+    """On gold requests, which nothing was fitted on, no group is provably below its promise."""
+    active = active_policy(loop.engine())
+    if active is None:
+        return dg.AssetCheckResult(passed=False, description="no policy is in force")
+    bundle = load_bundle(active["bundle"])
+    gold = check_on_gold(bundle, answers_with_context(loop, str(active["checkpoint_id"])))
+    groups = gold[(gold["group_id"] != "all") & (gold["served"] > 0)]
+    good = (groups["agreement"] * groups["served"]).round().astype(int)
+    level = 1 - 2 * bundle.delta / max(len(groups), 1)
+    upper = [clopper_pearson(k, n, level)[1] for k, n in zip(good, groups["served"], strict=True)]
+    broken = groups[[limit < bundle.target_agreement for limit in upper]]
+    return dg.AssetCheckResult(
+        passed=broken.empty,
+        description=f"broken for: {', '.join(broken['name'])}" if len(broken) else None,
+        metadata={"gold": dg.MetadataValue.md(gold.to_markdown(index=False))},
+    )
+
+
+@dg.asset_check(asset=routing_policy, blocking=True)
+def router_loads_the_policy(loop: Loop) -> dg.AssetCheckResult:
+    """A router reads the bundle from disk, digest and embedder checked, and decides a request."""
+    active, settings = active_policy(loop.engine()), loop.settings()
+    if active is None:
+        return dg.AssetCheckResult(passed=False, description="no policy is in force")
+    router = Router.load(settings.artifacts / "policies" / f"{active['sha256'][:16]}.json")
+    traces = read_traces(loop.engine(), split="gold", limit=200)
+    arms = [
+        router.decide(messages, prompt_id).arm
+        for messages, prompt_id in zip(traces["messages"], traces["prompt_id"], strict=True)
+    ]
+    return dg.AssetCheckResult(
+        passed=bool(arms), metadata={"decided": len(arms), "student": arms.count("student")}
+    )

@@ -1,0 +1,1 @@
+"""Task groups: which requests are alike, under names and ids that survive refits."""

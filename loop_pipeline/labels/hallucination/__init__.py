@@ -1,0 +1,1 @@
+"""Whether an answer says what its request does not support: contract first, then wording."""

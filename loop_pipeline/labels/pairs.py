@@ -1,0 +1,185 @@
+"""What each trace teaches, and why: the mapping from outcomes to training rows.
+
+Who decides when people contradict each other: reviewers before users, and among users the newest
+action. A correction is used unless a reviewer found the original good.
+
+| outcome                                              | rows                                     |
+|------------------------------------------------------|------------------------------------------|
+| reviewer: good                                       | sft, kto_pos (unless it breaks contract) |
+| accepted or no reaction, score >= threshold, clean   | sft, kto_pos                             |
+| modified                                             | sft and kto_pos on the edit, maybe dpo   |
+| rejected, thumbed down, or reviewer: bad             | kto_neg                                  |
+| flagged, accepted or not                             | kto_neg                                  |
+| made by the student                                  | never a positive, negative by people only |
+| regenerated, or nothing known                        | nothing                                  |
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from loop_pipeline.labels.hallucination.detector import flag_hallucinations
+from loop_pipeline.labels.quality import review_verdicts
+from loop_pipeline.labels.signals import edit_distance
+from loop_pipeline.store.tables import LabeledPairRow
+from loop_pipeline.traces.records import digest
+
+VERSION = "pairs-1"
+COLUMNS = [column.name for column in LabeledPairRow.__table__.columns]
+# Smaller edits are typing, larger ones another answer: neither says which wording is better.
+EDIT_RANGE = (0.02, 0.6)
+TRUSTED = ("frontier", "human")
+
+
+class Lesson(NamedTuple):
+    """One training row before it has an id."""
+
+    kind: str
+    chosen: str | None
+    rejected: str | None
+    reason: str
+
+
+def label_pairs(
+    traces: pd.DataFrame,
+    feedback: pd.DataFrame,
+    flags: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    threshold: float | None,
+) -> pd.DataFrame:
+    """Map traces to training rows by the table above.
+
+    Args:
+        traces: columns of ``TraceRow`` plus ``contract``.
+        feedback: columns of ``FeedbackRow``.
+        flags: columns of ``HallucinationFlagRow``, one row a trace.
+        scores: prompt_id, score, origin, version, one row a trace.
+        threshold: of the quality score; None: the score alone makes no positive.
+
+    Returns:
+        Rows with the columns of ``LabeledPairRow``; traces that teach nothing have none.
+
+    Raises:
+        ValueError: a trace has no flag or no score; names the first.
+    """
+    known = traces.drop(columns=["score", "version"], errors="ignore")
+    for name, frame in (("flag", flags), ("score", scores)):
+        if len(missing := known.loc[~known["prompt_id"].isin(frame["prompt_id"]), "prompt_id"]):
+            raise ValueError(f"{len(missing)} traces have no {name}, first {missing.iloc[0]}")
+    outcome = known[["prompt_id", "day", "output", "producer"]].merge(
+        flags[["prompt_id", "flag", "tier", "reasons", "version"]], on="prompt_id"
+    )
+    outcome = outcome.merge(scores, on="prompt_id", suffixes=("_flag", "_score"))
+    people = _people(traces, feedback)
+    rows: list[dict[str, Any]] = []
+    for row in outcome.to_dict("records"):
+        trace = {str(name): value for name, value in row.items()}
+        trace |= people.get(trace["prompt_id"], {})
+        rows += [_row(trace, lesson) for lesson in _lessons(trace, threshold)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _people(traces: pd.DataFrame, feedback: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """What people said, by prompt id: verdict, newest action, newest edit and its flag."""
+    known = feedback[feedback["prompt_id"].isin(traces["prompt_id"])].sort_values(
+        "ts", kind="stable"
+    )
+    said: dict[str, dict[str, Any]] = {}
+    for prompt_id, good in review_verdicts(known).items():
+        said.setdefault(str(prompt_id), {})["verdict"] = bool(good)
+    for record in known.to_dict("records"):
+        row = {str(name): value for name, value in record.items()}
+        person = said.setdefault(str(row["prompt_id"]), {})
+        if row["kind"] != "review":
+            person["action"] = _action(row)
+        if isinstance(row["edited_output"], str) and row["edited_output"].strip():
+            person["edit"] = row["edited_output"]
+            person["edit_action"] = row["kind"]
+    edited = traces[traces["prompt_id"].isin([p for p, v in said.items() if "edit" in v])]
+    edited = edited.assign(
+        output=[said[p]["edit"] for p in edited["prompt_id"]], finish_reason=None
+    )
+    flags = flag_hallucinations(edited, form_of=traces)
+    for prompt_id, flag, tier in zip(flags["prompt_id"], flags["flag"], flags["tier"], strict=True):
+        said[prompt_id] |= {"edit_flag": flag, "edit_tier": tier}
+    return said
+
+
+def _action(row: dict[str, Any]) -> str:
+    """The action in one word; ratings and thumbs say accepted or rejected."""
+    kind = str(row["kind"])
+    if kind == "rating":
+        return "accepted" if row["value"] >= 0.5 else "rejected"
+    return {"thumb_up": "accepted", "thumb_down": "rejected"}.get(kind, kind)
+
+
+def _lessons(trace: dict[str, Any], threshold: float | None) -> list[Lesson]:
+    verdict, action, output = trace.get("verdict"), trace.get("action"), trace["output"]
+    if _edit_stands(trace):
+        return _from_edit(trace)
+    if verdict is False:
+        return [Lesson("kto_neg", None, output, "a reviewer found it bad")]
+    if verdict is None and action == "rejected":
+        return [Lesson("kto_neg", None, output, "the user rejected it")]
+    if trace["producer"] not in TRUSTED:
+        return []
+    if trace["flag"] and (not verdict or trace["tier"] == "T0"):
+        if verdict:  # praised, yet it breaks its contract: nobody learns from a contradiction
+            return []
+        heard = "accepted but flagged" if action == "accepted" else "flagged"
+        why = "; ".join(map(str, trace["reasons"]))
+        return [Lesson("kto_neg", None, output, f"{heard}: {why}")]
+    if verdict:
+        return _positive(output, "a reviewer found it good")
+    return _by_score(output, action, trace["score"], threshold)
+
+
+def _by_score(
+    output: str, action: str | None, score: float | None, threshold: float | None
+) -> list[Lesson]:
+    if threshold is None or score is None or pd.isna(score) or score < threshold:
+        return []
+    if action not in (None, "accepted"):
+        return []
+    heard = "accepted" if action else "no reaction"
+    return _positive(output, f"{heard}, score {score:.3f} >= {threshold:.3f}, not flagged")
+
+
+def _edit_stands(trace: dict[str, Any]) -> bool:
+    """A reviewer's correction always does, a user's unless a newer action took it back."""
+    if "edit" not in trace or trace.get("verdict") is True:
+        return False
+    if trace["edit_flag"] and trace["edit_tier"] == "T0":
+        return False  # a target outside the contract would teach to break it
+    return trace["edit_action"] == "review" or trace.get("action") == "modified"
+
+
+def _from_edit(trace: dict[str, Any]) -> list[Lesson]:
+    """The correction is the target; with the original it makes a pair if they are comparable."""
+    edit, output = trace["edit"], trace["output"]
+    who = "a reviewer" if trace["edit_action"] == "review" else "the user"
+    distance = edit_distance(output, edit)
+    lessons = _positive(edit, f"{who} corrected it (edit distance {distance:.2f})")
+    if EDIT_RANGE[0] <= distance <= EDIT_RANGE[1] and not trace["edit_flag"]:
+        reason = f"{who} preferred the correction (edit distance {distance:.2f})"
+        lessons.append(Lesson("dpo", edit, output, reason))
+    return lessons
+
+
+def _positive(text: str, reason: str) -> list[Lesson]:
+    return [Lesson("sft", text, None, reason), Lesson("kto_pos", text, None, reason)]
+
+
+def _row(trace: dict[str, Any], lesson: Lesson) -> dict[str, Any]:
+    prompt_id, score = trace["prompt_id"], trace["score"]
+    scorer = str(trace["version_score"] or trace["origin"])[:12]
+    return {
+        "pair_id": digest(prompt_id, lesson.kind, lesson.chosen or "", lesson.rejected or "")[:32],
+        "prompt_id": prompt_id,
+        "day": trace["day"],
+        "score": None if score is None or pd.isna(score) else float(score),
+        "version": f"{VERSION} {trace['version_flag']} score {scorer}",
+    } | lesson._asdict()

@@ -1,0 +1,69 @@
+"""The one bound of the loop: a threshold that keeps its promise on new data, or none at all."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta, binom
+
+
+def smallest_certifiable(alpha: float, delta: float) -> int:
+    """Rows without a single error that prove an error rate of at most ``alpha`` (59 at 5%, 5%)."""
+    return math.ceil(math.log(delta) / math.log(1 - alpha))
+
+
+def bounded_threshold(
+    score: NDArray[np.float64],
+    good: NDArray[np.bool_],
+    *,
+    alpha: float,
+    delta: float,
+    steps: int = 60,
+) -> float | None:
+    """Loosest threshold with an error rate of at most ``alpha``, except with chance ``delta``.
+
+    Learn-then-Test with fixed-sequence testing and the exact binomial p-value (Angelopoulos et al.
+    2021). Thresholds are tried from strict to loose; their order comes from the scores and never
+    from the labels, and the walk ends at the first one that fails.
+
+    Args:
+        score: shape (n,), higher is surer.
+        good: shape (n,), whether the row kept the promise.
+        alpha: largest error rate allowed among the accepted rows.
+        delta: allowed chance, over draws of these rows, that the promise is broken.
+        steps: number of thresholds tried.
+
+    Returns:
+        Accept rows with ``score >= threshold``; None if nothing can be promised.
+    """
+    n, start = len(score), smallest_certifiable(alpha, delta)
+    if n < start or not np.isfinite(score).all():
+        return None
+    ordered = np.sort(score)[::-1]
+    threshold = None
+    for k in np.unique(np.linspace(max(n // 2, start), n, steps).astype(int)):
+        accepted = score >= ordered[k - 1]
+        errors = int((accepted & ~good).sum())
+        if binom.cdf(errors, int(accepted.sum()), alpha) > delta:
+            break
+        threshold = float(ordered[k - 1])
+    return threshold
+
+
+def threshold_curve(
+    score: NDArray[np.float64], good: NDArray[np.bool_], *, delta: float, steps: int = 40
+) -> list[tuple[float, float, float, float]]:
+    """What each threshold would keep: (threshold, kept share, precision, exact lower bound).
+
+    Each bound holds by itself, with chance 1 - delta; only ``bounded_threshold`` may choose.
+    """
+    ordered = np.sort(score)[::-1]
+    curve = []
+    for threshold in np.unique(ordered[np.linspace(0, len(score) - 1, steps).astype(int)])[::-1]:
+        accepted = score >= threshold
+        n, right = int(accepted.sum()), int((accepted & good).sum())
+        lower = float(beta.ppf(delta, right, n - right + 1)) if right else 0.0
+        curve.append((float(threshold), n / len(score), right / n, lower))
+    return curve

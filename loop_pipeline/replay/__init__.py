@@ -1,0 +1,1 @@
+"""Traffic to turn the loop on: a simulated support desk, and public sets."""

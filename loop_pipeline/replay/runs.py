@@ -1,0 +1,116 @@
+"""The runs a newcomer starts: the simulated support desk, and the public sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loop_pipeline.replay.sets import write_traffic
+from loop_pipeline.replay.traffic import answer_reviews, simulate
+from loop_pipeline.replay.turn import Turn
+from loop_pipeline.report.numbers import LoopNumbers
+from loop_pipeline.report.summary import summary
+from loop_pipeline.settings import LoopSettings, load_settings
+from loop_pipeline.store.queries import read
+from loop_pipeline.store.tables import ReviewItemRow
+from loop_pipeline.training.config import QLoRAConfig
+
+TRAFFIC = "traffic.jsonl"
+# The student of these runs has two million parameters and needs no GPU: two CPU cores, assumed.
+SERVER_HOURLY_USD = 0.10
+# Enough reviews for a threshold with a bound within the three weeks of the simulated traffic.
+REVIEW_RATE = 0.05
+
+
+def demo(home: Path) -> None:
+    """One whole turn on simulated traffic; a second call reuses what is there."""
+    inbox = _inbox(home)
+    if not (inbox / "truth.jsonl").exists():
+        print("making simulated support-desk traffic with known truth")
+        simulate(inbox / TRAFFIC)
+    _configure(
+        home,
+        "Simulated support desk",
+        ["Traffic, feedback, prices and reviewers are simulated; every model and server is real."],
+    )
+    turn = Turn(load_settings())
+    turn.import_traces(inbox / TRAFFIC)
+    turn.stage("drawing reviews; simulated reviewers answer them")
+    turn.run("draw_reviews")
+    drawn = read(turn.engine, ReviewItemRow, columns=["prompt_id"])["prompt_id"].tolist()
+    reviews = inbox / "reviews.jsonl"
+    lines = answer_reviews(inbox / "truth.jsonl", drawn, seed=7)
+    reviews.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    turn.import_traces(reviews)
+    turn_loop(turn)
+    show(turn.settings)
+
+
+def replay(name: str, home: Path) -> None:
+    """One whole turn on a public set."""
+    inbox = _inbox(home)
+    facts = write_traffic(name, load_settings().bench_data, inbox / TRAFFIC)
+    _configure(home, f"Replay of {name}", facts["notes"])
+    turn = Turn(load_settings())
+    for note in facts["notes"]:
+        turn.say(f"note: {note}")
+    turn.import_traces(inbox / TRAFFIC)
+    turn_loop(turn)
+    show(turn.settings)
+
+
+def turn_loop(turn: Turn, **recipe_fields: float) -> None:
+    """Everything between imported traces and the report, by the jobs a user would run.
+
+    Args:
+        turn: the store and where to report progress.
+        recipe_fields: fields of the training recipe that differ from the profile's.
+    """
+    settings = turn.settings
+    turn.stage("fitting the quality score and its threshold")
+    turn.run("refresh_quality")
+    turn.stage("flagging, scoring and labelling every day of traffic")
+    turn.run("label_traces", days=True)
+    turn.stage("grouping the requests")
+    turn.run("regroup")
+    turn.stage("freezing the training set; pre-training the base if there is none yet")
+    recipe = QLoRAConfig.from_profile(settings.profile, **recipe_fields)
+    ops = {name: {"config": recipe.model_dump()} for name in ("base_model", "qlora_checkpoint")}
+    turn.run("make_base", {"ops": {"base_model": ops["base_model"]}})
+    with turn.serving(recipe):
+        turn.stage("QLoRA, evaluation, gate, deployment, routing policy, report")
+        turn.run("retrain", {"ops": ops})
+    turn.stage("done")
+
+
+def show(settings: LoopSettings) -> None:
+    """Print the newest report's summary and how to look further."""
+    folder = settings.artifacts / "report"
+    if not (folder / "numbers.json").exists():
+        raise FileNotFoundError(f"no report yet in {folder}: materialize loop_report")
+    numbers = LoopNumbers.model_validate_json((folder / "numbers.json").read_text())
+    home = settings.home.absolute()
+    print(f"\n{summary(numbers)}\n")
+    print(f"report    {folder / 'report.html'}")
+    print(f"Dagster   LOOP_HOME={home} DAGSTER_HOME={home / 'dagster'} .venv/bin/dagster dev")
+    print(f"MLflow    .venv/bin/mlflow ui --port 5000 --backend-store-uri {settings.tracking_uri}")
+    print(f"student   LOOP_HOME={home} .venv/bin/loop serve")
+
+
+def _inbox(home: Path) -> Path:
+    inbox = home / "inbox"
+    inbox.mkdir(parents=True, exist_ok=True)
+    return inbox
+
+
+def _configure(home: Path, title: str, notes: list[str]) -> None:
+    values: dict[str, Any] = {
+        "title": title,
+        "notes": notes,
+        "server_hourly_usd": SERVER_HOURLY_USD,
+        "review_rate": REVIEW_RATE,
+    }
+    (home / "loop.yaml").write_text(yaml.safe_dump(values, sort_keys=False))

@@ -1,0 +1,208 @@
+"""Reads every figure of the report from the store. Nothing is estimated here."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Engine
+
+from loop_pipeline.costs.attribution import attribute
+from loop_pipeline.report.numbers import (
+    Agreement,
+    Coverage,
+    GroupNumbers,
+    LoopNumbers,
+    RiskCurve,
+    Served,
+    cluster_points,
+)
+from loop_pipeline.routing.evaluation import risk_coverage, uncertified_coverage
+from loop_pipeline.routing.fitting import check_on_gold
+from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle, load_bundle
+from loop_pipeline.routing.score import scores
+from loop_pipeline.serving.vllm import adapter_name
+from loop_pipeline.settings import LoopSettings
+from loop_pipeline.store.queries import (
+    active_policy,
+    count,
+    newest_checkpoint,
+    newest_quality_model,
+    read,
+)
+from loop_pipeline.store.tables import (
+    GroupMemberRow,
+    HallucinationFlagRow,
+    LabeledPairRow,
+    QuarantineRow,
+    TaskGroupRow,
+    TraceRow,
+)
+
+
+def gather(
+    engine: Engine, settings: LoopSettings, answers: pd.DataFrame, served: Served | None
+) -> LoopNumbers:
+    """Collect the figures of one turn.
+
+    Args:
+        engine: the store.
+        settings: title, notes and the assumptions on cost.
+        answers: the approved checkpoint's held-out answers with group_id, task, contract and
+            request_text, one per distinct request; empty if there is none.
+        served: a question that the deployed student has answered.
+    """
+    traces = read(engine, TraceRow, columns=["prompt_id", "day", "simulated", "cost_usd"])
+    groups, members = read(engine, TaskGroupRow), read(engine, GroupMemberRow)
+    numbers = LoopNumbers(
+        title=settings.title,
+        simulated=bool(traces["simulated"].any()),
+        traces=len(traces),
+        days=traces["day"].nunique(),
+        quarantined=count(engine, QuarantineRow),
+        pairs=dict(Counter(read(engine, LabeledPairRow, columns=["kind"])["kind"])),
+        flags=count(engine, HallucinationFlagRow, flag=True),
+        flagged_share=count(engine, HallucinationFlagRow, flag=True) / max(len(traces), 1),
+        clusters=cluster_points(members, groups) if len(groups) else [],
+        served=served,
+        notes=settings.notes,
+    )
+    _add_quality(numbers, engine)
+    checkpoint, active = newest_checkpoint(engine, "approved"), active_policy(engine)
+    if checkpoint is None:
+        rejected = newest_checkpoint(engine)
+        why = f"rejected: {rejected['reason']}" if rejected else "no student was trained yet"
+        numbers.missing = dict.fromkeys(("agreement", "coverage", "groups", "costs", "curves"), why)
+        return numbers
+    _add_student(numbers, checkpoint)
+    if active is None or active["checkpoint_id"] != checkpoint["checkpoint_id"]:
+        why = "no routing policy for this student yet: everything goes to the frontier"
+        numbers.missing = dict.fromkeys(("coverage", "groups", "costs", "curves"), why)
+        return numbers
+    bundle = load_bundle(active["bundle"])
+    numbers.policy_sha = bundle.sha256
+    _add_routing(numbers, bundle, answers, groups)
+    billed = float(traces["cost_usd"].sum())
+    if billed == 0:
+        numbers.missing["costs"] = "the traces carry no cost, and their model has no known price"
+        return numbers
+    covered = members["group_id"].map({g.group_id: g.coverage for g in _student(bundle)}).fillna(0)
+    cost = members["prompt_id"].map(traces.set_index("prompt_id")["cost_usd"])
+    asked = members["group_id"].isin([g.group_id for g in _student(bundle)])
+    numbers.costs = attribute(
+        requests=len(traces),
+        coverage=float(covered.sum() / len(traces)),
+        requests_per_hour=settings.requests_per_hour,
+        server_hourly_usd=settings.server_hourly_usd,
+        frontier_usd=billed,
+        covered_frontier_usd=float((covered * cost).sum()),
+        student_calls=int(asked.sum()),
+        shadow_rate=bundle.exploration_rate,
+    )
+    return numbers
+
+
+def _student(bundle: PolicyBundle) -> list[GroupPolicy]:
+    return [g for g in bundle.groups if g.arm == "student"]
+
+
+def _add_quality(numbers: LoopNumbers, engine: Engine) -> None:
+    stored = newest_quality_model(engine)
+    if stored is None:
+        numbers.missing["quality"] = "no quality model yet"
+        return
+    numbers.quality_version = stored["version"]
+    numbers.quality_threshold = stored["threshold"]
+    numbers.quality_curve = [tuple(point) for point in stored["model"]["curve"]]
+    if not numbers.quality_curve:
+        numbers.missing["quality"] = stored["reason"]
+
+
+def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> None:
+    numbers.checkpoint_id = checkpoint["checkpoint_id"]
+    numbers.student_adapter = adapter_name(checkpoint["checkpoint_id"])
+    numbers.dataset_id = checkpoint["dataset_id"]
+    numbers.mlflow_run_id = checkpoint["mlflow_run_id"]
+    meta = json.loads((Path(checkpoint["adapter_dir"]) / "meta.json").read_text("utf-8"))
+    numbers.loss = [(int(step), float(loss)) for step, loss in meta["loss_curve"]]
+    metrics = checkpoint["metrics"]
+    rival = metrics["rival"]
+    numbers.reference_name = "the base" if rival == "base" else f"champion {adapter_name(rival)}"
+    numbers.agreement = _agreement("all tasks", metrics)
+    numbers.agreement.reference = metrics["gate"]["rival_agreement"]
+    numbers.agreement_by_task = [_agreement(n, part) for n, part in metrics["tasks"].items()]
+
+
+def _agreement(name: str, part: dict[str, Any]) -> Agreement:
+    return Agreement(
+        name=name,
+        value=part["agreement"],
+        low=part["agreement_low"],
+        high=part["agreement_high"],
+        n=part["n"],
+        lexical=part["rouge_l"] is not None and part["measure"].startswith("lexical"),
+    )
+
+
+def _add_routing(
+    numbers: LoopNumbers, bundle: PolicyBundle, answers: pd.DataFrame, groups: pd.DataFrame
+) -> None:
+    calibration = answers[answers["split"] == "calibration"]
+    alpha = 1 - bundle.target_agreement
+    surety = np.nan_to_num(scores(bundle.score, calibration), nan=-np.inf)
+    agrees = calibration["agrees"].to_numpy(dtype=bool)
+    whole = check_on_gold(bundle, answers).set_index("group_id").loc["all"]
+    own = calibration["group_id"]
+    certified = sum(float(g.coverage) * int((own == g.group_id).sum()) for g in _student(bundle))
+    numbers.coverage = Coverage(
+        target=bundle.target_agreement,
+        delta=bundle.delta,
+        certified=certified / max(len(calibration), 1),
+        achieved=_number(whole["coverage"]),
+        achieved_agreement=_number(whole["agreement"]),
+        uncertified=uncertified_coverage(surety, agrees, alpha),
+    )
+    sizes = groups.set_index("group_id")["size"].to_dict()
+    for policy in bundle.groups:
+        frontier = policy.frontier_usd_per_request or 0.0
+        contracts = answers.loc[answers["group_id"] == policy.group_id, "contract"]
+        numbers.groups.append(
+            GroupNumbers(
+                group_id=policy.group_id,
+                name=policy.name,
+                task=policy.task,
+                size=int(sizes.get(policy.group_id, 0)),
+                arm=policy.arm,
+                threshold=policy.threshold,
+                coverage=policy.coverage if policy.arm == "student" else 0.0,
+                agreement=policy.agreement,
+                agreement_low=policy.agreement_lower,
+                n=policy.n,
+                frontier_usd=frontier,
+                routed_usd=policy.expected_usd_per_request or frontier,
+                reason=policy.reason,
+                lexical=any(not c or c["kind"] == "text" for c in contracts),
+            )
+        )
+        mine = (own == policy.group_id).to_numpy()
+        curve = risk_coverage(surety[mine], agrees[mine])
+        shown = curve.iloc[:: max(1, len(curve) // 200)]
+        numbers.risk_curves.append(
+            RiskCurve(
+                group=policy.name,
+                points=[
+                    (float(c), 1 - float(a)) for c, a in shown[["coverage", "agreement"]].values
+                ],
+                certified=(policy.coverage, 1 - (policy.agreement or 0.0))
+                if policy.threshold is not None
+                else None,
+            )
+        )
+
+
+def _number(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)

@@ -1,0 +1,186 @@
+"""Everything that the summary and the page show, in one object."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, Field
+
+from loop_pipeline.costs.attribution import CostNumbers
+
+UNASSIGNED = "unassigned"
+LEXICAL = "lexical agreement (ROUGE-L >= 0.8, same numbers)"
+Part = Literal["agreement", "coverage", "groups", "costs", "curves", "loss", "clusters", "quality"]
+
+
+class Agreement(BaseModel):
+    """Share of held-out answers that agree with the frontier, with its exact 95% interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    reference: float | None = None
+    lexical: bool = False
+
+
+class Coverage(BaseModel):
+    """Share of all requests that the student may answer, with and without a certificate."""
+
+    target: float
+    delta: float
+    certified: float
+    achieved: float | None = None
+    achieved_agreement: float | None = None
+    uncertified: float | None = None
+    uncertified_agreement: float | None = None
+
+
+class GroupNumbers(BaseModel):
+    """One task group: who answers it, how well, for how much (USD a request)."""
+
+    group_id: str
+    name: str
+    task: str | None = None
+    size: int
+    arm: Literal["student", "frontier"]
+    threshold: float | None = None
+    coverage: float = 0.0
+    agreement: float | None = None
+    agreement_low: float | None = None
+    n: int = 0
+    frontier_usd: float | None = None
+    routed_usd: float | None = None
+    reason: str = ""
+    lexical: bool = False
+
+    @property
+    def cost_ratio(self) -> float | None:
+        """Cost as routed over the frontier's, escalations and wasted student calls included."""
+        if self.routed_usd is None or not self.frontier_usd:
+            return None
+        return self.routed_usd / self.frontier_usd
+
+
+class RiskCurve(BaseModel):
+    """Disagreement among the accepted answers of one group, from strict to loose thresholds."""
+
+    group: str
+    points: list[tuple[float, float]] = Field(description="(coverage, disagreement), shares")
+    certified: tuple[float, float] | None = None
+
+
+class Served(BaseModel):
+    """One question that the deployed student answered through the real server."""
+
+    question: str
+    answer: str
+    logprob_min: float | None = None
+    latency_ms: float | None = None
+
+
+class LoopNumbers(BaseModel):
+    """One turn of the loop. What is not there yet stays empty; ``missing`` says why."""
+
+    title: str
+    simulated: bool
+    traces: int = 0
+    days: int = 0
+    quarantined: int = 0
+    pairs: dict[str, int] = {}
+    flags: int = 0
+    flagged_share: float = 0.0
+    agreement: Agreement | None = None
+    agreement_by_task: list[Agreement] = []
+    reference_name: str = Field(
+        default="", description="What `reference` is: the champion or the base."
+    )
+    coverage: Coverage | None = None
+    groups: list[GroupNumbers] = []
+    costs: CostNumbers | None = None
+    risk_curves: list[RiskCurve] = []
+    loss: list[tuple[int, float]] = []
+    quality_curve: list[tuple[float, ...]] = Field(
+        default=[], description="(threshold, kept share, precision, lower bound of the precision)"
+    )
+    quality_threshold: float | None = None
+    clusters: list[tuple[float, float, str]] = Field(default=[], description="(x, y, group name)")
+    served: Served | None = None
+    student_adapter: str | None = None
+    checkpoint_id: str | None = None
+    dataset_id: str | None = None
+    mlflow_run_id: str | None = None
+    policy_sha: str | None = None
+    quality_version: str | None = None
+    timings: dict[str, float] = Field(default={}, description="Seconds by step.")
+    notes: list[str] = []
+    missing: dict[Part, str] = {}
+
+    def why(self, part: Part) -> str:
+        """Why a part is empty."""
+        return self.missing.get(part, "nothing recorded yet")
+
+    @property
+    def agreement_name(self) -> str:
+        """What the headline agreement measures; text tasks never pass as exact."""
+        lexical = [task.lexical for task in self.agreement_by_task]
+        if self.agreement and (self.agreement.lexical or (lexical and all(lexical))):
+            return LEXICAL
+        return f"agreement; texts: {LEXICAL}" if any(lexical) else "agreement"
+
+
+def cluster_points(
+    members: pd.DataFrame, groups: pd.DataFrame, *, limit: int = 1500
+) -> list[tuple[float, float, str]]:
+    """Points of the cluster map from the tables ``group_members`` and ``task_groups``.
+
+    Args:
+        members: columns group_id, x, y and prompt_id.
+        groups: columns group_id and name.
+        limit: an even sample, in order of prompt_id, keeps the page small.
+    """
+    named = members.merge(groups[["group_id", "name"]], on="group_id", how="left")
+    named = named.fillna({"name": UNASSIGNED}).sort_values("prompt_id")
+    named = named.iloc[:: max(1, -(-len(named) // limit))]
+    return [
+        (round(float(x), 4), round(float(y), 4), str(name))
+        for x, y, name in zip(named["x"], named["y"], named["name"], strict=True)
+    ]
+
+
+def percent(value: float | None) -> str:
+    """A share for people: ``81.2%``, two digits below one percent, a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:.2%}" if 0 < abs(value) < 0.01 else f"{value:.1%}"
+
+
+def cost_sentence(costs: CostNumbers) -> str:
+    """The cost claim, never the covered ratio alone."""
+    covered = (
+        f"The covered {percent(costs.coverage)} of the requests cost {percent(costs.covered_ratio)}"
+        " of what the frontier would have billed for them"
+        if costs.covered_ratio is not None
+        else "No request is covered"
+    )
+    return (
+        f"{covered}; the whole workload costs {percent(costs.blended_ratio)}, and "
+        f"{percent(costs.loaded_ratio)} with shadow calls, training and review."
+    )
+
+
+def load_sentence(costs: CostNumbers) -> str:
+    """What the ratios rest on."""
+    use = (
+        f"{percent(costs.utilisation)} of its capacity"
+        if costs.utilisation is not None
+        else "an assumption"
+    )
+    even = costs.break_even_requests_per_hour
+    return (
+        f"{costs.requests_per_hour:,.0f} requests/h ({use}) share a server of "
+        f"{costs.server_hourly_usd:.2f} USD/h x {costs.loaded_factor:g}; break-even: "
+        + (f"{even:,.0f} requests/h" if even is not None else "none without coverage")
+    )

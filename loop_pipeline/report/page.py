@@ -1,0 +1,257 @@
+"""``report.html``: one file, no script and no request to anywhere, in light and dark."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from loop_pipeline.costs.attribution import CostNumbers
+from loop_pipeline.costs.prices import PRICES_DATE, PRICES_SOURCE
+from loop_pipeline.report.charts import chart_cards
+from loop_pipeline.report.markup import Html, bar, card, key, nothing, table
+from loop_pipeline.report.numbers import (
+    LEXICAL,
+    GroupNumbers,
+    LoopNumbers,
+    cost_sentence,
+    load_sentence,
+    percent,
+)
+
+_PRICED = f"replayed traffic at {PRICES_SOURCE}"
+
+
+def page(numbers: LoopNumbers) -> str:
+    """The report as a self-contained HTML document.
+
+    Args:
+        numbers: what to show; parts that are missing say why.
+    """
+    # One order of the groups, so that a group has the same colour in every chart.
+    names = [group.name for group in sorted(numbers.groups, key=lambda group: -group.size)]
+    names += [n for n, _ in Counter(p[2] for p in numbers.clusters).most_common() if n not in names]
+    sections = [
+        _head(numbers),
+        _tiles(numbers),
+        _groups(numbers, names),
+        chart_cards(numbers, names),
+        _agreement(numbers),
+        _costs(numbers),
+        _served(numbers),
+        _sources(numbers),
+    ]
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(numbers.title)}</title><style>{style}</style></head>"
+        f"<body><main>{''.join(sections)}</main></body></html>\n"
+    )
+
+
+def _head(numbers: LoopNumbers) -> str:
+    facts = {
+        "traces": f"{numbers.traces:,}",
+        "days": f"{numbers.days:,}",
+        "quarantined": f"{numbers.quarantined:,}",
+        "flagged as hallucination": f"{numbers.flags:,} ({percent(numbers.flagged_share)})",
+        **{f"{kind} pairs": f"{count:,}" for kind, count in sorted(numbers.pairs.items())},
+    }
+    banner = (
+        '<p class="banner"><b>Simulated traffic.</b> Requests, answers, feedback and prices paid '
+        "on this page are simulated; the training, the server, the certificate and the "
+        "measurements on that traffic are real.</p>"
+        if numbers.simulated
+        else ""
+    )
+    items = "".join(f"<span><b>{v}</b> {escape(k)}</span>" for k, v in facts.items())
+    return f'<h1>{escape(numbers.title)}</h1>{banner}<div class="facts">{items}</div>'
+
+
+def _tile(name: str, value: str, small: str) -> str:
+    return f"<span>{escape(name)}</span><strong>{value}</strong><small>{escape(small)}</small>"
+
+
+def _tiles(numbers: LoopNumbers) -> str:
+    found, cover, costs = numbers.agreement, numbers.coverage, numbers.costs
+    mark = "Simulated: " if numbers.simulated else ""
+    name = numbers.agreement_name
+    measure = "" if name == "agreement" else f"{name}; "
+    agreement = (
+        f"{mark}{measure}95% interval {percent(found.low)} to {percent(found.high)}, "
+        f"{found.n:,} held-out requests"
+        if found
+        else numbers.why("agreement")
+    )
+    if found and found.reference is not None:
+        agreement += f"; {numbers.reference_name or 'reference'} {percent(found.reference)}"
+    certified = numbers.why("coverage")
+    if cover:
+        certified = f"{mark}{cover.target:.0%} agreement promised in every group"
+        if cover.uncertified is not None:
+            certified += f"; {percent(cover.uncertified)} without a promise"
+    dash = "–"
+    tiles = [
+        _tile("Student agreement", percent(found.value) if found else dash, agreement),
+        _tile("Certified coverage", percent(cover.certified) if cover else dash, certified),
+    ]
+    why = numbers.why("costs")
+    pair = [
+        _tile(
+            "Cost of covered requests",
+            percent(costs.covered_ratio) if costs else dash,
+            f"{mark}of the frontier's bill for them" if costs else why,
+        ),
+        _tile(
+            "Cost of the whole workload",
+            percent(costs.blended_ratio) if costs else dash,
+            f"{mark}escalations included; {percent(costs.loaded_ratio)} fully loaded"
+            if costs
+            else why,
+        ),
+    ]
+    singles = "".join(f'<div class="tile">{tile}</div>' for tile in tiles)
+    joined = "".join(f"<div>{tile}</div>" for tile in pair)
+    return f'<div class="tiles">{singles}<div class="tile pair">{joined}</div></div>'
+
+
+def _groups(numbers: LoopNumbers, names: Sequence[str]) -> str:
+    mark = " (simulated)" if numbers.simulated else ""
+    if not numbers.groups:
+        return card("Cost and coverage by group" + mark, nothing(numbers, "groups"))
+    ordered = sorted(numbers.groups, key=lambda group: -group.size)
+    bars = "".join(
+        f'<div class="name">{key(g.name, names)}</div>'
+        f"{bar(g.coverage, 'var(--c2)')}{bar(g.cost_ratio, 'var(--c1)')}"
+        for g in ordered
+    )
+    heads = ["group", "requests", "arm", "threshold", "agreement", "at least", "calibration rows"]
+    figures = table([*heads, "frontier $/1k", "routed $/1k"], [_row(g) for g in ordered])
+    reasons = "".join(
+        f"<li>{escape(g.name)}: {escape(g.reason)}</li>"
+        for g in ordered
+        if g.arm == "frontier" and g.reason
+    )
+    why = f'<p class="soft">Not certified, so the frontier answers:</p><ul>{reasons}</ul>'
+    star = f'<p class="soft">* {LEXICAL}</p>' if any(g.lexical for g in ordered) else ""
+    return card(
+        "Cost and coverage by group" + mark,
+        '<p class="soft">Coverage: share of a group that the student answers. Cost: what the group '
+        "costs as routed, escalations and wasted student calls included, as a share of the "
+        "frontier's bill for it.</p>"
+        '<div class="bars"><div class="head"></div><div class="head">covered by the student</div>'
+        f'<div class="head">cost, of the frontier\'s</div>{bars}</div>{figures}{star}'
+        + (why if reasons else ""),
+    )
+
+
+def _row(group: GroupNumbers) -> list[str]:
+    return [
+        group.name + (" *" if group.lexical else ""),
+        f"{group.size:,}",
+        group.arm,
+        "–" if group.threshold is None else f"{group.threshold:.3f}",
+        percent(group.agreement),
+        percent(group.agreement_low),
+        f"{group.n:,}",
+        *(
+            "–" if usd is None else f"{usd * 1000:.3f}"
+            for usd in (group.frontier_usd, group.routed_usd)
+        ),
+    ]
+
+
+def _agreement(numbers: LoopNumbers) -> str:
+    if numbers.agreement is None:
+        return card("Agreement with the frontier", nothing(numbers, "agreement"))
+    rows = [
+        [
+            found.name,
+            LEXICAL if found.lexical else "equal answer",
+            percent(found.value),
+            f"{percent(found.low)} to {percent(found.high)}",
+            f"{found.n:,}",
+            percent(found.reference),
+        ]
+        for found in [*numbers.agreement_by_task, numbers.agreement]
+    ]
+    if numbers.agreement_name not in ("agreement", LEXICAL):
+        rows[-1][1] = "both"
+    heads = ["task", "measure", "agreement", "95% interval", "requests"]
+    mark = " (simulated)" if numbers.simulated else ""
+    cover = numbers.coverage
+    achieved = (
+        f'<p class="soft">With the certified thresholds, {percent(cover.achieved)} of these '
+        f"requests were covered, at {percent(cover.achieved_agreement)} agreement.</p>"
+        if cover and cover.achieved is not None
+        else ""
+    )
+    return card(
+        "Agreement with the frontier on held-out requests" + mark,
+        achieved + table([*heads, numbers.reference_name or "reference"], rows),
+    )
+
+
+def _costs(numbers: LoopNumbers) -> str:
+    mark = " (simulated)" if numbers.simulated else ""
+    costs: CostNumbers | None = numbers.costs
+    if costs is None:
+        return card("The bill" + mark, nothing(numbers, "costs"))
+    rows = [
+        [name, f"{usd:,.4f}", percent(usd / costs.frontier_usd)]
+        for name, usd in [
+            *costs.parts.items(),
+            ("sum as routed", costs.bill_usd),
+            ("the frontier alone", costs.frontier_usd),
+        ]
+    ]
+    heads = [f"item, for {costs.requests:,} requests", "USD", "of the frontier's bill"]
+    return card(
+        "The bill" + mark,
+        f"<p>{escape(cost_sentence(costs))}</p>"
+        f'<p class="soft">{escape(load_sentence(costs))}.</p>{table(heads, rows)}',
+    )
+
+
+def _served(numbers: LoopNumbers) -> str:
+    served = numbers.served
+    if served is None:
+        return ""
+    facts = []
+    if served.logprob_min is not None:
+        facts.append(f"lowest token log-probability {served.logprob_min:.3f}")
+    if served.latency_ms is not None:
+        facts.append(f"{served.latency_ms:,.0f} ms")
+    return card(
+        "Asked through the server" + (" (simulated request)" if numbers.simulated else ""),
+        f"<blockquote>{escape(served.question)}</blockquote>"
+        f"<blockquote><b>{escape(served.answer)}</b></blockquote>"
+        f'<p class="soft">{escape(", ".join([numbers.student_adapter or "student", *facts]))}</p>',
+    )
+
+
+def _sources(numbers: LoopNumbers) -> str:
+    def code(value: str | None) -> Html:
+        return Html(f"<code>{escape(value)}</code>" if value else "–")
+
+    rows = [
+        ["traces, days, quarantined", "tables traces, quarantine", code(None)],
+        ["pairs, flags", "tables labeled_pairs, hallucination_flags", code(None)],
+        ["quality score", "table quality_models", code(numbers.quality_version)],
+        ["training set", "tables datasets, dataset_rows", code(numbers.dataset_id)],
+        ["training loss", "MLflow run", code(numbers.mlflow_run_id)],
+        ["agreement", "table student_answers, split gold", code(numbers.checkpoint_id)],
+        ["coverage, groups, thresholds", "table policies, bundle", code(numbers.policy_sha)],
+        ["deployed student", "table deployments", code(numbers.student_adapter)],
+        ["frontier's bill", f"table traces, cost_usd as logged; {_PRICED}", code(PRICES_DATE)],
+    ]
+    origins = table(["number", "from", "id"], rows, "words")
+    notes = "".join(f"<li>{escape(note)}</li>" for note in numbers.notes)
+    timings = " · ".join(f"{name} {seconds:,.0f} s" for name, seconds in numbers.timings.items())
+    return (
+        (card("Notes", f"<ul>{notes}</ul>") if notes else "")
+        + card("Where each number comes from", origins)
+        + (f'<footer class="soft">{escape(timings)}</footer>' if timings else "")
+    )

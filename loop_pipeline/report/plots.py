@@ -1,0 +1,140 @@
+"""Small pictures for the Dagster UI. matplotlib is imported when one is drawn, not before."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from loop_pipeline.report.numbers import UNASSIGNED, GroupNumbers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#2f6fde", "#e07b24", "#2a9d68", "#c9475d", "#8059c4", "#158fa8", "#b58a0a", "#d05fa8")
+MAX_BYTES = 59_000
+
+
+def plot_png_markdown(figure: Figure) -> str:
+    """A figure as markdown with the picture inside, at most 60 kB. Crowded ones get coarser."""
+    from PIL import Image
+
+    code = b""
+    for dpi in (80, 55, 30):
+        raw, small = io.BytesIO(), io.BytesIO()
+        figure.savefig(raw, format="png", dpi=dpi)
+        Image.open(raw).convert("RGB").quantize(64).save(small, format="png", optimize=True)
+        code = base64.b64encode(small.getvalue())
+        if len(code) <= MAX_BYTES:
+            break
+    return f"![plot](data:image/png;base64,{code.decode()})"
+
+
+def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    return figure, axes
+
+
+def _plain(name: object) -> str:
+    """A name that matplotlib neither reads as a formula nor drops for its underscore."""
+    return " " + " ".join(str(name).split())[:38].replace("$", r"\$")
+
+
+def threshold_figure(curve: Sequence[Sequence[float]], point: float | None) -> Figure:
+    """Kept share and precision by threshold, with the chosen threshold.
+
+    Args:
+        curve: (threshold, kept share, precision[, lower bound of the precision]) by threshold.
+        point: the threshold in use; None: none can be promised.
+    """
+    figure, axes = _axes("quality score threshold", "share")
+    ordered = sorted(curve, key=lambda row: row[0])
+    for column, name in ((1, "kept"), (2, "precision"), (3, "precision, at least")):
+        line = [(row[0], row[column]) for row in ordered if len(row) > column]
+        if line:
+            style = ":" if column == 3 else "-"
+            axes.plot(*zip(*line, strict=True), style, color=COLOURS[min(column, 2)], label=name)
+    if point is not None:
+        axes.axvline(point, color=COLOURS[0], ls="--", label=f"in use: {point:.3f}")
+    else:
+        axes.set_title("no threshold keeps the promise", fontsize=10, loc="left")
+    if curve:
+        axes.legend(frameon=False)
+    return figure
+
+
+def loss_figure(points: Sequence[tuple[int, float]]) -> Figure:
+    """Training loss by optimiser step."""
+    figure, axes = _axes("step", "training loss")
+    axes.plot(*zip(*points, strict=True) if points else ((), ()), color=COLOURS[0])
+    return figure
+
+
+def cluster_figure(points: pd.DataFrame) -> Figure:
+    """Requests on the map, coloured by task group. The largest eight groups are named.
+
+    Args:
+        points: columns x, y and name; a missing name means unassigned.
+    """
+    figure, axes = _axes("", "")
+    groups = points["name"].fillna(UNASSIGNED)
+    for rank, (name, count) in enumerate(groups.value_counts().items()):
+        rows = points[groups == name]
+        rows = rows.iloc[:: -(-len(points) // 1500)]  # an even sample, small groups included
+        label = f"{_plain(name)} ({count})" if rank < len(COLOURS) else None
+        colour = COLOURS[rank] if rank < len(COLOURS) else "#999999"
+        axes.scatter(rows["x"], rows["y"], s=6, color=colour, label=label, linewidths=0)
+    axes.set_axis_off()
+    if len(points):
+        axes.legend(
+            loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8, markerscale=3
+        )
+    return figure
+
+
+def daily_counts_figure(frame: pd.DataFrame) -> Figure:
+    """Rows a day, stacked by kind.
+
+    Args:
+        frame: columns day and kind, one row for each thing counted.
+    """
+    figure, axes = _axes("", "pairs a day")
+    counts = pd.crosstab(frame["day"], frame["kind"]).tail(60)
+    bottom = pd.Series(0, index=counts.index)
+    for rank, kind in enumerate(counts.columns):
+        colour = COLOURS[rank % len(COLOURS)]
+        axes.bar(counts.index, counts[kind], bottom=bottom, color=colour, label=_plain(kind))
+        bottom += counts[kind]
+    step = max(1, len(counts) // 8)
+    axes.set_xticks(range(0, len(counts), step), [str(day)[5:] for day in counts.index[::step]])
+    if len(counts):
+        axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    return figure
+
+
+def cost_coverage_figure(groups: Sequence[GroupNumbers]) -> Figure:
+    """Coverage and cost beside the frontier's, by group."""
+    figure, axes = _axes("share", "")
+    shown = sorted(groups, key=lambda group: group.size)[-12:]
+    rows = list(range(len(shown)))
+    covered = [group.coverage for group in shown]
+    cost = [group.cost_ratio or 0 for group in shown]
+    axes.barh([r + 0.2 for r in rows], covered, 0.38, color=COLOURS[0], label="covered")
+    axes.barh(
+        [r - 0.2 for r in rows], cost, 0.38, color=COLOURS[1], label="cost, of the frontier's"
+    )
+    axes.set_yticks(rows, [_plain(group.name) for group in shown], fontsize=8)
+    axes.set_xlim(0, max([1.0, *cost]))
+    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    return figure

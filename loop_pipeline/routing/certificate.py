@@ -1,0 +1,84 @@
+"""The promise of one task group, with the reason when none can be made."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from scipy.stats import beta
+
+from loop_pipeline.labels.threshold import bounded_threshold, smallest_certifiable
+
+Scores = NDArray[np.float64]
+Verdicts = NDArray[np.bool_]
+
+
+class Certificate(BaseModel):
+    """Serve answers scoring at least ``threshold``; None sends the whole group to the frontier."""
+
+    threshold: float | None
+    n: int
+    accepted: int
+    errors: int
+    coverage: float
+    agreement: float | None
+    agreement_lower: float | None
+    reason: str
+
+
+def shared_delta(delta: float, groups: int, recalibration: int) -> float:
+    """Chance of a broken promise one group may spend at its t-th recalibration (t from 1).
+
+    Summed over all groups and all recalibrations there will ever be, it is at most ``delta``.
+    """
+    return delta / max(groups, 1) * 6 / (math.pi**2 * recalibration**2)
+
+
+def lower_bound(good: int, n: int, delta: float) -> float:
+    """Exact (Clopper-Pearson) lower bound on a share, wrong with chance at most ``delta``."""
+    return float(beta.ppf(delta, good, n - good + 1)) if good else 0.0
+
+
+def certify_group(conf: Scores, agree: Verdicts, alpha: float, delta: float) -> Certificate:
+    """The loosest threshold that keeps disagreement among accepted answers at most ``alpha``.
+
+    With chance at least 1 - delta over the draw of these rows, while traffic stays like them.
+
+    Args:
+        conf: shape (n,), higher is surer; NaN for an answer the router would never serve.
+        agree: shape (n,), whether the student's answer agreed with the frontier's.
+        alpha: largest share of disagreement among accepted answers.
+        delta: allowed chance that the promise is broken.
+    """
+    finite = np.isfinite(conf)
+    usable, right = conf[finite], agree[finite].astype(bool)
+    need = smallest_certifiable(alpha, delta)
+    threshold = None
+    if len(usable) < need:
+        reason = f"has {len(usable)} calibration rows, needs at least {need}"
+    elif np.ptp(usable) == 0:
+        reason = "all scores are equal, so they cannot tell good answers from bad ones"
+    else:
+        threshold = bounded_threshold(usable, right, alpha=alpha, delta=delta)
+        start = max(len(usable) // 2, need)
+        surest = right[np.argsort(-usable, kind="stable")[:start]].mean()
+        reason = (
+            "certified"
+            if threshold is not None
+            else f"agreement is too low: {surest:.3f} of its {start} surest rows agree, "
+            f"not enough to promise {1 - alpha:.3f}"
+        )
+    accepted = usable >= threshold if threshold is not None else np.zeros(len(usable), dtype=bool)
+    count, good = int(accepted.sum()), int((accepted & right).sum())
+    return Certificate(
+        threshold=threshold,
+        n=len(conf),
+        accepted=count,
+        errors=count - good,
+        coverage=count / max(len(conf), 1),
+        agreement=good / count if count else None,
+        agreement_lower=lower_bound(good, count, delta) if count else None,
+        reason=reason,
+    )

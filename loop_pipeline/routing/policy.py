@@ -1,0 +1,151 @@
+"""The policy bundle: one canonical JSON document that decides every route."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from loop_pipeline.routing.score import ScoreWeights
+
+SCHEMA_VERSION = 1
+EXPLORATION_RATE = 0.02
+
+
+class BadBundle(ValueError):
+    """A policy document that must not route anything."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GroupPolicy(_Document):
+    """Where one task group goes, on what evidence, and at what expected cost."""
+
+    group_id: str
+    name: str
+    template_hash: str
+    task: str | None
+    centroid: list[float]
+    radius: float
+    arm: Literal["student", "frontier"]
+    threshold: float | None
+    n: int
+    accepted: int
+    errors: int
+    coverage: float
+    agreement: float | None
+    agreement_lower: float | None
+    delta: float
+    frontier_usd_per_request: float | None
+    expected_usd_per_request: float | None
+    reason: str
+
+
+class PolicyBundle(_Document):
+    """Groups, thresholds and everything a promise hangs on, under one sha256."""
+
+    schema_version: int = SCHEMA_VERSION
+    parent: str | None
+    recalibration: int
+    target_agreement: float
+    delta: float
+    exploration_rate: float = EXPLORATION_RATE
+    student: dict[str, str]
+    frontier: dict[str, str]
+    versions: dict[str, str]
+    subject_hash: str
+    evidence_hash: str
+    embedder_version: str
+    embedder_path: str
+    student_usd_per_request: float | None
+    score: ScoreWeights
+    groups: list[GroupPolicy]
+    sha256: str = ""
+
+    def to_text(self) -> str:
+        """The canonical document, sha256 included."""
+        return canonical(self.model_dump()) + "\n"
+
+    def group(self, group_id: str | None) -> GroupPolicy | None:
+        """The policy of one group."""
+        return next((g for g in self.groups if g.group_id == group_id), None)
+
+
+def _plain(value: Any) -> Any:
+    """Floats to fifteen digits, which survive being written and read."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} cannot stand in a policy")
+        return float(f"{value:.15g}") + 0.0
+    return value
+
+
+def canonical(document: Any) -> str:
+    """JSON with sorted keys and no spaces: equal content, equal bytes."""
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def digest(document: Any) -> str:
+    """sha256 of the canonical form."""
+    return hashlib.sha256(canonical(document).encode()).hexdigest()
+
+
+def subject_hash(
+    student: Mapping[str, str],
+    frontier: Mapping[str, str],
+    versions: Mapping[str, str],
+    embedder_version: str,
+) -> str:
+    """What a certificate speaks about; another hash means the certificate is void."""
+    return digest([dict(student), dict(frontier), dict(versions), embedder_version])
+
+
+def seal(**fields: Any) -> PolicyBundle:
+    """Make a bundle of its fields, with floats rounded as they will be read back."""
+    bundle = PolicyBundle(**fields)
+    plain = _plain(bundle.model_dump(exclude={"sha256"}))
+    return PolicyBundle.model_validate(plain | {"sha256": digest(plain)})
+
+
+def load_bundle(text: str) -> PolicyBundle:
+    """Read a policy document.
+
+    Raises:
+        BadBundle: in one line, if it is no JSON, of another schema, altered, or incomplete.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadBundle(f"policy refused: not JSON ({error})") from None
+    if not isinstance(document, dict):
+        raise BadBundle("policy refused: not a JSON object")
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise BadBundle(
+            f"policy refused: schema version {document.get('schema_version')!r}, "
+            f"this release reads {SCHEMA_VERSION}"
+        )
+    claimed = document.pop("sha256", None)
+    try:
+        actual = digest(document)
+    except ValueError as error:
+        raise BadBundle(f"policy refused: {error}") from None
+    if claimed != actual:
+        raise BadBundle(f"policy refused: says sha256 {claimed!r}, its content has {actual}")
+    try:
+        return PolicyBundle.model_validate(document | {"sha256": claimed})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadBundle(f"policy refused: {where}: {first['msg']}") from None

@@ -1,0 +1,304 @@
+"""Owns a vLLM server: starts it, restarts it when it dies, ends it when asked to.
+
+Run: ``python -m loop_pipeline.serving.supervisor --base-dir … --url … --log …``. It lives outside
+any Dagster run, so a run that ends never takes the server with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import datetime as dt
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from urllib.parse import urlsplit
+
+from loop_pipeline.serving.vllm import ServerError, StudentServer, last_lines
+
+QUICK_DEATHS = 3
+# A server that lived this long after it was ready died of something new.
+LONG_LIFE_S = 60.0
+START_S = 600.0
+STOP_S = 20.0
+# The ranks vLLM has kernels for.
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+PR_SET_PDEATHSIG = 1
+GPU_SERVER = ["-m", "vllm.entrypoints.openai.api_server"]
+# -P: the folder of the script holds a module named vllm, too.
+CPU_SERVER = ["-P", str(Path(__file__).with_name("cpu_server.py"))]
+
+Process = subprocess.Popen[bytes]
+
+
+class _Stop:
+    """Whether SIGTERM or SIGINT came. It is polled: no signal ever cuts a clean-up short."""
+
+    asked = False
+
+    def after(self, seconds: float) -> bool:
+        """Wait so long, or until asked to stop; returns whether it was."""
+        end = time.monotonic() + seconds
+        while not self.asked and time.monotonic() < end:
+            time.sleep(0.1)
+        return self.asked
+
+
+def serve(
+    base_dir: Path,
+    url: str,
+    serve_python: Path,
+    log_path: Path,
+    *,
+    max_lora_rank: int = 16,
+    max_model_len: int = 512,
+) -> None:
+    """Keep a vLLM server running until SIGTERM or SIGINT; then take it down and return.
+
+    While it is ready, ``server.json`` beside the log holds pid (this process), server_pid, url,
+    base_dir and started_at.
+
+    Args:
+        base_dir: model folder, served under the name ``base``.
+        url: where it listens; the host decides who can reach it.
+        serve_python: interpreter of the environment that has vLLM.
+        log_path: what vLLM says is appended here.
+        max_lora_rank: largest adapter rank to come, rounded up to one vLLM has kernels for.
+        max_model_len: tokens of prompt and answer.
+
+    Raises:
+        SystemExit: one line on what is missing, or the last log lines after repeated deaths.
+    """
+    _check(base_dir, url, serve_python)
+    command = _command(base_dir, url, serve_python, max_lora_rank, max_model_len)
+    state = log_path.with_name("server.json")
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    deaths = 0
+    with _signals() as stop:
+        while deaths < QUICK_DEATHS:
+            lived = _one_life(command, base_dir, url, log_path, state, stop)
+            if stop.asked:
+                return
+            deaths = 1 if lived > LONG_LIFE_S else deaths + 1
+            _say(f"the server died {lived:.0f} s after it was ready (death {deaths} in a row)")
+            if deaths < QUICK_DEATHS and stop.after(2.0 ** (deaths - 1)):
+                return
+    raise SystemExit(f"the server died {deaths} times in a row; {last_lines(log_path)}")
+
+
+def _one_life(
+    command: list[str], base_dir: Path, url: str, log_path: Path, state: Path, stop: _Stop
+) -> float:
+    """Run the server until it dies or a stop is asked for. Returns seconds from ready to then."""
+    _say(f"starting vLLM on {base_dir} at {url}")
+    start = time.monotonic()
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+    try:
+        if not _wait_ready(process, url, stop):
+            return 0.0
+        ready = time.monotonic()
+        _say(f"ready after {ready - start:.0f} s")
+        _write_state(state, process.pid, url, base_dir)
+        while process.poll() is None and not stop.after(0.2):
+            pass
+        return time.monotonic() - ready
+    finally:
+        state.unlink(missing_ok=True)
+        _end_group(process)
+
+
+def _check(base_dir: Path, url: str, serve_python: Path) -> None:
+    if not serve_python.exists():
+        raise SystemExit(f"no interpreter with vLLM at {serve_python}: run `make serve-env` first")
+    if not (base_dir / "config.json").exists():
+        raise SystemExit(f"{base_dir} is no model folder (it has no config.json)")
+    host, port = _address(url)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SystemExit(
+                f"cannot listen at {url}: {error.strerror}; stop what is there or set LOOP_VLLM_URL"
+            ) from None
+
+
+def _address(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or port is None:
+        raise SystemExit(f"{url!r} is no address to serve at; write http://127.0.0.1:8199")
+    return host, port
+
+
+def _command(base_dir: Path, url: str, python: Path, rank: int, length: int) -> list[str]:
+    host, port = _address(url)
+    fitting = [r for r in RANKS if r >= rank]
+    if not fitting:
+        raise SystemExit(f"vLLM serves adapters up to rank {RANKS[-1]}, not {rank}")
+    # The path is not resolved: through its link, the interpreter would lose its environment.
+    command = [str(python.absolute()), *(GPU_SERVER if _has_gpu() else CPU_SERVER)]
+    command += ["--model", str(base_dir.absolute()), "--served-model-name", "base"]
+    command += ["--host", host, "--port", str(port), "--max-model-len", str(length)]
+    command += ["--enable-lora", "--max-lora-rank", str(fitting[0]), "--max-loras", "2"]
+    command += ["--disable-log-stats", "--distributed-executor-backend", "uni"]
+    if _has_gpu():
+        return [*command, "--dtype", "bfloat16"]
+    return [*command, "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "64"]
+
+
+def _has_gpu() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def _die_with_parent() -> None:
+    # Without this, a supervisor that is killed leaves a server nobody owns on the port.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _wait_ready(process: Process, url: str, stop: _Stop) -> bool:
+    """Whether the server answered before it died or was asked to stop."""
+    end = time.monotonic() + START_S
+    while process.poll() is None and not stop.after(0.2) and time.monotonic() < end:
+        with contextlib.suppress(ServerError):
+            StudentServer(url).wait_ready(0)
+            return True
+    return False
+
+
+def _write_state(state: Path, server_pid: int, url: str, base_dir: Path) -> None:
+    facts: dict[str, Any] = {
+        "pid": os.getpid(),
+        "server_pid": server_pid,
+        "url": url,
+        "base_dir": str(base_dir.absolute()),
+        "started_at": dt.datetime.now(dt.UTC).isoformat(),
+    }
+    partial = state.with_name(f".{state.name}.{os.getpid()}")
+    partial.write_text(json.dumps(facts) + "\n")
+    partial.replace(state)
+
+
+def _end_group(process: Process) -> None:
+    """End the server and the workers it started, also those a killed server left behind."""
+    for number, seconds in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, 5.0)):
+        end = time.monotonic() + seconds
+        try:
+            os.killpg(process.pid, number)
+            while time.monotonic() < end:
+                process.poll()  # a zombie leader would keep its group in being
+                os.killpg(process.pid, 0)
+                time.sleep(0.1)
+        except ProcessLookupError:
+            return
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Stop]:
+    stop = _Stop()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        stop.asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    print(f"{dt.datetime.now(dt.UTC):%H:%M:%S} supervisor: {text}", flush=True)
+
+
+def start_supervisor(
+    base_dir: Path,
+    url: str,
+    serve_python: Path,
+    log_path: Path,
+    *,
+    max_lora_rank: int = 16,
+    max_model_len: int = 512,
+) -> Process:
+    """Start `serve` as a process of its own that outlives the caller; its words go to the log.
+
+    It returns at once: ask ``StudentServer(url).wait_ready(...)`` for the rest.
+    """
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "loop_pipeline.serving.supervisor"]
+    command += ["--base-dir", str(base_dir), "--url", url, "--log", str(log_path)]
+    command += ["--serve-python", str(serve_python)]
+    command += ["--max-lora-rank", str(max_lora_rank), "--max-model-len", str(max_model_len)]
+    with log_path.open("ab") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def stop(supervisor: Process) -> None:
+    """End a supervisor and its server."""
+    supervisor.terminate()
+    try:
+        supervisor.wait(STOP_S + 10)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()
+        supervisor.wait()
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description="Keep the student's server running.")
+    parser.add_argument("--base-dir", type=Path, required=True, help="model folder")
+    parser.add_argument("--url", required=True, help="where to listen")
+    parser.add_argument("--log", type=Path, required=True, help="file for what vLLM says")
+    parser.add_argument("--serve-python", type=Path, default=Path(".venv-serve/bin/python"))
+    parser.add_argument("--max-lora-rank", type=int, default=16)
+    parser.add_argument("--max-model-len", type=int, default=512)
+    given = parser.parse_args()
+    serve(
+        given.base_dir,
+        given.url,
+        given.serve_python,
+        given.log,
+        max_lora_rank=given.max_lora_rank,
+        max_model_len=given.max_model_len,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Every setting in one schema: ``LOOP_*`` variables, ``loop.yaml`` here and in the home folder."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from loop_pipeline.training.config import Profile
+
+
+class LoopSettings(BaseSettings):
+    """What a deployment chooses. Secrets come from the environment only and are never logged."""
+
+    model_config = SettingsConfigDict(env_prefix="LOOP_", extra="forbid")
+
+    home: Path = Field(Path(".loop"), description="Folder for everything the loop writes.")
+    title: str = Field("The loop", description="Heading of the report.")
+    notes: list[str] = Field([], description="Sentences that every report must carry.")
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home folder.")
+    mlflow_tracking_uri: str = Field("", description="Empty: SQLite in the home folder.")
+    first_day: dt.date = Field(dt.date(2026, 1, 1), description="First day of the partitions.")
+    train_python: Path = Field(Path(sys.executable), description="Interpreter that trains.")
+    serve_python: Path = Field(
+        Path(".venv-serve/bin/python"), description="Interpreter that has vLLM."
+    )
+    vllm_url: str = Field("http://127.0.0.1:8199", description="OpenAI-compatible student server.")
+    profile: Profile = Field("tiny", description="Base model, adapter recipe and serving flags.")
+    server_hourly_usd: float = Field(
+        1.40, gt=0, description="What the student's server costs an hour."
+    )
+    requests_per_hour: float = Field(
+        7200, gt=0, description="Requests an hour that share the student's server."
+    )
+    target_agreement: float = Field(0.95, gt=0.5, lt=1, description="Promise per task group.")
+    delta: float = Field(0.05, gt=0, lt=0.5, description="Chance that the promise is broken.")
+    review_rate: float = Field(0.02, gt=0, le=1, description="Share of answers people review.")
+    target_precision: float = Field(0.95, gt=0.5, lt=1, description="Of the positive pairs.")
+    retrain_every: int = Field(1000, gt=0, description="New validated pairs per retraining.")
+    retrain_cooldown_hours: float = Field(24, ge=0, description="Hours between two trainings.")
+    bench_data: Path = Field(Path("../shared/data"), description="Folder of the public sets.")
+
+    @property
+    def store_url(self) -> str:
+        """URL of the loop's own database."""
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'loop.db'}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """URL of the MLflow store."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.home.absolute() / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of datasets, base models, adapters and reports."""
+        return self.home.absolute() / "artifacts"
+
+    def base_folder(self, profile: str) -> Path:
+        """Where the base model of a profile lies."""
+        return self.artifacts / "base" / profile
+
+    @property
+    def vllm_log(self) -> Path:
+        """What the student's server prints."""
+        return self.home.absolute() / "vllm.log"
+
+    def mlflow_target(self) -> dict[str, str]:
+        """Where training is recorded, as the training process takes it."""
+        return {
+            "tracking_uri": self.tracking_uri,
+            "artifact_root": str(self.artifacts / "mlflow"),
+            "experiment": "loop",
+            "registered_model": "loop-student",
+        }
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments beat the environment, the environment beats ``loop.yaml``."""
+        home = Path(os.environ.get("LOOP_HOME", ".loop"))
+        files = [Path("loop.yaml"), home / "loop.yaml"]
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, files)
+
+
+def load_settings() -> LoopSettings:
+    """Read the settings.
+
+    Raises:
+        SystemExit: with one line per wrong setting: its name, what is wrong, what was given.
+    """
+    try:
+        return LoopSettings()  # pyright: ignore[reportCallIssue]
+    except ValidationError as error:
+        lines = [
+            f"LOOP_{'_'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
+            f" (given: {e.get('input')!r})"
+            for e in error.errors()
+        ]
+        raise SystemExit("wrong settings:\n  " + "\n  ".join(lines)) from None

@@ -1,0 +1,35 @@
+"""Assets that are tables: a frame in, rows out, one transaction per set of days."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pandas as pd
+
+from loop_pipeline.settings import load_settings
+from loop_pipeline.store import tables
+from loop_pipeline.store.queries import open_store, read, read_traces, records, replace_days
+
+TABLES: dict[str, type[tables.Base]] = {
+    "raw_traces": tables.TraceRow,
+    "hallucination_flags": tables.HallucinationFlagRow,
+    "quality_scores": tables.QualityScoreRow,
+    "labeled_pairs": tables.LabeledPairRow,
+}
+
+
+class TableIOManager(dg.ConfigurableIOManager):
+    """Stores a partitioned asset as the rows of its days; a day again gives the same rows."""
+
+    def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
+        """Replace the rows of the materialized days."""
+        table = TABLES[context.asset_key.path[-1]]
+        with open_store(load_settings().store_url).begin() as connection:
+            replace_days(connection, table, context.asset_partition_keys, records(obj))
+
+    def load_input(self, context: dg.InputContext) -> pd.DataFrame:
+        """Read the rows of the days that the reader is about."""
+        engine = open_store(load_settings().store_url)
+        table, days = TABLES[context.asset_key.path[-1]], context.asset_partition_keys
+        if table is tables.TraceRow:
+            return read_traces(engine, days=days)
+        return read(engine, table, days=days)

@@ -1,0 +1,312 @@
+"""The tables of the loop, the same on SQLite and PostgreSQL. The key is ``prompt_id``."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, Text, TypeDecorator
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcDateTime(TypeDecorator[dt.datetime]):
+    """A moment in UTC. SQLite forgets time zones; this puts it back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
+        """Refuse naive moments, they mean another time on another machine."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(dt.UTC)
+
+    def process_result_value(
+        self, value: dt.datetime | None, dialect: Dialect
+    ) -> dt.datetime | None:
+        """Moments come back in UTC from every database."""
+        if value is None or value.tzinfo is not None:
+            return value.astimezone(dt.UTC) if value else None
+        return value.replace(tzinfo=dt.UTC)
+
+
+class Base(DeclarativeBase):
+    """Maps Python types to columns."""
+
+    type_annotation_map = {  # noqa: RUF012
+        dt.datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        str: String().with_variant(Text, "postgresql"),
+    }
+
+
+class TraceRow(Base):
+    """One request and its answer."""
+
+    __tablename__ = "traces"
+    prompt_id: Mapped[str] = mapped_column(primary_key=True)
+    ts: Mapped[dt.datetime]
+    day: Mapped[str] = mapped_column(index=True)
+    app: Mapped[str]
+    user_hash: Mapped[str | None]
+    conversation_id: Mapped[str | None]
+    task: Mapped[str | None]
+    template_hash: Mapped[str]
+    messages: Mapped[list[Any]]
+    context: Mapped[str | None]
+    contract_id: Mapped[str | None]
+    output: Mapped[str]
+    producer: Mapped[str]
+    model: Mapped[str]
+    tokens_in: Mapped[int]
+    tokens_cached: Mapped[int]
+    tokens_out: Mapped[int]
+    cost_usd: Mapped[float]
+    latency_ms: Mapped[float | None]
+    finish_reason: Mapped[str | None]
+    logprobs: Mapped[dict[str, Any] | None]
+    route: Mapped[dict[str, Any] | None]
+    split: Mapped[str]
+    dedup_key: Mapped[str] = mapped_column(index=True)
+    simulated: Mapped[bool]
+    source: Mapped[str]
+
+
+class ContractRow(Base):
+    """What an answer must look like: allowed labels, a JSON schema, or free text."""
+
+    __tablename__ = "contracts"
+    contract_id: Mapped[str] = mapped_column(primary_key=True)
+    body: Mapped[dict[str, Any]]
+
+
+class FeedbackRow(Base):
+    """What a person did with an answer. Many per trace; late ones are welcome."""
+
+    __tablename__ = "feedback"
+    feedback_id: Mapped[str] = mapped_column(primary_key=True)
+    prompt_id: Mapped[str] = mapped_column(index=True)
+    kind: Mapped[str]
+    value: Mapped[float | None]
+    edited_output: Mapped[str | None]
+    actor: Mapped[str | None]
+    ts: Mapped[dt.datetime]
+    source: Mapped[str]
+
+
+class QuarantineRow(Base):
+    """A row that could not be read, with the reason and the place it came from."""
+
+    __tablename__ = "quarantine"
+    quarantine_id: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    line: Mapped[int]
+    reason: Mapped[str]
+    raw: Mapped[str]
+    ts: Mapped[dt.datetime]
+
+
+class HallucinationFlagRow(Base):
+    """Whether an answer says what its request does not support."""
+
+    __tablename__ = "hallucination_flags"
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
+    day: Mapped[str] = mapped_column(index=True)
+    score: Mapped[float]
+    flag: Mapped[bool]
+    grounded: Mapped[str]
+    reasons: Mapped[list[Any]]
+    tier: Mapped[str]
+    version: Mapped[str]
+
+
+class QualityModelRow(Base):
+    """A fitted quality score with its threshold and the curve it was chosen from."""
+
+    __tablename__ = "quality_models"
+    version: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[dt.datetime]
+    labels: Mapped[int]
+    model: Mapped[dict[str, Any]]
+    threshold: Mapped[float | None]
+    reason: Mapped[str]
+
+
+class QualityScoreRow(Base):
+    """P(good) of one answer."""
+
+    __tablename__ = "quality_scores"
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
+    day: Mapped[str] = mapped_column(index=True)
+    score: Mapped[float | None]
+    origin: Mapped[str]
+    version: Mapped[str | None]
+
+
+class ReviewItemRow(Base):
+    """A trace drawn for human review, with the probability it was drawn with."""
+
+    __tablename__ = "review_items"
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
+    p_review: Mapped[float]
+    status: Mapped[str]
+    drawn_at: Mapped[dt.datetime]
+
+
+class LabeledPairRow(Base):
+    """What one trace teaches, and why."""
+
+    __tablename__ = "labeled_pairs"
+    pair_id: Mapped[str] = mapped_column(primary_key=True)
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), index=True)
+    day: Mapped[str] = mapped_column(index=True)
+    kind: Mapped[str] = mapped_column(index=True)
+    chosen: Mapped[str | None]
+    rejected: Mapped[str | None]
+    score: Mapped[float | None]
+    reason: Mapped[str]
+    version: Mapped[str]
+
+
+class TaskGroupRow(Base):
+    """A cluster of requests with an id that survives refits."""
+
+    __tablename__ = "task_groups"
+    group_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    template_hash: Mapped[str]
+    task: Mapped[str | None]
+    terms: Mapped[list[Any]]
+    exemplars: Mapped[list[Any]]
+    centroid: Mapped[list[Any]]
+    radius: Mapped[float]
+    size: Mapped[int]
+    version: Mapped[str]
+    status: Mapped[str]
+
+
+class GroupMemberRow(Base):
+    """Which group a request belongs to, and where it lies on the map."""
+
+    __tablename__ = "group_members"
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
+    group_id: Mapped[str] = mapped_column(index=True)
+    distance: Mapped[float]
+    x: Mapped[float]
+    y: Mapped[float]
+
+
+class GroupModelStatsRow(Base):
+    """How one model does on one group."""
+
+    __tablename__ = "group_model_stats"
+    group_id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    requests: Mapped[int]
+    sample: Mapped[str]
+    quality: Mapped[float | None]
+    quality_low: Mapped[float | None]
+    quality_high: Mapped[float | None]
+    flagged_share: Mapped[float | None]
+    agreement: Mapped[float | None]
+    cost_per_request: Mapped[float]
+    latency_p50_ms: Mapped[float | None]
+    latency_p95_ms: Mapped[float | None]
+
+
+class DatasetRow(Base):
+    """A frozen training set. Its hash is its name."""
+
+    __tablename__ = "datasets"
+    dataset_id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[dt.datetime]
+    folder: Mapped[str]
+    counts: Mapped[dict[str, Any]]
+    validated_pairs: Mapped[int]
+
+
+class DatasetMemberRow(Base):
+    """Which prompts a dataset holds."""
+
+    __tablename__ = "dataset_rows"
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.dataset_id"), primary_key=True)
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
+    split: Mapped[str]
+
+
+class CheckpointRow(Base):
+    """A trained adapter and whether it may serve."""
+
+    __tablename__ = "checkpoints"
+    checkpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[dt.datetime]
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.dataset_id"))
+    base_dir: Mapped[str]
+    adapter_dir: Mapped[str]
+    adapter_sha256: Mapped[str]
+    mlflow_run_id: Mapped[str | None]
+    model_version: Mapped[str | None]
+    metrics: Mapped[dict[str, Any]]
+    status: Mapped[str]
+    reason: Mapped[str]
+
+
+class StudentAnswerRow(Base):
+    """What a checkpoint answered to a held-out request, through the server that serves."""
+
+    __tablename__ = "student_answers"
+    checkpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
+    split: Mapped[str]
+    output: Mapped[str]
+    frontier_output: Mapped[str]
+    agrees: Mapped[bool]
+    logprob_min: Mapped[float]
+    logprob_p10: Mapped[float]
+    logprob_mean: Mapped[float]
+    logprob_sum: Mapped[float]
+    tokens_in: Mapped[int]
+    tokens_out: Mapped[int]
+    finish_reason: Mapped[str]
+    latency_ms: Mapped[float]
+
+
+class DeploymentRow(Base):
+    """Who served what, since when."""
+
+    __tablename__ = "deployments"
+    deployment_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[dt.datetime]
+    checkpoint_id: Mapped[str]
+    adapter_name: Mapped[str]
+    server_url: Mapped[str]
+    status: Mapped[str]
+    detail: Mapped[str]
+
+
+class PolicyRow(Base):
+    """A routing policy bundle. At most one has no ``active_to``."""
+
+    __tablename__ = "policies"
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    bundle: Mapped[str]
+    checkpoint_id: Mapped[str | None]
+    active_from: Mapped[dt.datetime]
+    active_to: Mapped[dt.datetime | None]
+
+
+class LedgerRow(Base):
+    """What a day cost, item by item."""
+
+    __tablename__ = "ledger"
+    day: Mapped[str] = mapped_column(primary_key=True)
+    item: Mapped[str] = mapped_column(primary_key=True)
+    amount_usd: Mapped[float]
+    detail: Mapped[str]
+
+
+Index("ix_pairs_kind_day", LabeledPairRow.kind, LabeledPairRow.day)
+Index("ix_answers_split", StudentAnswerRow.checkpoint_id, StudentAnswerRow.split)

@@ -1,0 +1,1 @@
+"""Traces: what was asked, what was answered, and what people thought of it."""

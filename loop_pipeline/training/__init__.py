@@ -1,0 +1,1 @@
+"""The student: its base, its adapter, and whether it may serve."""

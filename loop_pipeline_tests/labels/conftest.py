@@ -1,0 +1,79 @@
+"""Small frames of traces, feedback and flags, and a simulation whose truth is known."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+START = dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
+FEEDBACK = ["prompt_id", "kind", "value", "edited_output", "actor", "ts"]
+
+Maker = Callable[..., pd.DataFrame]
+
+
+def _traces(*rows: dict[str, Any]) -> pd.DataFrame:
+    base = {
+        "day": "2026-09-01",
+        "messages": [{"role": "user", "content": "Where is order 48213?"}],
+        "context": None,
+        "contract": None,
+        "output": "refund",
+        "producer": "frontier",
+        "task": "intent",
+        "template_hash": "t",
+        "finish_reason": "stop",
+        "latency_ms": 400.0,
+    }
+    return pd.DataFrame([{"prompt_id": f"p{i}"} | base | row for i, row in enumerate(rows)])
+
+
+def _feedback(*rows: dict[str, Any]) -> pd.DataFrame:
+    base = {"prompt_id": "p0", "value": None, "edited_output": None, "actor": "ann"}
+    made = [base | {"ts": START + dt.timedelta(minutes=i)} | row for i, row in enumerate(rows)]
+    return pd.DataFrame(made, columns=FEEDBACK)
+
+
+def _flags(traces: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    base = {"score": 0.0, "flag": False, "grounded": "yes", "tier": "T0", "version": "v"}
+    frame = traces[["prompt_id", "day"]].assign(**(base | columns))
+    frame["reasons"] = pd.Series([["why"]] * len(frame), index=frame.index, dtype=object)
+    return frame
+
+
+@pytest.fixture
+def make_traces() -> Maker:
+    return _traces
+
+
+@pytest.fixture
+def make_feedback() -> Maker:
+    return _feedback
+
+
+@pytest.fixture
+def make_flags() -> Maker:
+    return _flags
+
+
+@pytest.fixture(scope="session")
+def desk() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.Series]:
+    """4,000 answers, half of them good; bad ones are reacted to more and mostly accepted."""
+    rng = np.random.default_rng(5)
+    n = 4000
+    good = rng.random(n) < 0.5
+    traces = _traces(*({"output": "refund of the order"} for _ in range(n)))
+    risk = np.where(good, rng.beta(1.5, 4, n), rng.beta(4, 2.5, n))
+    flags = _flags(traces, score=risk, flag=risk > 0.8, tier="T1")
+    rows = []
+    for i in np.flatnonzero(rng.random(n) < np.where(good, 0.5, 0.8)):
+        accepted = rng.random() < (0.93 if good[i] else 0.65)
+        kind = "accepted" if accepted else rng.choice(["modified", "rejected", "thumb_down"])
+        edit = "no refund of the order" if kind == "modified" else None
+        rows.append({"prompt_id": f"p{i}", "kind": str(kind), "edited_output": edit})
+    truth = pd.Series(good, index=traces["prompt_id"])
+    return traces, _feedback(*rows), flags, truth

@@ -1,0 +1,169 @@
+"""A real vLLM server, a random model, two random adapters: it serves what was trained."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loop_pipeline.serving.supervisor import start_supervisor, stop
+from loop_pipeline.serving.vllm import Reconciled, StudentServer
+
+SERVE_PYTHON = Path(__file__).parents[2] / ".venv-serve/bin/python"
+READY_S = 300
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+pytestmark = [
+    pytest.mark.serve,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not SERVE_PYTHON.exists(), reason="no .venv-serve: run `make serve-env`"),
+]
+
+
+def make_model(folder: Path) -> Path:
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    specials = ["<|im_start|>", "<|im_end|>", "<|pad|>"]
+    # Only characters of one byte: a token never ends in the middle of one.
+    symbols = [*specials, *(chr(c) for c in range(33, 127)), "Ġ", "Ċ"]
+    bpe = Tokenizer(models.BPE(vocab={s: i for i, s in enumerate(symbols)}, merges=[]))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.add_special_tokens(specials)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|pad|>"
+    )
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(symbols),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        eos_token_id=1,
+        pad_token_id=2,
+        initializer_range=0.3,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def make_adapter(base: Path, folder: Path, seed: int) -> Path:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    torch.manual_seed(seed)
+    adapted = get_peft_model(
+        model, LoraConfig(r=8, lora_alpha=16, target_modules=LINEAR, task_type="CAUSAL_LM")
+    )
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    adapted.save_pretrained(str(folder))
+    return folder
+
+
+def greedy(base: Path, adapter: Path | None, messages: list[dict[str, str]]) -> tuple[str, Any]:
+    """Text and log-probabilities of the greedy answer by transformers and peft."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter).eval()
+    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    start, logprobs = ids.shape[1], []
+    with torch.no_grad():
+        for _ in range(8):
+            step = model(ids).logits[0, -1].log_softmax(-1)
+            token = int(step.argmax())
+            logprobs.append(float(step[token]))
+            ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
+            if token == tokenizer.eos_token_id:
+                break
+    return tokenizer.decode(ids[0, start:], skip_special_tokens=True), logprobs
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    home = tmp_path_factory.mktemp("serving")
+    base = make_model(home / "base")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    log = home / "vllm.log"
+    process = start_supervisor(base, url, SERVE_PYTHON, log, max_lora_rank=8)
+    try:
+        adapters = {n: make_adapter(base, home / n, i) for i, n in enumerate(("a", "b"), 1)}
+        server = StudentServer(url, log_path=log)
+        server.wait_ready(READY_S)
+        yield {"server": server, "base": base, "log": log, **adapters}
+    finally:
+        stop(process)
+
+
+def test_the_served_student_is_the_trained_one_through_death_and_swap(
+    world: dict[str, Any],
+) -> None:
+    server: StudentServer = world["server"]
+    wanted = {name: str(world[name]) for name in ("a", "b")}
+    batch = [[{"role": "user", "content": f"route request {i}"}] for i in range(4)]
+    assert server.reconcile(wanted).loaded == ["a", "b"]
+    assert server.reconcile(wanted) == Reconciled([], ["a", "b"], [])
+    check_parity(world, batch)
+
+    state = world["log"].with_name("server.json")
+    killed = json.loads(state.read_text())["server_pid"]
+    os.kill(killed, signal.SIGKILL)
+    end = time.monotonic() + READY_S
+    while not state.exists() or json.loads(state.read_text())["server_pid"] == killed:
+        assert time.monotonic() < end, world["log"].read_text()[-2000:]
+        time.sleep(0.2)
+    server.wait_ready(10)
+    assert server.models() == {"base": None}, "a new server holds no adapter"
+    assert server.reconcile(wanted).loaded == ["a", "b"]
+    check_parity(world, batch[:1])
+
+    assert server.reconcile({"b": wanted["b"]}).unloaded == ["a"]
+    assert server.models() == {"base": None, "b": "base"}
+    too_long = [{"role": "user", "content": "x" * 5000}]
+    assert server.answer("b", too_long, 8).finish_reason == "too_long"
+
+
+def check_parity(world: dict[str, Any], batch: list[list[dict[str, str]]]) -> None:
+    """Base and adapters, alone and mixed in a batch, answer as transformers and peft do."""
+    server: StudentServer = world["server"]
+    jobs = [(name, messages) for messages in batch for name in ("base", "a", "b")]
+    alone = [server.answer(name, messages, 8) for name, messages in jobs]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        mixed = list(pool.map(lambda job: server.answer(job[0], job[1], 8), jobs))
+    for (name, messages), one, other in zip(jobs, alone, mixed, strict=True):
+        adapter = None if name == "base" else world[name]
+        text, logprobs = greedy(world["base"], adapter, messages)
+        for answer in (one, other):
+            assert (name, answer.text) == (name, text)
+            assert answer.token_logprobs == pytest.approx(logprobs, abs=1e-3)
+    assert len({answer.text for answer in alone[:3]}) == 3, "the adapters change the answer"

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+from sqlalchemy import Engine
+
+from loop_pipeline.defs.automation import enough_new_pairs, retrain
+from loop_pipeline.defs.resources import Loop
+from loop_pipeline.store.queries import insert_new, upsert
+from loop_pipeline.store.tables import CheckpointRow, DatasetRow, LabeledPairRow, TraceRow
+
+LONG_AGO = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _threshold(monkeypatch: pytest.MonkeyPatch, store_url: str) -> None:
+    monkeypatch.setenv("LOOP_RETRAIN_EVERY", "10")
+
+
+def _pairs(engine: Engine, n: int) -> None:
+    trace = {
+        "ts": LONG_AGO,
+        "day": "2026-01-01",
+        "app": "a",
+        "template_hash": "t",
+        "messages": [],
+        "output": "o",
+        "producer": "frontier",
+        "model": "m",
+        "tokens_in": 0,
+        "tokens_cached": 0,
+        "tokens_out": 0,
+        "cost_usd": 0.0,
+        "split": "train",
+        "simulated": False,
+        "source": "s",
+    }
+    pair = {"day": "2026-01-01", "kind": "sft", "chosen": "o", "reason": "r", "version": "1"}
+    with engine.begin() as connection:
+        rows = [trace | {"prompt_id": f"p{i}", "dedup_key": f"k{i}"} for i in range(n)]
+        insert_new(connection, TraceRow, rows)
+        pairs = [pair | {"pair_id": f"p{i}", "prompt_id": f"p{i}"} for i in range(n)]
+        insert_new(connection, LabeledPairRow, pairs)
+
+
+def _trained(engine: Engine, pairs: int, when: dt.datetime) -> None:
+    dataset = {
+        "dataset_id": "d",
+        "created_at": when,
+        "folder": "f",
+        "counts": {},
+        "validated_pairs": pairs,
+    }
+    checkpoint = {
+        "checkpoint_id": "c",
+        "created_at": when,
+        "dataset_id": "d",
+        "base_dir": "b",
+        "adapter_dir": "a",
+        "adapter_sha256": "c",
+        "metrics": {},
+        "status": "approved",
+        "reason": "r",
+    }
+    with engine.begin() as connection:
+        upsert(connection, DatasetRow, [dataset])
+        upsert(connection, CheckpointRow, [checkpoint])
+
+
+def _tick(instance: dg.DagsterInstance) -> tuple[list[str | None], str]:
+    context = dg.build_sensor_context(instance=instance, resources={"loop": Loop()})
+    data = enough_new_pairs.evaluate_tick(context)
+    return [request.run_key for request in data.run_requests or []], data.skip_message or ""
+
+
+def test_below_the_threshold_it_waits(engine: Engine, instance: dg.DagsterInstance) -> None:
+    _pairs(engine, 9)
+    assert _tick(instance) == ([], "9 validated pairs; next training at 10")
+
+
+def test_at_the_threshold_it_retrains(engine: Engine, instance: dg.DagsterInstance) -> None:
+    _pairs(engine, 10)
+    assert _tick(instance)[0] == ["validated-10"]
+
+
+def test_one_request_a_crossing(engine: Engine, instance: dg.DagsterInstance) -> None:
+    _pairs(engine, 27)
+    assert _tick(instance)[0] == ["validated-20"]
+    assert _tick(instance)[0] == ["validated-20"]  # the same key: Dagster runs it once
+    _trained(engine, 27, LONG_AGO)
+    assert _tick(instance) == ([], "27 validated pairs; next training at 30")
+    _pairs(engine, 30)
+    assert _tick(instance)[0] == ["validated-30"]
+
+
+def test_it_cools_down(engine: Engine, instance: dg.DagsterInstance) -> None:
+    _pairs(engine, 40)
+    _trained(engine, 10, dt.datetime.now(dt.UTC) - dt.timedelta(hours=23))
+    assert "cooling down" in _tick(instance)[1]
+    _trained(engine, 10, dt.datetime.now(dt.UTC) - dt.timedelta(hours=25))
+    assert _tick(instance)[0] == ["validated-40"]
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+def test_a_training_in_flight_is_not_doubled(
+    engine: Engine, instance: dg.DagsterInstance, status: dg.DagsterRunStatus
+) -> None:
+    _pairs(engine, 10)
+    run = dg.DagsterRun(job_name=retrain.name, status=status)
+    instance.add_run(run)
+    assert _tick(instance) == ([], f"run {run.run_id} is still training")
+
+
+def test_after_a_failed_training_the_next_crossing_retrains(
+    engine: Engine, instance: dg.DagsterInstance
+) -> None:
+    _pairs(engine, 20)
+    instance.add_run(dg.DagsterRun(job_name=retrain.name, status=dg.DagsterRunStatus.FAILURE))
+    assert _tick(instance)[0] == ["validated-20"]

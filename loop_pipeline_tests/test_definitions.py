@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from loop_pipeline.definitions import defs
+
+HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "trl", "datasets", "vllm", "mlflow"}
+STAGES = {
+    "traces": {"trace_log", "raw_traces"},
+    "labels": {
+        "hallucination_flags",
+        "review_queue",
+        "quality_model",
+        "quality_scores",
+        "labeled_pairs",
+    },
+    "groups": {"task_groups", "group_model_stats"},
+    "training": {"training_set", "base_model", "qlora_checkpoint", "checkpoint_evaluation"},
+    "serving": {"vllm_deployment"},
+    "routing": {"routing_policy"},
+    "report": {"loop_report"},
+}
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def location() -> dg.Definitions:
+    loaded = defs()
+    dg.Definitions.validate_loadable(loaded)
+    return loaded
+
+
+def test_the_stages_are_the_asset_groups(location: dg.Definitions) -> None:
+    found: dict[str, set[str]] = {}
+    for spec in location.resolve_all_asset_specs():
+        found.setdefault(str(spec.group_name), set()).add(spec.key.to_user_string())
+    assert found == STAGES
+
+
+def test_every_asset_and_check_says_what_it_is(location: dg.Definitions) -> None:
+    graph = location.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        assert graph.get(key).description, key
+    checks = graph.asset_check_keys
+    assert len(checks) >= 10
+    for check in checks:
+        assert graph.get(check).description, check
+
+
+def test_what_ships_is_gated(location: dg.Definitions) -> None:
+    graph = location.resolve_asset_graph()
+    blocking = {key.name for key in graph.asset_check_keys if graph.get(key).blocking}
+    assert {
+        "splits_share_nothing",
+        "beats_champion",
+        "server_answers",
+        "policy_keeps_its_promise",
+        "pairs_are_unique",
+        "positives_are_clean",
+    } <= blocking
+
+
+def test_training_waits_for_the_gpu(location: dg.Definitions) -> None:
+    graph = location.resolve_asset_graph()
+    for name in ("base_model", "qlora_checkpoint"):
+        assert graph.get(dg.AssetKey(name)).pools == {"gpu"}
+
+
+def test_daily_schedule_asks_for_yesterday(location: dg.Definitions) -> None:
+    schedule = location.resolve_schedule_def("daily_labels")
+    import datetime as dt
+
+    with dg.instance_for_test() as instance:
+        context = dg.build_schedule_context(
+            instance, scheduled_execution_time=dt.datetime(2026, 9, 5, 2, tzinfo=dt.UTC)
+        )
+        requests = schedule.evaluate_tick(context).run_requests
+    assert [r.partition_key for r in requests or []] == ["2026-09-04"]
+
+
+def test_the_code_location_loads_in_seconds_without_gpu_libraries(tmp_path: Path) -> None:
+    code = (
+        "import sys; from loop_pipeline.definitions import defs; defs();"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    environment = os.environ | {"LOOP_HOME": str(tmp_path)}
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+    assert time.monotonic() - start < 60
+    assert not list(tmp_path.iterdir())  # loading opens nothing

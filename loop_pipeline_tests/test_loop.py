@@ -1,0 +1,195 @@
+"""One whole turn, small and real: import to policy, with QLoRA, MLflow and vLLM."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from loop_pipeline.replay.runs import turn_loop
+from loop_pipeline.replay.turn import Turn
+from loop_pipeline.routing.policy import load_bundle
+from loop_pipeline.routing.router import Router
+from loop_pipeline.settings import load_settings
+from loop_pipeline.store.queries import active_policy, newest_checkpoint, read
+from loop_pipeline.store.tables import (
+    DatasetMemberRow,
+    DeploymentRow,
+    LabeledPairRow,
+    StudentAnswerRow,
+    TraceRow,
+)
+from loop_pipeline_tests.conftest import free_port, fresh_database
+
+TOPICS = {
+    "delivery": ["where is my parcel", "when does the courier come", "track the shipment"],
+    "refund": ["give me my money back", "refund the payment", "return the amount to my card"],
+    "repair": ["the screen is broken", "my device does not start", "the battery is dead"],
+}
+ROOT = Path(__file__).parents[1]
+
+
+def _traffic(path: Path, n: int = 1500) -> Path:
+    """Requests whose first words decide the label; a person found each answer good."""
+    rng = random.Random(3)
+    with path.open("w") as file:
+        for i in range(n):
+            label = rng.choice(sorted(TOPICS))
+            words = (
+                f"{rng.choice(TOPICS[label])} {rng.choice('abcdefgh')}{i % 7} {rng.random():.6f}"
+            )
+            moment = f"2026-09-{1 + i % 3:02d}T{i % 24:02d}:00:00+00:00"
+            line = {
+                "prompt_id": f"t{i}",
+                "ts": moment,
+                "messages": [
+                    {"role": "system", "content": "Classify."},
+                    {"role": "user", "content": words},
+                ],
+                "output": label,
+                "model": "claude-opus-5",
+                "task": "classify",
+                "tokens_in": 400,
+                "tokens_out": 4,
+                "contract": {"kind": "label", "labels": sorted(TOPICS)},
+                "feedback": [{"kind": "review", "value": 1, "actor": "ann", "ts": moment}],
+            }
+            file.write(json.dumps(line) + "\n")
+    return path
+
+
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+)
+def turn(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Turn]:
+    """The store after a whole turn; on PostgreSQL, Dagster's own storage lies there too."""
+    if not (ROOT / ".venv-serve/bin/python").exists():
+        pytest.skip("no serving environment: run `make serve-env`")
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOP_HOME", str(home))
+        patch.setenv("LOOP_SERVE_PYTHON", str(ROOT / ".venv-serve/bin/python"))
+        patch.setenv("LOOP_VLLM_URL", f"http://127.0.0.1:{free_port()}")
+        patch.setenv("LOOP_SERVER_HOURLY_USD", "0.1")
+        if request.param == "postgres":
+            server = request.getfixturevalue("postgres")
+            patch.setenv("LOOP_DATABASE_URL", fresh_database(server))
+            patch.setenv("LOOP_DAGSTER_URL", fresh_database(server))
+        made = Turn(load_settings(), say=lambda _: None)
+        made.import_traces(_traffic(home / "traffic.jsonl"))
+        turn_loop(made, num_train_epochs=2.0, max_minutes=0.7)
+        yield made
+        made.close()
+
+
+pytestmark = [pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def test_an_approved_student_serves(turn: Turn) -> None:
+    checkpoint = newest_checkpoint(turn.engine)
+    assert checkpoint is not None
+    assert checkpoint["status"] == "approved", checkpoint["reason"]
+    assert checkpoint["metrics"]["agreement"] >= 0.97
+    deployed = read(turn.engine, DeploymentRow).iloc[0]
+    assert deployed["checkpoint_id"] == checkpoint["checkpoint_id"]
+
+
+def test_it_never_saw_what_it_is_judged_on(turn: Turn) -> None:
+    trained = set(read(turn.engine, DatasetMemberRow)["prompt_id"])
+    judged = read(turn.engine, StudentAnswerRow, split=["calibration", "gold"])
+    assert len(trained) > 900
+    assert not trained & set(judged["prompt_id"])
+    splits = read(turn.engine, TraceRow, columns=["prompt_id", "split"])
+    assert set(splits[splits["prompt_id"].isin(trained)]["split"]) == {"train", "validation"}
+
+
+def test_the_policy_routes_and_settles(turn: Turn) -> None:
+    active = active_policy(turn.engine)
+    assert active is not None
+    bundle = load_bundle(active["bundle"])
+    [group] = bundle.groups
+    assert group.arm == "student", group.reason
+    assert group.agreement_lower is not None
+    assert group.agreement_lower >= 0.95
+    path = turn.settings.artifacts / "policies" / f"{bundle.sha256[:16]}.json"
+    router = Router.load(path)
+    request = [
+        {"role": "system", "content": "Classify."},
+        {"role": "user", "content": "where is my parcel a1 0.5"},
+    ]
+    decision = router.decide(request, "new")
+    assert decision.arm == "student"
+    contract = {"kind": "label", "labels": sorted(TOPICS)}
+    sure = router.settle(decision, "delivery", [-0.0001, -0.0001], contract, finish_reason="stop")
+    unsure = router.settle(decision, "delivery", [-3.0, -2.0], contract, finish_reason="stop")
+    wrong = router.settle(decision, "banana", [-0.0001, -0.0001], contract, finish_reason="stop")
+    assert (sure.action, unsure.action, wrong.action) == ("serve", "escalate", "escalate")
+    assert router.decide([{"role": "user", "content": "hello"}], "new").arm == "frontier"
+
+
+def test_mlflow_knows_the_run_and_the_champion(turn: Turn) -> None:
+    from mlflow.tracking import MlflowClient
+
+    checkpoint = newest_checkpoint(turn.engine)
+    assert checkpoint is not None
+    client = MlflowClient(turn.settings.tracking_uri)
+    run = client.get_run(checkpoint["mlflow_run_id"])
+    assert run.data.params["lora_r"]
+    assert len(client.get_metric_history(run.info.run_id, "loss")) > 1
+    assert run.inputs is not None
+    assert run.inputs.dataset_inputs
+    assert run.data.metrics["gold_agreement"] == checkpoint["metrics"]["agreement"]
+    found = turn.instance.get_run_by_id(run.data.tags["dagster_run_id"])
+    assert found is not None
+    assert found.job_name == "retrain"
+    champion = client.get_model_version_by_alias("loop-student", "champion")
+    assert str(champion.version) == checkpoint["model_version"]
+
+
+def test_dagster_shows_every_asset_and_every_check(turn: Turn) -> None:
+    from loop_pipeline.definitions import defs
+
+    graph = defs().resolve_asset_graph()
+    for key in graph.materializable_asset_keys - {dg.AssetKey("review_queue")}:
+        event = turn.instance.get_latest_materialization_event(key)
+        assert event is not None, key
+        assert event.asset_materialization is not None
+        assert event.asset_materialization.metadata, key
+    days = turn.instance.get_materialized_partitions(dg.AssetKey("labeled_pairs"))
+    assert days == {"2026-09-01", "2026-09-02", "2026-09-03"}
+    pairs = read(turn.engine, LabeledPairRow)
+    for day in days:
+        key = dg.AssetKey("labeled_pairs")
+        records = turn.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day]), limit=1
+        ).records
+        assert records[0].asset_materialization is not None
+        rows = records[0].asset_materialization.metadata["dagster/row_count"].value
+        assert rows == (pairs["day"] == day).sum()
+
+
+def test_the_report_is_there_and_whole(turn: Turn) -> None:
+    folder = turn.settings.artifacts / "report"
+    page = (folder / "report.html").read_text()
+    numbers: dict[str, Any] = json.loads((folder / "numbers.json").read_text())
+    assert numbers["traces"] == 1500
+    assert numbers["pairs"]["sft"] == len(read(turn.engine, LabeledPairRow, kind="sft"))
+    assert numbers["costs"]["blended_ratio"] > numbers["costs"]["covered_ratio"]
+    assert "</html>" in page
+
+
+def test_a_second_turn_reuses_everything_and_changes_nothing(turn: Turn) -> None:
+    before = {t: read(turn.engine, t) for t in (TraceRow, StudentAnswerRow, DatasetMemberRow)}
+    policy, checkpoint = active_policy(turn.engine), newest_checkpoint(turn.engine)
+    turn_loop(turn, num_train_epochs=2.0, max_minutes=0.7)
+    for table, frame in before.items():
+        assert read(turn.engine, table).equals(frame), table
+    assert active_policy(turn.engine) == policy
+    assert newest_checkpoint(turn.engine) == checkpoint
