@@ -35,7 +35,9 @@ def demo() -> None:
 
 
 @app.command()
-def replay(name: Annotated[str, typer.Argument(help="headlines, clinc150 or banking77")]) -> None:
+def replay(
+    name: Annotated[str, typer.Argument(help="headlines, clinc150, banking77 or nlupp")],
+) -> None:
     """Turn the loop once on a public data set."""
     from loop_pipeline.replay import runs
 
