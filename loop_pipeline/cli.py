@@ -50,10 +50,10 @@ def serve() -> None:
 
     settings = load_settings()
     recipe = QLoRAConfig.from_profile(settings.profile)
-    typer.echo(f"serving at {settings.vllm_url}; log: {settings.vllm_log}; Ctrl-C ends it")
+    typer.echo(f"serving at {settings.vllm_urls[0]}; log: {settings.vllm_log}; Ctrl-C ends it")
     keep_serving(
         settings.base_folder(recipe.profile),
-        settings.vllm_url,
+        settings.vllm_urls[0],
         settings.serve_python,
         settings.vllm_log,
         max_lora_rank=recipe.lora_r,

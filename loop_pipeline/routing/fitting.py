@@ -104,7 +104,7 @@ def fit_policy(
     versions: Mapping[str, str],
     embedder_path: str,
     challenger: PolicyBundle | None = None,
-    spent: int = 0,
+    recalibrations: int = 0,
 ) -> PolicyBundle:
     """Fit the score on validation rows and a certificate per group on calibration rows.
 
@@ -124,7 +124,7 @@ def fit_policy(
         versions: of detector, decoding, prices and whatever else voids a certificate.
         embedder_path: where the router finds the embedder; relative to the bundle's folder.
         challenger: what was fitted last for this student, if that is not the active policy.
-        spent: highest recalibration of any policy so far, those taken back included.
+        recalibrations: highest of any policy so far, those taken back included.
 
     Raises:
         NotEnoughRows: if no group could be certified even with full agreement.
@@ -136,7 +136,7 @@ def fit_policy(
     evidence = _evidence(answers, groups, [subject, target_agreement, delta])
     known = [bundle for bundle in (previous, challenger) if bundle is not None]
     again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
-    so_far = max([spent, *(bundle.recalibration for bundle in known)])
+    so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)
     recalibration = again.recalibration if again else so_far + 1
     score = fit_score(answers[answers["split"] == "validation"])
     spent = shared_delta(delta, tested, recalibration)

@@ -99,7 +99,7 @@ class Router:
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """Names of the students in this policy: the champion's, and the canary's if there is one."""
+        """Names of the students in this policy: the champion's, then the canary's if any."""
         routers = (self, self.canary) if self.canary else (self,)
         return tuple(r.bundle.student["adapter"] for r in routers)
 
