@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -18,8 +19,11 @@ from loop_pipeline.routing.release import (
 from loop_pipeline.routing.trial import Rollout, current_rollout
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.questions import adapters_of
+from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.rollouts import checkpoint_rows
+from loop_pipeline.store.queries import read
+from loop_pipeline.store.rollouts import checkpoint_rows, policy_events
+from loop_pipeline.store.tables import DeploymentRow
 from loop_pipeline.store.tracking import point_alias
 
 # A rollback must not wait for a server that hangs.
@@ -95,6 +99,36 @@ def return_to_previous(
     if not force:
         _ready(engine, settings, parent_of(engine, now), ANSWER_S)
     return roll_back(engine, policies(settings), actor=actor, reason=reason)
+
+
+def describe(engine: Engine) -> str:
+    """The state of serving in a few lines: who answers, who is on trial, on what evidence."""
+    now, rollout = in_force(engine), current_rollout(engine)
+    if now is None:
+        return "no policy is in force: everything goes to the frontier"
+    lines = [f"champion    {now.student['adapter']} (policy {now.sha256[:12]})"]
+    if rollout is None:
+        return "\n".join([*lines, "no rollout is in progress"])
+    verdict, adapter = rollout.verdict, rollout.challenger.student["adapter"]
+    lines.append(f"challenger  {adapter}, stage {rollout.stage}, weight {rollout.weight:.0%}")
+    lines.append(f"verdict     {verdict.action}: {verdict.reason}")
+    if not rollout.challenger.certified:
+        lines.append("            no group of the challenger is certified: it stays a shadow")
+    return "\n".join(lines)
+
+
+def history(engine: Engine) -> list[str]:
+    """Who served what since when: policies and loaded adapters in one list, oldest first."""
+    lines: list[tuple[dt.datetime, str]] = []
+    for row in policy_events(engine).to_dict("records"):
+        canary = f" + {adapter_name(row['canary_id'])} {row['stage']}" if row["canary_id"] else ""
+        who = f"{adapter_name(row['champion_id'])}{canary}"
+        what = f"{row['action']:<12} {who}, policy {row['policy_sha256'][:12]}"
+        lines.append((row["at"], f"{what}, by {row['actor']}: {row['reason']}"))
+    for row in read(engine, DeploymentRow).to_dict("records"):
+        what = f"{row['status']:<12} {row['adapter_name']} at {row['server_url']}"
+        lines.append((row["at"], what))
+    return [f"{at:%Y-%m-%d %H:%M:%S} {text}" for at, text in sorted(lines)]
 
 
 def tell(engine: Engine, settings: LoopSettings) -> str:

@@ -12,7 +12,6 @@ from loop_pipeline.routing.release import CannotRelease, in_force, student_of
 from loop_pipeline.serving.rollout import Verdict, judge
 from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.store.rollouts import paired_answers, policy_events, replayed_pairs
-from loop_pipeline.training.evaluation import agrees
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ def paired_outcomes(engine: Engine, bundle: PolicyBundle, since: pd.Timestamp) -
         raise CannotRelease("no rollout is in progress")
     champion, challenger = student_of(bundle), student_of(bundle.canary.policy)
     replayed = replayed_pairs(engine, champion, challenger).assign(ts=since)
+    from loop_pipeline.training.evaluation import agrees  # takes seconds: a rollback cannot wait
+
     live = paired_answers(engine, adapter_name(champion), adapter_name(challenger), since)
     live["ts"] = pd.to_datetime(live["ts"], utc=True)
     for who in ("champion", "challenger"):

@@ -19,12 +19,11 @@ def misfit(folder: Path, root: str) -> str | None:
         root: the base as the server names it: a folder, or a hub id.
     """
     config = _read_json(folder / "adapter_config.json")
-    named = config.get("base_model_name_or_path") or ""
+    named = config.get("base_model_name_or_path") or root
     here, there = Path(named), Path(root)
-    if here.is_dir() and there.is_dir() and here.resolve() != there.resolve():
-        return f"was trained on {named}"
-    both_of_a_hub = named and not (here.is_absolute() or there.is_absolute() or there.is_dir())
-    if both_of_a_hub and named != root:
+    folders = here.is_dir() and there.is_dir()
+    hub_ids = not (here.is_absolute() or there.is_absolute() or there.is_dir())
+    if (folders and here.resolve() != there.resolve()) or (hub_ids and named != root):
         return f"was trained on {named}"
     needs, has = _width(folder), _read_json(there / "config.json").get("hidden_size")
     if needs and has and needs != has:
