@@ -11,7 +11,7 @@ import pandas as pd
 from sqlalchemy import Connection, Engine, func, select, update
 from sqlalchemy.orm import aliased
 
-from loop_pipeline.store.queries import activate_policy, insert_new, read
+from loop_pipeline.store.queries import activate_policy, insert_new, read, records
 from loop_pipeline.store.tables import (
     CheckpointRow,
     ContractRow,
@@ -115,8 +115,8 @@ def record_deployment(
         detail: what was done.
     """
     where, now = ",".join(urls), dt.datetime.now(dt.UTC)
-    known = {row["adapter_name"]: row for row in served_adapters(engine).to_dict("records")}
-    rows = [
+    known = {row["adapter_name"]: row for row in records(served_adapters(engine))}
+    rows: list[dict[str, Any]] = [
         {"adapter_name": name, "checkpoint_id": checkpoint, "server_url": where}
         | {"status": "serving", "detail": detail}
         for name, checkpoint in adapters.items()

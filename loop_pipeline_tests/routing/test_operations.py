@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -32,7 +33,7 @@ from loop_pipeline_tests.serving.examples import NEW, OLD, add_student, student
 from loop_pipeline_tests.serving.stub import Stub
 
 OLD_NAME, NEW_NAME = adapter_name(OLD), adapter_name(NEW)
-WHO = {"actor": "test", "reason": "because"}
+WHO: dict[str, Any] = {"actor": "test", "reason": "because"}
 
 
 @pytest.fixture

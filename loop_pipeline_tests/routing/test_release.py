@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, update
@@ -18,12 +19,12 @@ from loop_pipeline.routing.release import (
     roll_back,
     without_canary,
 )
-from loop_pipeline.store.queries import read
+from loop_pipeline.store.queries import read, records
 from loop_pipeline.store.rollouts import PolicyChanged, policy_events, spent_recalibrations
 from loop_pipeline.store.tables import CheckpointRow, PolicyRow
 from loop_pipeline_tests.serving.examples import NEW, NEWER, OLD, add_student, student
 
-WHO = {"actor": "test", "reason": "because"}
+WHO: dict[str, Any] = {"actor": "test", "reason": "because"}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def desk(engine: Engine, folder: Path, policies: dict[str, PolicyBundle]) -> Eng
 
 
 def statuses(engine: Engine) -> dict[str, str]:
-    return read(engine, CheckpointRow).set_index("checkpoint_id")["status"].to_dict()
+    return {r["checkpoint_id"]: r["status"] for r in records(read(engine, CheckpointRow))}
 
 
 def force(engine: Engine) -> PolicyBundle:

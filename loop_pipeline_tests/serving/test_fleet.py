@@ -13,7 +13,7 @@ from loop_pipeline.serving.fleet import Adapter, Fleet, Question, open_fleet
 from loop_pipeline.serving.questions import PLAIN, adapters_of
 from loop_pipeline.serving.vllm import Reconciled, ServerError, StudentServer, adapter_name
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import read
+from loop_pipeline.store.queries import read, records
 from loop_pipeline.store.rollouts import record_deployment, served_adapters
 from loop_pipeline.store.tables import CheckpointRow, DeploymentRow
 from loop_pipeline_tests.serving.examples import (
@@ -131,7 +131,7 @@ def test_the_settings_name_the_replicas(tmp_path: Path) -> None:
 
 def test_questions_are_short_middling_and_long_with_the_answers_on_record(engine: Engine) -> None:
     add_student(engine, OLD)
-    rows = read(engine, CheckpointRow).to_dict("records")
+    rows = records(read(engine, CheckpointRow))
     assert adapters_of(engine, rows)[0].questions == [PLAIN]
     texts = [f"request {'long ' * i}" for i in range(9)]
     add_traces(engine, *(trace_row(f"p{i}", "x", text=t) for i, t in enumerate(texts)))
