@@ -23,7 +23,7 @@ def move_rollout() -> None:
     next_step()
 
 
-@dg.sensor(job=move_rollout, minimum_interval_seconds=60)
+@dg.sensor(job_name="move_rollout", minimum_interval_seconds=60)
 def canary_watch(context: dg.SensorEvaluationContext, loop: Loop) -> dg.RunRequest | dg.SkipReason:
     """Stop a canary that disagrees more often than the champion, advance one that does not."""
     unfinished = dg.RunsFilter(job_name=move_rollout.name, statuses=UNFINISHED)
