@@ -73,9 +73,7 @@ class QLoRAConfig(BaseModel):
         if self.sweep_trials and not (self.sweep_learning_rates or self.sweep_lora_r):
             raise ValueError("sweep_trials needs sweep_learning_rates or sweep_lora_r")
         if any(rank > self.lora_r for rank in self.sweep_lora_r):
-            raise ValueError(
-                f"sweep_lora_r is above lora_r ({self.lora_r}), which the server takes"
-            )
+            raise ValueError(f"sweep_lora_r: more than lora_r, {self.lora_r}, is not served")
         return self
 
     @property
@@ -115,7 +113,7 @@ class QLoRAConfig(BaseModel):
             return cls.from_profile(**{"name": fields.pop("profile", "tiny"), **fields})
         except ValidationError as error:
             wrong = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (given: {e['input']!r})"
+                f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}, given {e['input']!r:.60}"
                 for e in error.errors()
             )
             raise ValueError(f"{path}: {wrong}") from error

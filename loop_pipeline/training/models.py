@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from loop_pipeline.training.config import QLoRAConfig
 
+LEAST_TOKENS = 256  # the bytes
+
 
 def resolve_base(config: QLoRAConfig, base_dir: Path) -> str:
     """Say which model to load: a hub id, or a folder that is checked.
@@ -27,6 +29,10 @@ def resolve_base(config: QLoRAConfig, base_dir: Path) -> str:
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise ValueError(f"base model {name!r} has no readable tokenizer: {first}") from error
+    if len(tokenizer) < LEAST_TOKENS:  # transformers makes an empty one where the files are missing
+        raise ValueError(
+            f"base model {name!r} has no readable tokenizer: {len(tokenizer)} tokens are known"
+        )
     if not tokenizer.chat_template:
         raise ValueError(f"base model {name!r}: its tokenizer has no chat template; use a chat one")
     return name

@@ -60,9 +60,9 @@ def test_a_file_names_a_profile_and_what_differs(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("lora_r: many\n", r"recipe.yaml: lora_r: .*given: 'many'"),
+        ("lora_r: many\n", r"recipe.yaml: lora_r: .*given 'many'"),
         ("lora_rank: 8\n", r"recipe.yaml: lora_rank: Extra inputs"),
-        ("profile: huge\n", r"recipe.yaml: profile: .*given: 'huge'"),
+        ("profile: huge\n", r"recipe.yaml: profile: .*given 'huge'"),
         ("- 8\n", r"recipe.yaml: no fields of a recipe but \[8\]"),
         ("a: b: c\n", r"recipe.yaml is no YAML"),
         ("max_usd: 5\n", r"recipe.yaml: recipe: .*max_usd needs usd_per_hour"),
