@@ -12,7 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -133,6 +133,8 @@ class RunRecord:
 
     def _pending(self) -> Iterator[tuple[int, Line]]:
         """Lines that have not arrived, each with where it ends (bytes)."""
+        if not self._lines.exists():
+            return
         end = int(self._sent.read_text(encoding="utf-8")) if self._sent.exists() else 0
         with self._lines.open("rb") as file:
             file.seek(end)
@@ -257,6 +259,7 @@ def recorded_run(
     try:
         yield record
     except BaseException:
-        record.status("FAILED")
-        record.deliver()
+        with suppress(OSError):  # a full disk: what it has ended says so better
+            record.status("FAILED")
+            record.deliver()
         raise

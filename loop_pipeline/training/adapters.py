@@ -40,6 +40,20 @@ def read_meta(adapter_dir: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def finished_adapters(run_dir: Path) -> list[dict[str, Any]]:
+    """Metas of a run's adapters: the supervised one, then the one that was made from it, if any.
+
+    Raises:
+        ValueError: the run has no finished adapter.
+    """
+    first = read_meta(run_dir / "adapter")
+    second = run_dir / "preference" / "adapter"
+    if not (second / META).is_file():
+        return [first]
+    meta = read_meta(second)
+    return [first, meta] if meta["parent_sha256"] == first["adapter_sha256"] else [first]
+
+
 def file_sha256(path: Path) -> str:
     """Sha256 of a file, read in pieces."""
     with path.open("rb") as file:
@@ -121,7 +135,7 @@ def deliver_buffered(run_dir: Path, tracking: Tracking) -> dict[str, Any]:
     """Bring to MLflow what it has missed of a finished run, and register the run's adapter.
 
     Args:
-        run_dir: Folder of the run, with ``adapter/`` in it.
+        run_dir: Folder of the run, with ``adapter/`` in it, and ``trials/`` if it is a sweep.
         tracking: The MLflow store.
 
     Returns:
@@ -132,6 +146,8 @@ def deliver_buffered(run_dir: Path, tracking: Tracking) -> dict[str, Any]:
     """
     adapter = run_dir / "adapter"
     meta = read_meta(adapter)
+    for trial in sorted(run_dir.glob("trials/*")):
+        RunRecord(tracking, trial).deliver()
     record = RunRecord(tracking, run_dir)
     if meta["model_version"] is None:
         return finish(record, adapter, meta)

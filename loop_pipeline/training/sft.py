@@ -15,6 +15,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from loop_pipeline.store.tracking import Tracking
+from loop_pipeline.training.adapters import base_identity
 from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.models import flash_attention, load_quantised, resolve_base
 from loop_pipeline.training.rows import (
@@ -64,13 +65,25 @@ def tokenise(config: QLoRAConfig, dataset_dir: Path, tokenizer: PreTrainedTokeni
     return Tokens(train, validation, length, truncated)
 
 
-def _dataset(rows: list[Encoded]) -> Dataset:
+def make_dataset(rows: list[Encoded]) -> Dataset:
+    """Rows as a trainer takes them: only the answers carry loss."""
     return Dataset.from_dict(
         {
             "input_ids": [prompt + answer for prompt, answer in rows],
             "labels": [[-100] * len(prompt) + answer for prompt, answer in rows],
             "length": [len(prompt) + len(answer) for prompt, answer in rows],
         }
+    )
+
+
+def make_lora(config: QLoRAConfig) -> LoraConfig:
+    """An adapter on every linear layer: that matters more than its rank (LoRA without regret)."""
+    return LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
 
 
@@ -135,16 +148,10 @@ def build_trainer(
             # The labels are made already. Packing is done there.
             dataset_kwargs={"skip_prepare_dataset": not packed},
         ),
-        train_dataset=_dataset(tokens.train),
-        eval_dataset=_dataset(tokens.validation) if tokens.validation else None,
+        train_dataset=make_dataset(tokens.train),
+        eval_dataset=make_dataset(tokens.validation) if tokens.validation else None,
         processing_class=AutoTokenizer.from_pretrained(base),
-        peft_config=LoraConfig(
-            r=config.lora_r,
-            lora_alpha=config.lora_alpha,
-            lora_dropout=config.lora_dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=make_lora(config),
         callbacks=[callback] if callback else None,
     )
 
@@ -171,10 +178,12 @@ def sft_job(
     Raises:
         ValueError: the base cannot be used.
     """
+    base = resolve_base(config, base_dir)
     return Job(
         stage="sft",
         config=config,
-        base=resolve_base(config, base_dir),
+        base=base,
+        base_identity=base_identity(base),
         train_file=dataset_dir / "train.jsonl",
         data_sha256=json.loads((dataset_dir / "dataset.json").read_text("utf-8"))["sha256"],
         run_dir=output_dir,

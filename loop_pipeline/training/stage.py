@@ -16,7 +16,6 @@ from loop_pipeline.store.run_record import RunRecord, recorded_run
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training.adapters import (
     META,
-    base_identity,
     deliver_buffered,
     finish,
     read_meta,
@@ -46,6 +45,7 @@ class Job:
     stage: Literal["sft", "dpo", "kto"]
     config: QLoRAConfig
     base: str
+    base_identity: str
     train_file: Path
     data_sha256: str
     run_dir: Path
@@ -60,7 +60,7 @@ class Job:
         return {
             "stage": self.stage,
             "base": self.base,
-            "base_identity": base_identity(self.base),
+            "base_identity": self.base_identity,
             "dataset_sha256": self.data_sha256,
             "parent_sha256": self.parent_sha256,
         }
