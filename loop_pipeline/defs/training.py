@@ -1,7 +1,6 @@
 """Training: labeled pairs -> a frozen set -> an adapter -> a verdict on it."""
 
 import datetime as dt
-import json
 from typing import Any
 
 import dagster as dg
@@ -34,6 +33,7 @@ from loop_pipeline.store.tables import (
     TraceRow,
 )
 from loop_pipeline.store.tracking import log_evaluation, set_alias
+from loop_pipeline.training.adapters import finished_adapters
 from loop_pipeline.training.config import MAX_ANSWER_TOKENS, QLoRAConfig
 from loop_pipeline.training.dataset import HELD_OUT, NotEnoughPairs, freeze, select_rows
 from loop_pipeline.training.evaluation import contract_validity, evaluate, summarise
@@ -44,8 +44,10 @@ ANSWERED = ("validation", "calibration", "gold")
 HOUR = 3600
 # vLLM may have been started a moment ago.
 START_S = 180
-# The training libraries' bars and known warnings would bury the progress lines.
+# The training libraries' bars and known warnings would bury the progress lines; TRL tells its
+# makers about every run.
 QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TQDM_DISABLE": "1",
@@ -144,30 +146,41 @@ def qlora_checkpoint(
     dataset = frozen_set(engine)
     output = settings.artifacts / "checkpoints" / dataset["dataset_id"][:16]
     result = _train(context, config, loop, pipes, "qlora", {"output_dir": str(output)})
-    meta = json.loads((output / "adapter" / "meta.json").read_text("utf-8"))
-    row = {
-        "checkpoint_id": meta["adapter_sha256"],
-        "created_at": dt.datetime.now(dt.UTC),
-        "dataset_id": dataset["dataset_id"],
-        "base_dir": str(settings.base_folder(config.profile)),
-        "adapter_dir": meta["adapter_dir"],
-        "adapter_sha256": meta["adapter_sha256"],
-        "mlflow_run_id": meta["mlflow_run_id"],
-        "model_version": str(meta["model_version"]),
-        "metrics": {},
-        "status": "candidate",
-        "reason": "not evaluated yet",
-    }
-    known = read(engine, CheckpointRow, checkpoint_id=row["checkpoint_id"])
-    if known.empty:
-        with engine.begin() as connection:
-            upsert(connection, CheckpointRow, [row])
-    figure = loss_figure([tuple(point) for point in meta["loss_curve"]])
+    metas = finished_adapters(output)
+    _record_candidates(engine, dataset["dataset_id"], metas)
+    figure = loss_figure([tuple(point) for point in metas[0]["loss_curve"]])
     curve = dg.MetadataValue.md(plot_png_markdown(figure))
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(row["checkpoint_id"]),
+        data_version=dg.DataVersion(metas[0]["adapter_sha256"]),
         metadata={**(result.metadata or {}), "loss": curve},
     )
+
+
+def _record_candidates(engine: Engine, dataset_id: str, metas: list[dict[str, Any]]) -> None:
+    """A row for each new adapter; what MLflow knows of the others is brought up to date."""
+    known = set(read(engine, CheckpointRow, columns=["checkpoint_id"])["checkpoint_id"])
+    # The supervised adapter last: the newest candidate is the one that is released by default.
+    for meta in reversed(metas):
+        recorded = {name: meta[name] for name in ("mlflow_run_id", "model_version")}
+        missing = meta["mlflow_missing"]
+        reason = "not evaluated yet" + (f"; MLflow has no record of it: {missing}" * bool(missing))
+        row = {
+            "checkpoint_id": meta["adapter_sha256"],
+            "created_at": dt.datetime.now(dt.UTC),
+            "dataset_id": dataset_id,
+            "base_dir": meta["base"],
+            "adapter_dir": meta["adapter_dir"],
+            "adapter_sha256": meta["adapter_sha256"],
+            "metrics": {name: meta[name] for name in ("stage", "parent_sha256")},
+            "status": "candidate",
+            "reason": reason,
+            **recorded,
+        }
+        if row["checkpoint_id"] in known:
+            set_checkpoint(engine, row["checkpoint_id"], **recorded)
+            continue
+        with engine.begin() as connection:
+            upsert(connection, CheckpointRow, [row])
 
 
 def frozen_set(engine: Engine) -> dict[str, Any]:

@@ -1,19 +1,17 @@
-"""MLflow: runs, datasets, adapters and their versions. Imported inside functions: it takes seconds.
+"""MLflow: datasets, adapters and their versions. Imported inside functions: it takes seconds.
 
-The training process logs through the fluent API between ``start_run`` and its end; everything
-else goes by run id, so that it works from any process.
+Everything goes by run id, so that it works from any process. `run_record` writes the runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
     from mlflow.tracking import MlflowClient
 
 
@@ -27,7 +25,8 @@ class Tracking(BaseModel):
     tags: dict[str, str] = {}
 
 
-def _client(tracking_uri: str) -> MlflowClient:
+def mlflow_client(tracking_uri: str) -> MlflowClient:
+    """A client of one MLflow store."""
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=tracking_uri)
@@ -43,59 +42,34 @@ def _artifact_location(tracking: Tracking) -> str | None:
     return None
 
 
-@contextmanager
-def start_run(tracking: Tracking, run_id_file: Path) -> Iterator[str]:
-    """Open the run named in a file, or a new one whose id is written there.
-
-    A killed training leaves its run open; the resumed one goes on in it. An exception marks the
-    run as failed and passes on.
-
-    Args:
-        tracking: Server, experiment and tags.
-        run_id_file: Where the run's id outlives the process.
-
-    Yields:
-        The MLflow run id.
-    """
-    import mlflow
-
-    mlflow.set_tracking_uri(tracking.tracking_uri)
-    if mlflow.get_experiment_by_name(tracking.experiment) is None:
-        mlflow.create_experiment(tracking.experiment, _artifact_location(tracking))
-    mlflow.set_experiment(tracking.experiment)
-    known = run_id_file.read_text(encoding="utf-8") if run_id_file.exists() else ""
-    with mlflow.start_run(run_id=known or None, tags=tracking.tags) as run:
-        if tracking.tags:
-            mlflow.set_tags(tracking.tags)
-        run_id_file.write_text(run.info.run_id, encoding="utf-8")
-        yield run.info.run_id
+def experiment_id(client: MlflowClient, tracking: Tracking) -> str:
+    """Id of the experiment, which is made if it is not there."""
+    found = client.get_experiment_by_name(tracking.experiment)
+    if found is not None:
+        return found.experiment_id
+    return client.create_experiment(tracking.experiment, _artifact_location(tracking))
 
 
-def log_inputs(params: dict[str, Any], train_file: Path, sha256: str) -> None:
-    """Log the parameters and the training set of the open run.
+def dataset_input(train_file: Path, sha256: str) -> DatasetInput:
+    """A training set as the input of a run.
 
     Args:
-        params: Flat parameters of the run.
-        train_file: The prompt/completion rows (JSONL).
+        train_file: The rows (JSONL): ``prompt_id``, and conversations whose last turn counts.
         sha256: Data version of the set; its first 36 characters are MLflow's digest.
     """
-    import mlflow
     import pandas as pd
     from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.entities import DatasetInput, InputTag
 
-    mlflow.log_params(params)
     rows = pd.read_json(train_file, lines=True, dtype=False)
-    flat = pd.DataFrame(
-        {
-            "prompt_id": rows["prompt_id"],
-            "prompt": [turns[-1]["content"] for turns in rows["prompt"]],
-            "completion": [turns[-1]["content"] for turns in rows["completion"]],
-        }
-    )
+    turns = [c for c in ("prompt", "completion", "chosen", "rejected") if c in rows]
+    flat = rows[["prompt_id"]].assign(**{c: [t[-1]["content"] for t in rows[c]] for c in turns})
+    target = "chosen" if "chosen" in rows else "completion"
     dataset = from_pandas(
-        flat, source=str(train_file), targets="completion", name="training_set", digest=sha256[:36]
+        flat, source=str(train_file), targets=target, name="training_set", digest=sha256[:36]
     )
-    mlflow.log_input(dataset, context="training", tags={"sha256": sha256})
+    tags = [InputTag("mlflow.data.context", "training"), InputTag("sha256", sha256)]
+    return DatasetInput(dataset._to_mlflow_entity(), tags)
 
 
 def register_adapter(tracking: Tracking, run_id: str, adapter_dir: Path, sha256: str) -> str:
@@ -112,7 +86,7 @@ def register_adapter(tracking: Tracking, run_id: str, adapter_dir: Path, sha256:
     """
     from mlflow.exceptions import RestException
 
-    client = _client(tracking.tracking_uri)
+    client = mlflow_client(tracking.tracking_uri)
     model = tracking.registered_model
     for found in client.search_model_versions(f"name = '{model}' and run_id = '{run_id}'"):
         if found.tags.get("adapter_sha256") == sha256:
@@ -133,7 +107,7 @@ def set_alias(
     tracking_uri: str, registered_model: str, version: str, alias: str = "champion"
 ) -> None:
     """Let an alias point to a model version; serving and routing read the alias's version."""
-    _client(tracking_uri).set_registered_model_alias(registered_model, alias, version)
+    mlflow_client(tracking_uri).set_registered_model_alias(registered_model, alias, version)
 
 
 def point_alias(tracking_uri: str, registered_model: str, version: str) -> str | None:
@@ -174,7 +148,7 @@ def log_evaluation(
         metrics: Name to value.
         artifacts: Files, kept under ``evaluation/``.
     """
-    client = _client(tracking_uri)
+    client = mlflow_client(tracking_uri)
     for name, value in metrics.items():
         client.log_metric(run_id, name, value)
     for path in artifacts or []:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,15 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional
 from transformers import (
-    AutoTokenizer,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
 
+from loop_pipeline.training.adapters import write_mark
 from loop_pipeline.training.config import QLoRAConfig
-
-Row = dict[str, Any]
-Log = Callable[[str], None]
-Encoded = tuple[list[int], list[int]]  # tokens of the prompt, tokens of the completion
+from loop_pipeline.training.models import resolve_base
+from loop_pipeline.training.rows import SECONDS_BETWEEN_LINES, Encoded, Log, Row, encode, read_rows
 
 # The recipe of the tiny base, sized for minutes on two CPU cores; chosen on the calibration splits
 # of CLINC150 and HEADLINES.
@@ -41,7 +38,6 @@ BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 3e-3, 0.1
 MASKED = 0.1
 # Small sets are read more often than large ones, so that every set ends within minutes.
 MOST_EPOCHS, TOKENS_SEEN = 8, 1_600_000
-SECONDS_BETWEEN_LINES = 10
 
 UNKNOWN, END, PAD, MASK = "<|endoftext|>", "<|im_end|>", "<|pad|>", "<|mask|>"
 TURNS = ["<|im_start|>system\n", "\n<|im_start|>user\n", "\n<|im_start|>assistant\n"]
@@ -55,71 +51,6 @@ CHAT_TEMPLATE = (
     "{% else %}{{ m['content'] + '<|im_end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '\n<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-def write_mark(path: Path, content: dict[str, Any]) -> None:
-    """Write a completion mark: a reader finds all of it or nothing, whenever the writer dies."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def read_rows(dataset_dir: Path, split: str = "train") -> list[Row]:
-    """Read one split of a training set.
-
-    Raises:
-        ValueError: if a line is no such row, with its file and line, or if there is none at all.
-    """
-    path = dataset_dir / f"{split}.jsonl"
-    rows: list[Row] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            _ = row["prompt_id"], row["prompt"][0]["content"], row["completion"][0]["content"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise ValueError(
-                f"{path}:{number}: not a prompt/completion row ({error!r}); rebuild the set"
-            ) from error
-        rows.append(row)
-    if not rows:
-        raise ValueError(f"{path} is empty: no validated pair to train on; label more traces first")
-    return rows
-
-
-def encode(
-    tokenizer: PreTrainedTokenizerFast, rows: list[Row], max_length: int
-) -> tuple[list[Encoded], int]:
-    """Render and tokenise rows; a row that is too long loses the start of its prompt.
-
-    Returns:
-        Tokens of prompt and completion of each row, and how many prompts were cut.
-    """
-    prompts, wholes = (
-        tokenizer(
-            [
-                str(tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=g))
-                for m, g in messages
-            ],
-            add_special_tokens=False,
-        )["input_ids"]
-        for messages in (
-            [(row["prompt"], True) for row in rows],
-            [(row["prompt"] + row["completion"], False) for row in rows],
-        )
-    )
-    encoded: list[Encoded] = []
-    cut = 0
-    for prompt, whole in zip(prompts, wholes, strict=True):
-        # Some templates render the last turn differently once it is answered (as TRL does).
-        differs = (i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b)
-        start = next(differs, min(len(prompt), len(whole)))
-        answer = whole[start:][: max_length // 2]
-        cut += start + len(answer) > max_length
-        encoded.append((whole[max(0, start + len(answer) - max_length) : start], answer))
-    return encoded, cut
 
 
 def train_tokenizer(rows: list[Row], max_length: int) -> PreTrainedTokenizerFast:
@@ -286,27 +217,6 @@ def snap_to_nf4(model: Qwen2ForCausalLM) -> None:
             if isinstance(module, torch.nn.Linear):
                 packed, state = quantize_4bit(module.weight.data, quant_type="nf4")
                 module.weight.data = dequantize_4bit(packed, state).to(module.weight.dtype)
-
-
-def resolve_base(config: QLoRAConfig, base_dir: Path) -> str:
-    """Say which model to load: a hub id, or a folder that is checked.
-
-    Raises:
-        ValueError: if there is no model, or one without a chat template.
-    """
-    name = config.base_model or str(base_dir)
-    if not config.base_model or Path(name).is_dir():
-        for needed in ("config.json", *([] if config.base_model else ["meta.json"])):
-            if not (Path(name) / needed).is_file():
-                raise ValueError(f"{name} is no finished base model: {needed} is missing; make it")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise ValueError(f"base model {name!r} has no readable tokenizer: {first}") from error
-    if not tokenizer.chat_template:
-        raise ValueError(f"base model {name!r}: its tokenizer has no chat template; use a chat one")
-    return name
 
 
 def main() -> None:

@@ -1,13 +1,15 @@
-"""What a training run may vary: one schema for the training process and the Launchpad form.
+"""What a training run may vary: one schema for a file, the Launchpad form and the process's input.
 
 A *profile* is a set of defaults, nothing else; ``tiny`` differs from the 7B ones by numbers only.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 # Of an answer, wherever a student answers.
 MAX_ANSWER_TOKENS = 64
@@ -18,9 +20,22 @@ Profile = Literal["tiny", "smollm2-135m", "qwen2.5-7b", "qwen3-8b"]
 class QLoRAConfig(BaseModel):
     """Recipe of one QLoRA run. Key names and order follow TRL and the alignment handbook."""
 
+    model_config = ConfigDict(extra="forbid")
+
     profile: Profile = Field("tiny", description="Where the other defaults come from.")
     base_model: str = Field("", description="Hub id or folder; empty: the base made by this run.")
     max_length: int = Field(256, gt=8, description="Tokens of prompt and completion; more is cut.")
+    p99_max_length: bool = Field(
+        False, description="Cut at the 99th percentile of the set's tokens, if that is less."
+    )
+    packing: Literal["auto", "bfd", "none"] = Field(
+        "auto",
+        description="Several rows in one sequence (auto: where flash attention keeps them apart), "
+        "or rows of like length in one batch.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations: a third slower, far less memory."
+    )
     lora_r: int = Field(16, gt=0, description="Rank of the adapter.")
     lora_alpha: int = Field(32, gt=0, description="Scale of the adapter (alpha / r).")
     lora_dropout: float = Field(0.05, ge=0, lt=1)
@@ -31,12 +46,45 @@ class QLoRAConfig(BaseModel):
     per_device_train_batch_size: int = Field(64, gt=0)
     gradient_accumulation_steps: int = Field(1, gt=0)
     logging_steps: int = Field(10, gt=0)
-    save_steps: int = Field(20, gt=0, description="Steps between two checkpoints.")
-    max_minutes: float = Field(6.0, gt=0, description="Time for base and adapter, each at most.")
+    save_steps: int = Field(
+        20, gt=0, description="Steps between two checkpoints, each with its validation loss."
+    )
+    max_minutes: float = Field(
+        6.0, gt=0, description="Time for base, adapter and preference stage, each at most."
+    )
+    max_usd: float | None = Field(
+        None, gt=0, description="What the adapter may cost; needs usd_per_hour."
+    )
+    usd_per_hour: float = Field(0.0, ge=0, description="Price of the training machine.")
+    preference: Literal["none", "auto"] = Field(
+        "none", description="auto: a second adapter by DPO or KTO, if there is data for it."
+    )
+    sweep_trials: int = Field(
+        0, ge=0, description="Adapters to train, the best by validation loss is kept; 0: no sweep."
+    )
+    sweep_learning_rates: list[float] = Field([], description="Of a sweep; empty: the one above.")
+    sweep_lora_r: list[int] = Field([], description="Of a sweep; empty: the one above.")
     seed: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.max_usd is not None and not self.usd_per_hour:
+            raise ValueError("max_usd needs usd_per_hour: what does the training machine cost?")
+        if self.sweep_trials and not (self.sweep_learning_rates or self.sweep_lora_r):
+            raise ValueError("sweep_trials needs sweep_learning_rates or sweep_lora_r")
+        if any(rank > self.lora_r for rank in self.sweep_lora_r):
+            raise ValueError(f"sweep_lora_r: more than lora_r, {self.lora_r}, is not served")
+        return self
+
+    @property
+    def minutes(self) -> float:
+        """What a run may take: ``max_minutes``, or less if the money ends first."""
+        if self.max_usd is None:
+            return self.max_minutes
+        return min(self.max_minutes, 60 * self.max_usd / self.usd_per_hour)
+
     @classmethod
-    def from_profile(cls, name: Profile, **overrides: Any) -> QLoRAConfig:
+    def from_profile(cls, name: Profile, **overrides: Any) -> Self:
         """Build the recipe of a profile.
 
         Args:
@@ -48,11 +96,35 @@ class QLoRAConfig(BaseModel):
         """
         return cls.model_validate({"profile": name, **PROFILES.get(name, {}), **overrides})
 
+    @classmethod
+    def from_yaml(cls, path: Path) -> Self:
+        """Read a recipe: ``profile`` and the fields that differ from it.
+
+        Raises:
+            ValueError: the file is no such mapping; names the file, each wrong field and its value.
+        """
+        try:
+            fields = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is no YAML: {error}") from error
+        if not isinstance(fields, dict):
+            raise ValueError(f"{path}: no fields of a recipe but {fields!r:.60}")  # noqa: TRY004
+        try:
+            return cls.from_profile(**{"name": fields.pop("profile", "tiny"), **fields})
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}, given {e['input']!r:.60}"
+                for e in error.errors()
+            )
+            raise ValueError(f"{path}: {wrong}") from error
+
 
 # QLoRA's and "LoRA without regret"'s settings for 7-8B: all linear layers, lr about 10x full
 # fine-tuning, effective batch of 16.
 _LARGE: dict[str, Any] = {
     "max_length": 2048,
+    "p99_max_length": True,
+    "gradient_checkpointing": True,
     "lora_r": 32,
     "lora_alpha": 32,
     "lora_dropout": 0.05,

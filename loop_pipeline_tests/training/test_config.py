@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import dagster as dg
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from loop_pipeline.training.config import Profile, QLoRAConfig
@@ -39,8 +41,43 @@ def test_it_is_a_dagster_config_and_survives_the_trip():
 
 def test_it_imports_no_training_library():
     code = (
-        "import sys, loop_pipeline.training.config, loop_pipeline.store.tracking;"
+        "import sys, loop_pipeline.training.adapters, loop_pipeline.training.keep;"
         "heavy = {'torch', 'transformers', 'peft', 'trl', 'datasets', 'mlflow'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_names_a_profile_and_what_differs(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("profile: qwen3-8b\nlora_r: 8\nmax_usd: 5\nusd_per_hour: 2.5\n")
+    config = QLoRAConfig.from_yaml(path)
+    assert config == QLoRAConfig.from_profile("qwen3-8b", lora_r=8, max_usd=5, usd_per_hour=2.5)
+    path.write_text(yaml.safe_dump(config.model_dump()))
+    assert QLoRAConfig.from_yaml(path) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lora_r: many\n", r"recipe.yaml: lora_r: .*given 'many'"),
+        ("lora_rank: 8\n", r"recipe.yaml: lora_rank: Extra inputs"),
+        ("profile: huge\n", r"recipe.yaml: profile: .*given 'huge'"),
+        ("- 8\n", r"recipe.yaml: no fields of a recipe but \[8\]"),
+        ("a: b: c\n", r"recipe.yaml is no YAML"),
+        ("max_usd: 5\n", r"recipe.yaml: recipe: .*max_usd needs usd_per_hour"),
+        ("sweep_trials: 2\n", r"sweep_trials needs sweep_learning_rates or sweep_lora_r"),
+        ("sweep_trials: 2\nsweep_lora_r: [8, 64]\n", r"more than lora_r, 16, is not served"),
+    ],
+)
+def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, text: str, words: str):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        QLoRAConfig.from_yaml(tmp_path / "recipe.yaml")
+
+
+def test_money_ends_a_run_before_time_does():
+    config = QLoRAConfig.from_profile("tiny", max_minutes=60, max_usd=1, usd_per_hour=4)
+    assert config.minutes == 15
+    assert config.model_copy(update={"max_usd": 100}).minutes == 60
+    assert QLoRAConfig.from_profile("tiny", max_minutes=60).minutes == 60

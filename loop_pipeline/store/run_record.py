@@ -1,0 +1,265 @@
+"""One MLflow run, written to a file first: a training outlives the server that records it.
+
+What cannot be delivered stays in the file, and goes when the server is back: during the run, at its
+end, or whenever someone delivers the same folder again. MLflow keeps one of a point sent twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from loop_pipeline.store.tracking import (
+    Tracking,
+    dataset_input,
+    experiment_id,
+    mlflow_client,
+    register_adapter,
+)
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+Line = dict[str, Any]
+T = TypeVar("T")
+
+RETRY_S = 60
+# Of MLflow's API, a request.
+MOST_METRICS = 1000
+
+
+class RunRecord:
+    """The record of one run, in its folder. Nothing is sent before `deliver`."""
+
+    def __init__(self, tracking: Tracking, folder: Path) -> None:
+        self.tracking, self.folder = tracking, folder
+        self.error = ""
+        self.resumed = False
+        self._lines = folder / "mlflow.jsonl"
+        self._sent = folder / "mlflow_sent"  # bytes of the lines that have arrived
+        self._run_id = folder / "mlflow_run_id"
+        self._next_try = 0.0
+        # A dead server must not hold up the training for MLflow's patient default of minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+    @property
+    def run_id(self) -> str | None:
+        """The MLflow run's id; None until the server has been reached once."""
+        return self._run_id.read_text(encoding="utf-8") if self._run_id.exists() else None
+
+    def begin(self, name: str, tags: dict[str, str], parent: Path | None = None) -> None:
+        """Open the run: a new one, or again the one that a killed process has left.
+
+        Args:
+            name: Of the run.
+            tags: Of this process, beside the ones of `Tracking`.
+            parent: Folder of the run that this one is nested in.
+        """
+        tags = {**tags, **self.tracking.tags}
+        self.resumed = self._lines.exists()
+        if self.resumed:
+            self.tags(tags)
+            self.status("RUNNING")
+        else:
+            self._add("run", {"name": name, "parent": str(parent or ""), "tags": tags})
+
+    def params(self, values: dict[str, Any]) -> None:
+        """Parameters; a value cannot be changed later."""
+        self._add("params", values)
+
+    def metrics(self, values: dict[str, float], step: int = 0) -> None:
+        """One point of each named curve."""
+        self._add("metrics", {"values": values, "step": step})
+
+    def tags(self, values: dict[str, str]) -> None:
+        """Tags; a later value replaces an earlier one."""
+        self._add("tags", values)
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """A file, kept under ``folder`` of the run's artifacts."""
+        self._add("artifact", {"path": str(path.absolute()), "folder": folder})
+
+    def dataset(self, path: Path, sha256: str) -> None:
+        """The rows (JSONL) that the run learns from, and their data version."""
+        self._add("dataset", {"path": str(path.absolute()), "sha256": sha256})
+
+    def status(self, value: str) -> None:
+        """``RUNNING``, ``FINISHED`` or ``FAILED``."""
+        self._add("status", {"value": value})
+
+    def deliver(self) -> bool:
+        """Send what MLflow has not got; a server that does not take it is no error here.
+
+        Returns:
+            Whether everything has arrived.
+        """
+        return self._attempt(self._send) is not None
+
+    def deliver_if_due(self) -> None:
+        """`deliver`, but after a failure not again for a minute."""
+        if time.monotonic() >= self._next_try:
+            self.deliver()
+
+    def register(self, adapter_dir: Path, sha256: str) -> str | None:
+        """Make the adapter a model version, once everything else of its run has arrived.
+
+        Returns:
+            The version; None if MLflow cannot be reached.
+        """
+        if not self.deliver():
+            return None
+        run_id = str(self.run_id)
+        return self._attempt(lambda: register_adapter(self.tracking, run_id, adapter_dir, sha256))
+
+    def missing(self) -> str:
+        """What MLflow has not got and why, in words; empty: nothing."""
+        counts = Counter(line["kind"] for _, line in self._pending())
+        said = ", ".join(f"{n} x {kind}" for kind, n in counts.items())
+        return "; ".join(part for part in (said, self.error) if part)
+
+    def _add(self, kind: str, content: Line) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = {"kind": kind, "at": int(1000 * time.time()), "content": content}
+        with self._lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _pending(self) -> Iterator[tuple[int, Line]]:
+        """Lines that have not arrived, each with where it ends (bytes)."""
+        if not self._lines.exists():
+            return
+        end = int(self._sent.read_text(encoding="utf-8")) if self._sent.exists() else 0
+        with self._lines.open("rb") as file:
+            file.seek(end)
+            for raw in file:
+                end += len(raw)
+                try:
+                    line = json.loads(raw)
+                except ValueError:  # half a line, of a process that was killed as it wrote
+                    continue
+                yield end, line
+
+    def _attempt(self, what: Callable[[], T]) -> T | None:
+        """None and the reason in ``error`` if MLflow or the way to it fails."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            done = what()
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            self.error = f"MLflow at {self.tracking.tracking_uri}: {str(error).splitlines()[0]}"
+            self._next_try = time.monotonic() + RETRY_S
+            return None
+        self.error = ""
+        return done
+
+    def _send(self) -> bool:
+        pending = list(self._pending())
+        if not pending:
+            return True
+        client = mlflow_client(self.tracking.tracking_uri)
+        run_id = self.run_id or self._create(client)
+        for kind, group in itertools.groupby(pending, key=lambda entry: entry[1]["kind"]):
+            entries = list(group)
+            _post(client, run_id, kind, [line for _, line in entries])
+            self._sent.write_text(str(entries[-1][0]), encoding="utf-8")
+        return True
+
+    def _create(self, client: MlflowClient) -> str:
+        first = json.loads(self._lines.open(encoding="utf-8").readline())
+        run, tags = first["content"], {}
+        if run["parent"]:
+            parent = RunRecord(self.tracking, Path(run["parent"]))
+            parent._send()
+            tags["mlflow.parentRunId"] = str(parent.run_id)
+        made = client.create_run(
+            experiment_id(client, self.tracking),
+            start_time=first["at"],
+            run_name=run["name"],
+            tags=run["tags"] | tags,
+        )
+        self._run_id.write_text(made.info.run_id, encoding="utf-8")
+        return made.info.run_id
+
+
+def _post(client: MlflowClient, run_id: str, kind: str, lines: list[Line]) -> None:
+    """Send lines of one kind."""
+    if kind == "metrics":
+        _post_metrics(client, run_id, lines)
+        return
+    send = {"params": _post_params, "tags": _post_tags, "artifact": _post_artifact}
+    send |= {"dataset": _post_dataset, "status": _post_status}
+    for line in lines:
+        if kind in send:  # the first line has made the run
+            send[kind](client, run_id, line)
+
+
+def _post_params(client: MlflowClient, run_id: str, line: Line) -> None:
+    from mlflow.entities import Param
+
+    client.log_batch(run_id, params=[Param(k, str(v)) for k, v in line["content"].items()])
+
+
+def _post_tags(client: MlflowClient, run_id: str, line: Line) -> None:
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in line["content"].items()])
+
+
+def _post_artifact(client: MlflowClient, run_id: str, line: Line) -> None:
+    client.log_artifact(run_id, line["content"]["path"], line["content"]["folder"])
+
+
+def _post_dataset(client: MlflowClient, run_id: str, line: Line) -> None:
+    file = Path(line["content"]["path"])
+    client.log_inputs(run_id, [dataset_input(file, line["content"]["sha256"])])
+
+
+def _post_status(client: MlflowClient, run_id: str, line: Line) -> None:
+    value = line["content"]["value"]
+    if value == "RUNNING":
+        client.update_run(run_id, status=value)
+    else:
+        client.set_terminated(run_id, value, line["at"])
+
+
+def _post_metrics(client: MlflowClient, run_id: str, lines: list[Line]) -> None:
+    from mlflow.entities import Metric
+
+    points = [
+        Metric(name, value, line["at"], line["content"]["step"])
+        for line in lines
+        for name, value in line["content"]["values"].items()
+    ]
+    for start in range(0, len(points), MOST_METRICS):
+        client.log_batch(run_id, metrics=points[start : start + MOST_METRICS])
+
+
+@contextmanager
+def recorded_run(
+    tracking: Tracking,
+    folder: Path,
+    name: str,
+    tags: dict[str, str],
+    parent: Path | None = None,
+) -> Iterator[RunRecord]:
+    """Record a run in a folder; an exception marks it as failed and passes on.
+
+    The caller delivers: a run that has ended well still has an adapter to register.
+    """
+    record = RunRecord(tracking, folder)
+    record.begin(name, tags, parent)
+    try:
+        yield record
+    except BaseException:
+        with suppress(OSError):  # a full disk: what it has ended says so better
+            record.status("FAILED")
+            record.deliver()
+        raise

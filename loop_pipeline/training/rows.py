@@ -1,0 +1,128 @@
+"""Rows of a frozen training set as the tokens a student sees; what a chat template makes of them.
+
+A prompt is rendered here as the server renders it: one way to train, one way to ask.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+Row = dict[str, Any]
+Log = Callable[[str], None]
+Encoded = tuple[list[int], list[int]]  # tokens of the prompt, tokens of the completion
+
+SECONDS_BETWEEN_LINES = 10
+
+
+def read_rows(dataset_dir: Path, split: str = "train") -> list[Row]:
+    """Read one split of a training set.
+
+    Raises:
+        ValueError: if a line is no such row, with its file and line, or if there is none at all.
+    """
+    path = dataset_dir / f"{split}.jsonl"
+    rows = read_lines(path, "prompt/completion", ("prompt", "completion"))
+    if not rows:
+        raise ValueError(f"{path} is empty: no validated pair to train on; label more traces first")
+    return rows
+
+
+def read_lines(
+    path: Path, kind: str, turns: tuple[str, ...], others: tuple[str, ...] = ()
+) -> list[Row]:
+    """Read rows whose fields ``turns`` are lists of messages; none if there is no such file.
+
+    Raises:
+        ValueError: if a line is no such row, with its file and line.
+    """
+    rows: list[Row] = []
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            row = json.loads(line)
+            _ = [row[name] for name in ("prompt_id", *others)]
+            _ = [row[name][0]["content"] for name in turns]
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"{path}:{number}: not a {kind} row ({error!r}); rebuild the set"
+            ) from error
+        rows.append(row)
+    return rows
+
+
+def template_arguments(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """What every rendering, also the server's, has to pass: thinking off where there is a switch.
+
+    Logged answers have no thoughts to learn from. Qwen3's template knows ``enable_thinking``.
+    """
+    known = "enable_thinking" in str(tokenizer.chat_template)
+    return {"enable_thinking": False} if known else {}
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, rows: list[Row], max_length: int
+) -> tuple[list[Encoded], int]:
+    """Render and tokenise rows; a row that is too long loses the start of its prompt.
+
+    Returns:
+        Tokens of prompt and completion of each row, and how many rows were cut.
+    """
+    arguments = template_arguments(tokenizer)
+    texts: list[str] = []
+    for generation, field in ((True, "prompt"), (False, "completion")):
+        for row in rows:
+            turns = row["prompt"] if generation else row["prompt"] + row[field]
+            text = tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=generation, **arguments
+            )
+            texts.append(str(text))
+    prompts, wholes = texts[: len(rows)], texts[len(rows) :]
+    for i, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
+        wholes[i] = _after(prompt, wholes[i], row["completion"][0]["content"])
+    tokens = tokenizer(prompts + wholes, add_special_tokens=False)["input_ids"]
+    pairs = zip(tokens[: len(rows)], tokens[len(rows) :], strict=True)
+    whole_rows = [_split(prompt, whole) for prompt, whole in pairs]
+    return cut(whole_rows, max_length)
+
+
+def _after(prompt: str, whole: str, answer: str) -> str:
+    """The conversation with its answer, beginning with the prompt as it is served.
+
+    Some templates render the last turn differently once it is answered (an empty thought is left
+    out). A student trained on that would be asked with another prompt than it has learned.
+    """
+    start = whole.rfind(answer.strip())
+    return whole if whole.startswith(prompt) or start < 0 else prompt + whole[start:]
+
+
+def _split(prompt: list[int], whole: list[int]) -> Encoded:
+    """Where the tokens differ the answer starts: some tokenizers merge across the boundary."""
+    differs = (i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b)
+    start = next(differs, min(len(prompt), len(whole)))
+    return whole[:start], whole[start:]
+
+
+def cut(encoded: list[Encoded], max_length: int) -> tuple[list[Encoded], int]:
+    """Shorten rows to ``max_length`` tokens: the prompt's start goes, the answer keeps a half.
+
+    Returns:
+        The rows, and how many of them were cut.
+    """
+    short: list[Encoded] = []
+    for prompt, answer in encoded:
+        kept = answer[: max_length // 2] if len(prompt) + len(answer) > max_length else answer
+        short.append((prompt[max(0, len(prompt) + len(kept) - max_length) :], kept))
+    return short, sum(a != b for a, b in zip(encoded, short, strict=True))
+
+
+def p99_length(encoded: list[Encoded]) -> int:
+    """The 99th percentile of the rows' tokens, up to the next multiple of eight."""
+    lengths = [len(prompt) + len(answer) for prompt, answer in encoded]
+    return 8 * math.ceil(float(np.percentile(lengths, 99, method="inverted_cdf")) / 8)

@@ -1,0 +1,120 @@
+"""A small set, a two-layer base that has learned other answers to it, and a store to record in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loop_pipeline.store.tracking import Tracking
+from loop_pipeline.training.config import QLoRAConfig
+
+COLOURS = {"sea": "blue", "grass": "green", "snow": "white", "coal": "black"}
+CONFIG = QLoRAConfig.from_profile(
+    "tiny",
+    learning_rate=1e-2,
+    num_train_epochs=4,
+    per_device_train_batch_size=8,
+    logging_steps=4,
+    save_steps=8,
+)
+
+
+def silent(_: str) -> None:
+    """A log that nobody reads."""
+
+
+def colour_rows(first: int, count: int) -> list[dict[str, Any]]:
+    """Rows whose prompt and answer belong together."""
+    things = list(COLOURS.items())
+    return [
+        {
+            "prompt_id": f"p{i}",
+            "prompt": [
+                {"role": "system", "content": "Name the colour."},
+                {"role": "user", "content": f"{things[i % 4][0]} number {i}"},
+            ],
+            "completion": [{"role": "assistant", "content": things[i % 4][1]}],
+            "group": "colours",
+        }
+        for i in range(first, first + count)
+    ]
+
+
+def write_set(folder: Path, train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> Path:
+    """A frozen set as the pipeline writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("train", train), ("validation", validation)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sha256 = hashlib.sha256((folder / "train.jsonl").read_bytes()).hexdigest()
+    (folder / "dataset.json").write_text(json.dumps({"sha256": sha256}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of 64 rows in ``set`` and a base in ``base``."""
+    pytest.importorskip("trl")
+    from loop_pipeline.training import base
+
+    folder = tmp_path_factory.mktemp("training")
+    rows = colour_rows(0, 64)
+    write_set(folder / "set", rows, colour_rows(64, 16))
+    others = [{**row, "completion": rows[i - 1]["completion"]} for i, row in enumerate(rows)]
+    small = {"HIDDEN": 64, "LAYERS": 2, "INTERMEDIATE": 128, "VOCABULARY": 400, "BATCH": 16}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**small, "TOKENS_SEEN": 40_000, "MOST_EPOCHS": 100}.items():
+            patch.setattr(base, name, value)
+        base.pretrain_tiny(others, folder / "base", CONFIG, silent)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tracking(work: Path) -> Tracking:
+    return Tracking(
+        tracking_uri=f"sqlite:///{work / 'mlflow.db'}", tags={"dagster_run_id": "run-1"}
+    )
+
+
+@pytest.fixture
+def job(work: Path, tracking: Tracking, tmp_path: Path) -> Callable[..., Any]:
+    """Makes a supervised job in a fresh folder; arguments replace fields of its recipe."""
+    from loop_pipeline.training.sft import sft_job
+
+    def make(**recipe: Any) -> Any:
+        config = CONFIG.model_copy(update=recipe)
+        made = sft_job(config, work / "set", work / "base", tmp_path / "out", tracking, silent)
+        return replace(made, register=False)
+
+    return make
+
+
+def pipes_environment(extras: dict[str, Any], messages: Path) -> dict[str, str]:
+    """What Dagster passes to a process that it starts."""
+    data = {
+        "asset_keys": ["qlora_checkpoint"],
+        "code_version_by_asset_key": {"qlora_checkpoint": None},
+        "provenance_by_asset_key": {"qlora_checkpoint": None},
+        "partition_key": None,
+        "partition_key_range": None,
+        "partition_time_window": None,
+        "run_id": "run-1",
+        "job_name": None,
+        "retry_number": 0,
+        "extras": extras,
+    }
+    params = {
+        "DAGSTER_PIPES_CONTEXT": {"data": data},
+        "DAGSTER_PIPES_MESSAGES": {"path": str(messages)},
+    }
+    return {
+        name: base64.b64encode(zlib.compress(json.dumps(value).encode())).decode()
+        for name, value in params.items()
+    }
