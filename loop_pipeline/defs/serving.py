@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
+from loop_pipeline.defs.evaluation import checkpoint_evaluation
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.defs.training import checkpoint_evaluation
 from loop_pipeline.serving.vllm import Answer, ServerError, StudentServer, adapter_name
 from loop_pipeline.store.queries import newest_checkpoint, read_traces, upsert
 from loop_pipeline.store.tables import DeploymentRow
