@@ -1,127 +1,145 @@
-"""Evaluation: a trained adapter's answers to held-out traffic, and the verdict on it."""
+"""Evaluation: trained adapters' answers to held-out traffic, and the verdicts on them."""
 
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
+from loop_pipeline.defs.groups import embedder_path
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.training import qlora_checkpoint
-from loop_pipeline.serving.vllm import StudentServer, adapter_name
-from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import (
-    newest_checkpoint,
-    read,
-    read_traces,
-    records,
-    set_checkpoint,
-    upsert,
+from loop_pipeline.groups.clustering import Groups
+from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.report.contest import (
+    contestants_table,
+    differences_table,
+    fresh_sentence,
+    read_gallery,
 )
-from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow
-from loop_pipeline.store.tracking import log_evaluation, set_alias
-from loop_pipeline.training.config import MAX_ANSWER_TOKENS
-from loop_pipeline.training.evaluation import contract_validity, evaluate, summarise
-from loop_pipeline.training.gate import decide
+from loop_pipeline.report.plots import contestants_figure, plot_png_markdown, reliability_figure
+from loop_pipeline.serving.vllm import StudentServer, adapter_name
+from loop_pipeline.store.queries import count, newest_checkpoint, read, read_feedback, read_traces
+from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
+from loop_pipeline.training.contest import prepare
+from loop_pipeline.training.gallery import to_markdown
+from loop_pipeline.training.verdicts import (
+    Bench,
+    deliver,
+    evaluation_folder,
+    judge_waiting,
+    last_verdicts,
+)
 
 # Splits that no student learns from; it answers them through the server that will serve it.
 ANSWERED = ("validation", "calibration", "gold")
-# vLLM may have been started a moment ago.
-START_S = 180
+
+
+class EvaluationConfig(dg.Config):
+    """What an evaluation may be asked beyond judging whoever waits."""
+
+    again: bool = Field(
+        False,
+        description="Judge the newest checkpoint once more if it was rejected, and ask again what"
+        " did not fit the context.",
+    )
 
 
 @dg.asset(deps=[qlora_checkpoint], group_name="training", kinds={"vllm", "mlflow"})
-def checkpoint_evaluation(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
-    """Candidate against champion on held-out traffic, answered through the server that serves.
+def checkpoint_evaluation(
+    context: dg.AssetExecutionContext, config: EvaluationConfig, loop: Loop
+) -> dg.MaterializeResult:
+    """Candidates against the champion on held-out traffic, answered through the server that serves.
 
     The verdict is written into the data: only an approved checkpoint is deployed and routed to.
     """
     engine, settings = loop.engine(), loop.settings()
-    candidate = newest_checkpoint(engine)
-    if candidate is None:
+    if newest_checkpoint(engine) is None:
         raise dg.Failure("no checkpoint to evaluate: materialize qlora_checkpoint")
-    champion = newest_checkpoint(engine, "approved")
-    held_out = read_traces(engine, split=ANSWERED, producer="frontier")
-    server = StudentServer(settings.vllm_url, log_path=settings.vllm_log)
-    server.wait_ready(START_S)
-    server.check_base(candidate["base_dir"])
-    mine = _answers(context, loop, server, candidate, held_out)
-    rival = champion or {"checkpoint_id": "base", "adapter_dir": ""}
-    if rival["checkpoint_id"] == candidate["checkpoint_id"]:
-        rival = {"checkpoint_id": "base", "adapter_dir": ""}
-    gold = held_out[held_out["split"] == "gold"]
-    ours, theirs = (
-        part.assign(valid=contract_validity(part, gold))
-        for part in (
-            mine[mine["split"] == "gold"],
-            _answers(context, loop, server, rival, gold),
-        )
+    judged, failed = judge_waiting(_bench(context, loop, again=config.again))
+    untold = deliver(engine, settings)
+    for key, why in [*failed.items(), *untold.items()]:
+        context.log.warning(f"{adapter_name(key)}: {why}")
+    if failed and not judged:
+        raise dg.Failure(f"the verdicts stay as they were: {'; '.join(failed.values())}")
+    missing = {"not_judged": failed, "not_in_mlflow": untold}
+    return dg.MaterializeResult(metadata=_metadata(loop, missing))
+
+
+def _bench(context: dg.AssetExecutionContext, loop: Loop, *, again: bool) -> Bench:
+    engine, settings = loop.engine(), loop.settings()
+    held_out = prepare(
+        read_traces(engine, split=ANSWERED, producer="frontier"),
+        read(engine, GroupMemberRow, columns=["prompt_id", "group_id"]),
+        read_feedback(engine),
     )
-    members = read(engine, GroupMemberRow, columns=["prompt_id", "group_id"])
-    # A base that was fitted to these tasks, as the `tiny` one is, is judged like a champion.
-    verdict = decide(ours, theirs, groups=members.set_index("prompt_id")["group_id"])
-    metrics = summarise(ours, gold)
-    status = "approved" if verdict.approved else "rejected"
-    set_checkpoint(
-        engine,
-        candidate["checkpoint_id"],
-        status=status,
-        reason="; ".join(verdict.reasons),
-        metrics=metrics | {"rival": rival["checkpoint_id"], "gate": verdict.figures},
+    groups = Groups.from_rows(read(engine, TaskGroupRow))
+    return Bench(
+        engine=engine,
+        settings=settings,
+        server=StudentServer(settings.vllm_url, log_path=settings.vllm_log),
+        held_out=held_out,
+        embedder=Embedder.load(embedder_path(settings, groups.embedder_version))
+        if groups
+        else Embedder.fit(held_out["request_text"].tolist(), seed=7),
+        say=context.log.info,
+        again=again,
     )
-    _record_in_mlflow(settings, candidate, metrics, approved=verdict.approved)
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": len(mine),
-            "status": status,
-            "reasons": dg.MetadataValue.md("\n".join(f"- {r}" for r in verdict.reasons)),
-            "rival": rival["checkpoint_id"],
-            "gold_agreement": metrics["agreement"],
-            "metrics": dg.MetadataValue.json(metrics),
+
+
+def _metadata(loop: Loop, missing: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """What the UI shows: every verdict of the last evaluation, and the one that matters in full."""
+    engine, settings = loop.engine(), loop.settings()
+    verdicts = last_verdicts(engine)
+    problems = {name: dg.MetadataValue.json(found) for name, found in missing.items() if found}
+    if not verdicts:
+        return {"status": "nothing was judged yet", **problems}
+    shown = next((row for row in verdicts if row["status"] == "approved"), verdicts[-1])
+    metrics, folder = shown["metrics"], evaluation_folder(settings, shown["checkpoint_id"])
+    reasons = "\n".join(f"- {reason}" for reason in metrics["reasons"])
+    contestants, curve = metrics["contestants"], metrics["reliability"]
+    return {
+        "dagster/row_count": count(engine, StudentAnswerRow, checkpoint_id=shown["checkpoint_id"]),
+        "status": shown["status"],
+        "reasons": dg.MetadataValue.md(reasons),
+        "rival": metrics["rival"],
+        "gold_agreement": metrics["agreement"],
+        "verdicts": dg.MetadataValue.md(_verdict_table(verdicts)),
+        "contestants": dg.MetadataValue.md(contestants_table(metrics)),
+        "differences": dg.MetadataValue.md(differences_table(metrics)),
+        "newer_than_the_training_set": fresh_sentence(metrics),
+        "side_by_side": dg.MetadataValue.md(plot_png_markdown(contestants_figure(contestants))),
+        "reliability": dg.MetadataValue.md(plot_png_markdown(reliability_figure(curve))),
+        "gallery": dg.MetadataValue.md(to_markdown(read_gallery(folder))),
+        "gallery_file": dg.MetadataValue.path(str(folder / "gallery.html")),
+        "metrics": dg.MetadataValue.json(metrics),
+        **problems,
+    }
+
+
+def _verdict_table(verdicts: list[dict[str, Any]]) -> str:
+    rows = [
+        {
+            "adapter": adapter_name(row["checkpoint_id"]),
+            "status": row["status"],
+            "agreement": row["metrics"]["agreement"],
+            "validity": row["metrics"]["validity"],
+            "hallucination": row["metrics"]["hallucination"],
+            "certified coverage": row["metrics"]["gate"].get("coverage", {}).get("candidate"),
         }
-    )
-
-
-def _record_in_mlflow(
-    settings: LoopSettings, checkpoint: dict[str, Any], metrics: dict[str, Any], *, approved: bool
-) -> None:
-    figures = {f"gold_{k}": float(v) for k, v in metrics.items() if isinstance(v, int | float)}
-    log_evaluation(settings.tracking_uri, checkpoint["mlflow_run_id"], figures)
-    if approved:
-        model = settings.mlflow_target()["registered_model"]
-        set_alias(settings.tracking_uri, model, checkpoint["model_version"])
-
-
-def _answers(
-    context: dg.AssetExecutionContext,
-    loop: Loop,
-    server: StudentServer,
-    checkpoint: dict[str, Any],
-    traces: pd.DataFrame,
-) -> pd.DataFrame:
-    """Answers of a checkpoint to these traces; only those it has not answered yet are asked."""
-    engine, name = loop.engine(), checkpoint["checkpoint_id"]
-    known = read(engine, StudentAnswerRow, checkpoint_id=name)
-    missing = traces[~traces["prompt_id"].isin(set(known["prompt_id"]))]
-    if len(missing):
-        context.log.info(f"asking {name[:12]} {len(missing)} held-out requests at {server.url}")
-        model = "base"
-        if checkpoint["adapter_dir"]:
-            model = adapter_name(name)
-            server.load(model, checkpoint["adapter_dir"])
-        answered = evaluate(
-            server, model, missing, checkpoint_id=name, max_tokens=MAX_ANSWER_TOKENS
-        )
-        with engine.begin() as connection:
-            upsert(connection, StudentAnswerRow, records(answered))
-        known = read(engine, StudentAnswerRow, checkpoint_id=name)
-    return known[known["prompt_id"].isin(set(traces["prompt_id"]))]
+        for row in verdicts
+    ]
+    return pd.DataFrame(rows).to_markdown(index=False)
 
 
 @dg.asset_check(asset=checkpoint_evaluation, blocking=True)
 def beats_champion(loop: Loop) -> dg.AssetCheckResult:
-    """The newest checkpoint was approved; a rejected one goes no further, the champion stays."""
-    checkpoint = newest_checkpoint(loop.engine())
+    """A candidate of the last evaluation was approved; a rejected one goes no further."""
+    verdicts = last_verdicts(loop.engine())
+    best = next((row for row in verdicts if row["status"] == "approved"), None)
+    said = [f"{adapter_name(row['checkpoint_id'])}: {row['reason']}" for row in verdicts]
     return dg.AssetCheckResult(
-        passed=bool(checkpoint) and checkpoint["status"] == "approved",
-        description=checkpoint["reason"] if checkpoint else "there is no checkpoint",
+        passed=best is not None,
+        description=best["reason"] if best else " | ".join(said) or "nothing was judged yet",
+        metadata=best["metrics"]["gate"] if best else {},
     )
