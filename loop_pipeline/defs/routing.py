@@ -15,6 +15,7 @@ from loop_pipeline.groups.embedding import request_text
 from loop_pipeline.groups.stats import clopper_pearson, frontier_usd_by_group
 from loop_pipeline.labels.hallucination.detector import VERSION as DETECTOR
 from loop_pipeline.routing.fitting import NotEnoughRows, check_on_gold, fit_policy
+from loop_pipeline.routing.operations import tell
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.release import in_force, introduce, student_of, without_canary
 from loop_pipeline.routing.router import Router
@@ -86,9 +87,8 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     folder = settings.artifacts / "policies"
     bundle = introduce(engine, folder, bundle, staged=settings.rollout == "staged")
     file = folder / f"{bundle.sha256[:16]}.json"
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(bundle.sha256), metadata=_describe(bundle, str(file))
-    )
+    about = _describe(bundle, str(file)) | {"mlflow": tell(engine, settings).strip() or "told"}
+    return dg.MaterializeResult(data_version=dg.DataVersion(bundle.sha256), metadata=about)
 
 
 def _describe(bundle: PolicyBundle, path: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import dagster as dg
 
+from loop_pipeline.defs.evaluation import checkpoint_evaluation
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.defs.training import checkpoint_evaluation
 from loop_pipeline.routing.release import roles
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.questions import adapters_of

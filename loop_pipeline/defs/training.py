@@ -1,24 +1,17 @@
-"""Training: labeled pairs -> a frozen set -> an adapter -> a verdict on it."""
+"""Training: labeled pairs -> a frozen set -> an adapter."""
 
 import datetime as dt
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.report.plots import loss_figure, plot_png_markdown
-from loop_pipeline.routing.release import roles
-from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.vllm import StudentServer, adapter_name
-from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.queries import (
     count_validated_pairs,
-    newest_checkpoint,
     newest_dataset,
     read,
-    read_traces,
     records,
     set_checkpoint,
     upsert,
@@ -27,23 +20,14 @@ from loop_pipeline.store.tables import (
     CheckpointRow,
     DatasetMemberRow,
     DatasetRow,
-    GroupMemberRow,
     LabeledPairRow,
-    StudentAnswerRow,
     TraceRow,
 )
-from loop_pipeline.store.tracking import log_evaluation, set_alias
 from loop_pipeline.training.adapters import finished_adapters
-from loop_pipeline.training.config import MAX_ANSWER_TOKENS, QLoRAConfig
+from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.dataset import HELD_OUT, NotEnoughPairs, freeze, select_rows
-from loop_pipeline.training.evaluation import contract_validity, evaluate, summarise
-from loop_pipeline.training.gate import decide
 
-# Splits that no student learns from; it answers them through the server that will serve it.
-ANSWERED = ("validation", "calibration", "gold")
 HOUR = 3600
-# vLLM may have been started a moment ago.
-START_S = 180
 # The training libraries' bars and known warnings would bury the progress lines; TRL tells its
 # makers about every run.
 QUIET = {
@@ -214,107 +198,3 @@ def _train(
         },
     )
     return invocation.get_materialize_result()
-
-
-@dg.asset(deps=[qlora_checkpoint], group_name="training", kinds={"vllm", "mlflow"})
-def checkpoint_evaluation(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
-    """Candidate against champion on held-out traffic, answered through the server that serves.
-
-    The verdict is written into the data: only an approved checkpoint is deployed and routed to.
-    """
-    engine, settings = loop.engine(), loop.settings()
-    candidate = newest_checkpoint(engine)
-    if candidate is None:
-        raise dg.Failure("no checkpoint to evaluate: materialize qlora_checkpoint")
-    if candidate["status"] == "retired":
-        raise dg.Failure(
-            f"{adapter_name(candidate['checkpoint_id'])} was taken back ({candidate['reason']}):"
-            " train on a newer set",
-            allow_retries=False,
-        )
-    champion = roles(engine).get("champion")
-    held_out = read_traces(engine, split=ANSWERED, producer="frontier")
-    server = open_fleet(settings).servers[0]
-    server.wait_ready(START_S)
-    server.check_base(candidate["base_dir"])
-    mine = _answers(context, loop, server, candidate, held_out)
-    rival = champion or {"checkpoint_id": "base", "adapter_dir": ""}
-    if rival["checkpoint_id"] == candidate["checkpoint_id"]:
-        rival = {"checkpoint_id": "base", "adapter_dir": ""}
-    gold = held_out[held_out["split"] == "gold"]
-    ours, theirs = (
-        part.assign(valid=contract_validity(part, gold))
-        for part in (
-            mine[mine["split"] == "gold"],
-            _answers(context, loop, server, rival, gold),
-        )
-    )
-    members = read(engine, GroupMemberRow, columns=["prompt_id", "group_id"])
-    # A base that was fitted to these tasks, as the `tiny` one is, is judged like a champion.
-    verdict = decide(ours, theirs, groups=members.set_index("prompt_id")["group_id"])
-    metrics = summarise(ours, gold)
-    status = "approved" if verdict.approved else "rejected"
-    set_checkpoint(
-        engine,
-        candidate["checkpoint_id"],
-        status=status,
-        reason="; ".join(verdict.reasons),
-        metrics=metrics | {"rival": rival["checkpoint_id"], "gate": verdict.figures},
-    )
-    _record_in_mlflow(settings, candidate, metrics, approved=verdict.approved)
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": len(mine),
-            "status": status,
-            "reasons": dg.MetadataValue.md("\n".join(f"- {r}" for r in verdict.reasons)),
-            "rival": rival["checkpoint_id"],
-            "gold_agreement": metrics["agreement"],
-            "metrics": dg.MetadataValue.json(metrics),
-        }
-    )
-
-
-def _record_in_mlflow(
-    settings: LoopSettings, checkpoint: dict[str, Any], metrics: dict[str, Any], *, approved: bool
-) -> None:
-    figures = {f"gold_{k}": float(v) for k, v in metrics.items() if isinstance(v, int | float)}
-    log_evaluation(settings.tracking_uri, checkpoint["mlflow_run_id"], figures)
-    if approved:
-        model = settings.mlflow_target()["registered_model"]
-        set_alias(settings.tracking_uri, model, checkpoint["model_version"])
-
-
-def _answers(
-    context: dg.AssetExecutionContext,
-    loop: Loop,
-    server: StudentServer,
-    checkpoint: dict[str, Any],
-    traces: pd.DataFrame,
-) -> pd.DataFrame:
-    """Answers of a checkpoint to these traces; only those it has not answered yet are asked."""
-    engine, name = loop.engine(), checkpoint["checkpoint_id"]
-    known = read(engine, StudentAnswerRow, checkpoint_id=name)
-    missing = traces[~traces["prompt_id"].isin(set(known["prompt_id"]))]
-    if len(missing):
-        context.log.info(f"asking {name[:12]} {len(missing)} held-out requests at {server.url}")
-        model = "base"
-        if checkpoint["adapter_dir"]:
-            model = adapter_name(name)
-            server.load(model, checkpoint["adapter_dir"])
-        answered = evaluate(
-            server, model, missing, checkpoint_id=name, max_tokens=MAX_ANSWER_TOKENS
-        )
-        with engine.begin() as connection:
-            upsert(connection, StudentAnswerRow, records(answered))
-        known = read(engine, StudentAnswerRow, checkpoint_id=name)
-    return known[known["prompt_id"].isin(set(traces["prompt_id"]))]
-
-
-@dg.asset_check(asset=checkpoint_evaluation, blocking=True)
-def beats_champion(loop: Loop) -> dg.AssetCheckResult:
-    """The newest checkpoint was approved; a rejected one goes no further, the champion stays."""
-    checkpoint = newest_checkpoint(loop.engine())
-    return dg.AssetCheckResult(
-        passed=bool(checkpoint) and checkpoint["status"] == "approved",
-        description=checkpoint["reason"] if checkpoint else "there is no checkpoint",
-    )

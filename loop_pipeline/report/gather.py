@@ -132,7 +132,9 @@ def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> None:
     numbers.loss = [(int(step), float(loss)) for step, loss in meta["loss_curve"]]
     metrics = checkpoint["metrics"]
     rival = metrics["rival"]
-    numbers.reference_name = "the base" if rival == "base" else f"champion {adapter_name(rival)}"
+    numbers.reference_name = (
+        "the base" if rival.startswith("base") else f"champion {adapter_name(rival)}"
+    )
     numbers.agreement = _agreement("all tasks", metrics)
     numbers.agreement.reference = metrics["gate"]["rival_agreement"]
     numbers.agreement_by_task = [_agreement(n, part) for n, part in metrics["tasks"].items()]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -78,6 +78,52 @@ def loss_figure(points: Sequence[tuple[int, float]]) -> Figure:
     """Training loss by optimiser step."""
     figure, axes = _axes("step", "training loss")
     axes.plot(*zip(*points, strict=True) if points else ((), ()), color=COLOURS[0])
+    return figure
+
+
+def contestants_figure(contestants: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Agreement of each contestant by task, side by side, with exact 95% intervals.
+
+    Args:
+        contestants: by name, what `training.metrics.summarise` gives, with ``tasks``.
+    """
+    figure, axes = _axes("agreement with the frontier", "")
+    tasks = list(dict.fromkeys(t for c in contestants.values() for t in c["tasks"]))[:12]
+    for rank, (name, summary) in enumerate(contestants.items()):
+        shown = [(i, summary["tasks"][t]) for i, t in enumerate(tasks) if t in summary["tasks"]]
+        middle = [part["agreement"] for _, part in shown]
+        below = [part["agreement"] - part["agreement_low"] for _, part in shown]
+        above = [part["agreement_high"] - part["agreement"] for _, part in shown]
+        places = [-i - 0.16 * (rank - (len(contestants) - 1) / 2) for i, _ in shown]
+        colour = COLOURS[rank % len(COLOURS)]
+        axes.errorbar(
+            middle, places, xerr=[below, above], fmt="o", ms=4, color=colour, label=_plain(name)
+        )
+    axes.set_yticks([-i for i in range(len(tasks))], [_plain(task) for task in tasks], fontsize=8)
+    axes.set_xlim(0, 1.02)
+    if contestants:
+        axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    return figure
+
+
+def reliability_figure(bins: Sequence[Mapping[str, Any]]) -> Figure:
+    """Confidence against agreement, with exact 95% intervals; on the line it can be believed.
+
+    Args:
+        bins: what `training.metrics.reliability` gives.
+    """
+    figure, axes = _axes("the model's probability of its whole answer", "agreement")
+    axes.plot([0, 1], [0, 1], "--", color="#999999", lw=1)
+    middle = [row["agreement"] for row in bins]
+    spread = [
+        [row["agreement"] - row["low"] for row in bins],
+        [row["high"] - row["agreement"] for row in bins],
+    ]
+    places = [row["confidence"] for row in bins]
+    axes.errorbar(places, middle, yerr=spread, fmt="o", ms=4, color=COLOURS[0])
+    for row in bins:
+        axes.annotate(f" {row['n']}", (row["confidence"], row["agreement"]), fontsize=7)
+    axes.set(xlim=(-0.02, 1.06), ylim=(-0.02, 1.05))
     return figure
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from loop_pipeline.labels.hallucination.contract import check_contract
+from loop_pipeline.labels.hallucination.contract import UnsupportedContract, check_contract
 
 FEATURES = ("logprob_sum", "logprob_min", "logprob_p10", "logprob_mean", "tokens_out")
 MIN_VALIDATION_ROWS = 50
@@ -78,7 +78,10 @@ def unservable(
         return "the answer is empty"
     if finish_reason not in (None, "stop"):
         return f"the answer did not finish ({finish_reason})"
-    broken = check_contract(output, contract, request_text)
+    try:
+        broken = check_contract(output, contract, request_text)
+    except UnsupportedContract as error:
+        return f"its contract cannot be checked: {error}"
     return f"breaks its contract: {broken[0]}" if broken else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -260,11 +260,17 @@ def newest_checkpoint(engine: Engine, *statuses: str) -> dict[str, Any] | None:
 
 def set_checkpoint(engine: Engine, checkpoint_id: str, **values: Any) -> None:
     """Change columns of a checkpoint, all of them or none."""
+    set_checkpoints(engine, {checkpoint_id: values})
+
+
+def set_checkpoints(engine: Engine, values: Mapping[str, Mapping[str, Any]]) -> None:
+    """Change columns of checkpoints (values by checkpoint id), all of them or none."""
     table: Any = CheckpointRow.__table__
     with engine.begin() as connection:
-        connection.execute(
-            table.update().where(table.c.checkpoint_id == checkpoint_id).values(**values)
-        )
+        for checkpoint_id, columns in values.items():
+            connection.execute(
+                table.update().where(table.c.checkpoint_id == checkpoint_id).values(**columns)
+            )
 
 
 def newest_dataset(engine: Engine) -> dict[str, Any] | None:

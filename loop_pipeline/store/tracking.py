@@ -5,6 +5,11 @@ Everything goes by run id, so that it works from any process. `run_record` write
 
 from __future__ import annotations
 
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,8 +104,31 @@ def register_adapter(tracking: Tracking, run_id: str, adapter_dir: Path, sha256:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
     source = f"{client.get_run(run_id).info.artifact_uri}/adapter"
-    tags = {**tracking.tags, "adapter_sha256": sha256}
+    tags = {**tracking.tags, "adapter_sha256": sha256, "status": "candidate"}
     return str(client.create_model_version(model, source, run_id, tags=tags).version)
+
+
+class TrackingDown(RuntimeError):
+    """MLflow did not take a record. The text says why; it can be delivered later."""
+
+
+@contextmanager
+def few_retries(tracking_uri: str) -> Iterator[None]:
+    """Give up on an MLflow that does not answer after seconds, not after its usual minutes.
+
+    Raises:
+        TrackingDown: it did not answer, or it refused.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        where = re.sub(r"//[^/@]*@", "//", tracking_uri)  # no password in a log
+        raise TrackingDown(f"MLflow at {where}: {str(error).splitlines()[0][:300]}") from error
 
 
 def set_alias(
@@ -137,6 +165,13 @@ def point_alias(tracking_uri: str, registered_model: str, version: str) -> str |
     return None
 
 
+def tag_version(tracking_uri: str, registered_model: str, version: str, **tags: str) -> None:
+    """Set tags of a model version."""
+    client = mlflow_client(tracking_uri)
+    for name, value in tags.items():
+        client.set_model_version_tag(registered_model, version, name, value)
+
+
 def log_evaluation(
     tracking_uri: str, run_id: str, metrics: dict[str, float], artifacts: list[Path] | None = None
 ) -> None:
@@ -148,8 +183,15 @@ def log_evaluation(
         metrics: Name to value.
         artifacts: Files, kept under ``evaluation/``.
     """
-    client = mlflow_client(tracking_uri)
-    for name, value in metrics.items():
-        client.log_metric(run_id, name, value)
+    from mlflow.entities import Metric
+
+    client, now = mlflow_client(tracking_uri), int(time.time() * 1000)
+    # MLflow takes few characters in a name, and a thousand metrics at once.
+    rows = [
+        Metric(re.sub(r"[^\w\-. /]", "_", name)[:250], value, now, 0)
+        for name, value in metrics.items()
+    ]
+    for start in range(0, len(rows), 1000):
+        client.log_batch(run_id, metrics=rows[start : start + 1000])
     for path in artifacts or []:
         client.log_artifact(run_id, str(path), "evaluation")

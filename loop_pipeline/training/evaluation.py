@@ -1,28 +1,21 @@
-"""What a student answers to held-out requests, through the server that serves it; how good it is.
+"""What a model answers to held-out requests, through the server that serves it, and what is wrong.
 
 Agreement compares with the frontier's logged answer; quality with the best answer that is known.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
-from sklearn.metrics import roc_auc_score
 
-from loop_pipeline.labels.hallucination.contract import check_contract, unsupported_facts
+from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.labels.hallucination.detector import flag_hallucinations
 from loop_pipeline.serving.vllm import Answer, ServerError, StudentServer, answer_all
+from loop_pipeline.training.agreement import agrees, fields_right, kind_of, rouge_l, tags_of
 
-LEXICAL = 0.8
-MEASURES = {
-    False: "exact agreement",
-    True: f"lexical agreement (ROUGE-L >= {LEXICAL}, same numbers)",
-}
 COLUMNS = (
     "checkpoint_id",
     "prompt_id",
@@ -39,85 +32,6 @@ COLUMNS = (
     "finish_reason",
     "latency_ms",
 )
-
-Contract = Mapping[str, Any] | None
-
-
-def kind_of(contract: Contract) -> str:
-    """Kind of a contract; no contract is free text."""
-    return str(contract["kind"]) if contract else "text"
-
-
-def canonical(text: str, contract: Contract) -> str:
-    """The form in which two answers that say the same are the same text.
-
-    Labels: case and spacing. Tags: a sorted set. JSON: sorted keys, ``1.0`` is ``1``; what does not
-    parse stays as it is. Texts: spacing.
-    """
-    kind = kind_of(contract)
-    squeezed = " ".join(text.split())
-    if kind == "label":
-        return squeezed.casefold()
-    if kind == "tags":
-        return ", ".join(sorted(_tags(text)))
-    if kind == "json":
-        parsed = _parsed(text)
-        return squeezed if parsed is None else parsed
-    return squeezed
-
-
-def agrees(a: str, b: str, contract: Contract) -> bool:
-    """Whether two answers say the same.
-
-    For texts this is lexical: ROUGE-L F1 of at least 0.8, and neither has a number, id or address
-    that the other lacks (one wrong order number in seven words would pass ROUGE-L).
-    """
-    kind = kind_of(contract)
-    if kind == "json":
-        parsed = _parsed(a)
-        return parsed is not None and parsed == _parsed(b)
-    if kind in ("label", "tags"):
-        return canonical(a, contract) == canonical(b, contract)
-    same_facts = not unsupported_facts(a, b) and not unsupported_facts(b, a)
-    return same_facts and rouge_l(a, b) >= LEXICAL
-
-
-def _tags(text: str) -> set[str]:
-    tags = {" ".join(tag.split()).casefold() for tag in text.split(",")}
-    return tags - {"", "none"}
-
-
-def _parsed(text: str) -> str | None:
-    try:
-        return json.dumps(json.loads(text, parse_float=_number), sort_keys=True)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _number(text: str) -> int | float:
-    value = float(text)
-    return int(value) if value.is_integer() else value
-
-
-def rouge_l(a: str, b: str) -> float:
-    """ROUGE-L F1 over lower-case words (Lin 2004), without stemming. Two empty texts are equal."""
-    first, second = (re.findall(r"\w+", text.lower()) for text in (a, b))
-    if not first or not second:
-        return float(a.split() == b.split())
-    return 2 * _common(first, second) / (len(first) + len(second))
-
-
-def _common(first: list[str], second: list[str]) -> int:
-    """Length of the longest common subsequence, a row of its table in one integer (Hyyrö 2004)."""
-    places: dict[str, int] = {}
-    for i, word in enumerate(first):
-        places[word] = places.get(word, 0) | 1 << i
-    full = (1 << len(first)) - 1
-    row = full
-    for word in second:
-        matched = row & places.get(word, 0)
-        row = (row + matched | row - matched) & full
-    return len(first) - row.bit_count()
 
 
 def evaluate(
@@ -187,120 +101,75 @@ def _row(answer: Answer, trace: Mapping[Any, Any], checkpoint_id: str) -> dict[s
     }
 
 
-def contract_validity(answers: pd.DataFrame, traces: pd.DataFrame) -> pd.Series:
-    """Whether each answer keeps the contract of its request. Aligned with ``answers``, bool."""
-    asked = traces.set_index("prompt_id")[["contract", "messages"]].to_dict("index")
-    return pd.Series(
-        [
-            not check_contract(output, asked[key]["contract"], _asked(asked[key]["messages"]))
-            for key, output in zip(answers["prompt_id"], answers["output"], strict=True)
-        ],
-        index=answers.index,
-        dtype=bool,
-    )
-
-
-def _asked(messages: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(str(m["content"]) for m in messages if m.get("role") != "system")
-
-
-def exact_interval(good: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Clopper-Pearson interval of a share; (0, 1) without rows."""
-    tail = (1 - level) / 2
-    low = float(beta.ppf(tail, good, n - good + 1)) if good else 0.0
-    high = float(beta.ppf(1 - tail, good + 1, n - good)) if good < n else 1.0
-    return low, high
-
-
-def summarise(answers: pd.DataFrame, traces: pd.DataFrame) -> dict[str, Any]:
-    """Every figure of an evaluation, ready for JSON: overall, and under ``tasks`` by task.
+def judge(answers: pd.DataFrame, traces: pd.DataFrame, embedder: Embedder) -> pd.DataFrame:
+    """Hold each answer against its request, its contract and the frontier's answer.
 
     Args:
-        answers: what `evaluate` returned, any number of splits.
-        traces: the same requests; a column ``reference`` (a human's edit, else the frontier's
-            answer), if there, gives quality as well.
+        answers: ``student_answers`` rows of one model.
+        traces: frontier traces of at least these prompts, with ``contract``; columns ``reference``
+            (a human's edit, else the frontier's answer) and ``group_id`` are kept if they are
+            there. The usual form of the answers to a template is learned from all of them.
+        embedder: of the similarity of texts.
 
     Returns:
-        ``n``, ``measure`` (what agreement means here), ``agreement`` with its exact 95% interval,
-        ``validity``, ``quality``, ``tags_micro_f1`` and ``rouge_l`` where they apply, ``ece`` and
-        ``auroc`` of exp(logprob_sum) as the probability of agreement, latency percentiles (ms,
-        with `evaluate`'s load on the server) and token counts. None: cannot be told.
+        ``answers``, rows and index as they were, with ``task``, ``kind`` (of the contract),
+        ``messages``, ``valid`` (nothing known is wrong with its form: T0), ``told`` (whether
+        anything can be told), ``flagged`` (T0 or T1 found a hallucination), ``reasons``,
+        ``confidence`` (the model's probability of its whole answer), and where they apply, else
+        None: ``same_as_reference``, ``tags`` (given, wanted and common tags), ``fields``,
+        ``rouge_l``, ``similarity``.
     """
-    known = [c for c in ("prompt_id", "task", "contract", "reference") if c in traces.columns]
-    rows = answers.merge(traces[known], on="prompt_id", how="left", validate="many_to_one")
-    rows["valid"] = contract_validity(answers, traces).to_numpy()
-    tasks = rows["task"].fillna("(no task)") if "task" in rows else pd.Series("", rows.index)
-    return _summary(rows) | {
-        "tasks": {str(task): _summary(part) for task, part in rows.groupby(tasks, sort=True)}
+    mine = traces.set_index("prompt_id").loc[answers["prompt_id"]]
+    given = mine.assign(
+        output=answers["output"].to_numpy(), finish_reason=answers["finish_reason"].to_numpy()
+    )
+    flags = flag_hallucinations(given.reset_index(), form_of=traces).set_index(answers.index)
+    kinds = [kind_of(contract) for contract in mine["contract"]]
+    columns = {
+        "task": mine["task"].fillna("(no task)").to_numpy(),
+        "kind": kinds,
+        "messages": mine["messages"].to_numpy(),
+        "valid": ~(flags["flag"] & (flags["tier"] == "T0")),
+        "told": flags["grounded"] != "cannot_tell",
+        "flagged": flags["flag"].astype(bool),
+        "reasons": flags["reasons"],
+        "confidence": np.exp(answers["logprob_sum"].astype(float)),
+        "similarity": _similarity(answers, kinds, embedder),
     }
-
-
-def _summary(rows: pd.DataFrame) -> dict[str, Any]:
-    n, good = len(rows), int(rows["agrees"].sum())
-    low, high = exact_interval(good, n)
-    kinds = rows["contract"].map(kind_of)
-    confidence = np.exp(rows["logprob_sum"].to_numpy(float))
-    right = rows["agrees"].to_numpy(bool)
-    return {
-        "n": n,
-        "measure": _measure(kinds),
-        "agreement": good / n if n else None,
-        "agreement_low": low,
-        "agreement_high": high,
-        "validity": float(rows["valid"].mean()) if n else None,
-        "quality": _quality(rows),
-        "tags_micro_f1": micro_f1(rows[kinds == "tags"]),
-        "rouge_l": _mean_rouge(rows[kinds == "text"]),
-        "ece": expected_calibration_error(confidence, right) if n else None,
-        "auroc": float(roc_auc_score(right, confidence)) if 0 < good < n else None,
-        "latency_ms": {f"p{q}": _percentile(rows["latency_ms"], q) for q in (50, 95, 99)},
-        "tokens_in": int(rows["tokens_in"].sum()),
-        "tokens_out": int(rows["tokens_out"].sum()),
-        "too_long": int((rows["finish_reason"] == "too_long").sum()),
-        "cut_short": int((rows["finish_reason"] == "length").sum()),
-    }
-
-
-def _measure(kinds: pd.Series) -> str:
-    lexical = set((kinds == "text").tolist())
-    return "; ".join(MEASURES[is_lexical] for is_lexical in sorted(lexical))
-
-
-def _quality(rows: pd.DataFrame) -> float | None:
-    """Share of answers that say the same as the reference."""
-    if "reference" not in rows or not len(rows):
-        return None
-    same = [
-        agrees(output, reference, contract)
-        for output, reference, contract in zip(
-            rows["output"], rows["reference"], rows["contract"], strict=True
+    if "group_id" in mine:
+        columns["group_id"] = mine["group_id"].to_numpy()
+    compared = [
+        _compared(*row)
+        for row in zip(
+            answers["output"],
+            answers["frontier_output"],
+            mine["contract"],
+            mine["reference"] if "reference" in mine else mine["output"],
+            strict=True,
         )
-        if isinstance(reference, str)
     ]
-    return float(np.mean(same)) if same else None
+    extra = pd.DataFrame(compared, index=answers.index, dtype=object)
+    return pd.concat([answers.assign(**columns), extra], axis=1)
 
 
-def micro_f1(rows: pd.DataFrame) -> float | None:
-    """F1 over single tags of all rows, against the frontier's. None without a tag."""
-    pairs = [
-        (_tags(output), _tags(wanted))
-        for output, wanted in zip(rows["output"], rows["frontier_output"], strict=True)
-    ]
-    total = sum(len(a) + len(b) for a, b in pairs)
-    return 2 * sum(len(a & b) for a, b in pairs) / total if total else None
+def _compared(
+    output: str, wanted: str, contract: Mapping[str, Any] | None, reference: str
+) -> dict[str, Any]:
+    kind = kind_of(contract)
+    given, right = (tags_of(output), tags_of(wanted)) if kind == "tags" else (set(), set())
+    return {
+        "same_as_reference": agrees(output, reference, contract),
+        "tags": (len(given), len(right), len(given & right)) if kind == "tags" else None,
+        "fields": fields_right(output, wanted, contract) if kind == "json" else None,
+        "rouge_l": rouge_l(output, wanted) if kind == "text" else None,
+    }
 
 
-def _mean_rouge(rows: pd.DataFrame) -> float | None:
-    scores = [rouge_l(a, b) for a, b in zip(rows["output"], rows["frontier_output"], strict=True)]
-    return float(np.mean(scores)) if scores else None
-
-
-def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    """Mean distance between confidence and share right, over bins of equal width on [0, 1]."""
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.bincount(place, weights=confidence - right, minlength=bins)
-    return float(np.abs(gap).sum() / len(right))
-
-
-def _percentile(values: pd.Series, q: int) -> float | None:
-    return float(np.percentile(values, q)) if len(values) else None
+def _similarity(answers: pd.DataFrame, kinds: Sequence[str], embedder: Embedder) -> np.ndarray:
+    """Cosine of each text to the frontier's; NaN for what is not free text."""
+    text = np.array([kind == "text" for kind in kinds], dtype=bool)
+    cosine = np.full(len(answers), np.nan)
+    rows = answers[text]
+    vectors = [embedder.transform(rows[side].tolist()) for side in ("output", "frontier_output")]
+    cosine[text] = (vectors[0] * vectors[1]).sum(axis=1)
+    return cosine

@@ -1,28 +1,37 @@
 """Decides whether a candidate may take the champion's place, on the gold rows both answered.
 
-The rule has to work with 700 gold rows, where the difference of two good students has a standard
-error of about one point. "The 95% lower bound is above -1 point" would then refuse three of four
+The rule has to work with a thousand gold rows, where the difference of two good students has a
+standard error of almost one point. "The 95% lower bound is above -1 point" would then refuse most
 equal candidates. So two things are asked of the paired difference:
 
 1. the observed difference is not below -1 point (it decides when there are many rows), and
 2. its one-sided 95% lower bound (Tango 1998) is above -3 points (it decides when there are few).
 
-A candidate worse by 3 points passes (2) in about 5% of the draws, at every n. Simulated with
-all claims, six groups and 500 draws, an equal one (one worse by 3 points) passes in 87% (4%) at 700
-rows of which 7% are discordant, 81% (5%) at 9%, and in 90% (0.2%) at 2,000 rows and 8%. At 700 rows
-and more than 9% the share of equal ones falls below 80%. Refusals for lack of rows say so.
+A candidate worse by 3 points passes (2) in about 5% of the draws, at every n. Four guards stand
+beside it: no group worse by more than 3 points, contracts, hallucinations, certified coverage. Each
+refuses a loss that is significant; together they refuse a candidate without one in at most 5% of
+the draws (Holm over the four), because four tests at 5% each would refuse every sixth.
+
+Simulated with known truth, all claims together, six groups, 1.5 calibration rows a gold row, 200
+draws: an equal candidate (one worse by 3 points) passes in 83% (3%) of the draws with 700 gold rows
+of which 8% are discordant, in 85% (4%) with 1,000 and 8%, 80% (3%) with 1,000 and 10%, 89% (1%)
+with 1,500 and 10%. With 700 rows and 10% it is 76% (3%): a gate needs a thousand gold rows, more
+where two good students differ on over a tenth of them. Refusals for lack of rows say so.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
-from scipy.stats import binom, norm
+
+from loop_pipeline.routing.coverage import CoverageFigures
+from loop_pipeline.training.paired import holm, lower_bound, mcnemar_worse
+
+# What is compared row by row.
+JUDGED = ("agrees", "valid", "flagged")
 
 
 @dataclass(frozen=True)
@@ -42,45 +51,18 @@ class _Claim:
     sentence: str
 
 
-def mcnemar_worse(gained: int, lost: int) -> float:
-    """Exact one-sided p-value that the candidate is not worse.
+@dataclass(frozen=True)
+class _Guard:
+    """A loss that refuses if it is significant; ``p`` is 1 where there is none to speak of."""
 
-    Args:
-        gained: rows only the candidate gets right.
-        lost: rows only the other one gets right.
-    """
-    return float(binom.sf(lost - 1, gained + lost, 0.5)) if gained + lost else 1.0
+    p: float
+    sentence: str
+    worse: str
 
-
-def lower_bound(gained: int, lost: int, n: int, alpha: float) -> float:
-    """One-sided ``1 - alpha`` lower bound of the paired difference, by Tango's score test (1998).
-
-    It holds its level also when few rows are discordant, where bootstrap and Wald bounds collapse.
-
-    Args:
-        gained: rows only the candidate gets right.
-        lost: rows only the other one gets right.
-        n: rows both answered.
-        alpha: chance that the true difference is below the bound.
-    """
-    z = float(norm.ppf(1 - alpha))
-
-    def beyond(difference: float) -> float:
-        return _tango(gained, lost, n, difference) - z
-
-    edge = 1e-9
-    if beyond(-1 + edge) <= 0:
-        return -1.0
-    return float(brentq(beyond, -1 + edge, (gained - lost) / n))  # pyright: ignore[reportArgumentType]
-
-
-def _tango(gained: int, lost: int, n: int, difference: float) -> float:
-    b = -gained - lost + (2 * n - gained + lost) * difference
-    c = -lost * difference * (1 - difference)
-    rare = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
-    variance = n * (2 * rare + difference * (1 - difference))
-    above = gained - lost - n * difference
-    return above / math.sqrt(variance) if variance > 0 else (math.inf if above > 0 else 0.0)
+    def claim(self, adjusted: float, alpha: float) -> _Claim:
+        holds = adjusted > alpha
+        verdict = f"{'not ' if holds else ''}{self.worse}"
+        return _Claim(holds, f"{self.sentence}: {verdict} (p = {adjusted:.2g} after Holm).")
 
 
 def decide(
@@ -89,16 +71,18 @@ def decide(
     *,
     base: pd.DataFrame | None = None,
     groups: pd.Series | None = None,
+    coverage: CoverageFigures | None = None,
     margin: float = 0.01,
     worst: float = 0.03,
     group_margin: float = 0.03,
     min_group: int = 100,
+    coverage_margin: float = 0.02,
     alpha: float = 0.05,
 ) -> Decision:
     """Compare a candidate with the champion; without one, with the bare base model.
 
-    Each frame holds one row a gold prompt: ``prompt_id``, ``agrees`` and ``valid`` (whether the
-    answer keeps its contract, see `evaluation.contract_validity`).
+    Each frame holds one row a distinct gold request: ``prompt_id``, ``agrees``, ``valid`` and
+    ``flagged`` (as `evaluation.judge` gives them).
 
     Args:
         candidate: answers of the checkpoint to judge.
@@ -107,11 +91,14 @@ def decide(
             significantly better (exact McNemar). A base that was itself fitted to these tasks
             (the `tiny` profile) is no such floor: hand it in as the champion.
         groups: task group by prompt id.
+        coverage: certified coverage of both (`routing.coverage.compare_coverage`); None leaves it
+            out of the decision.
         margin: observed loss of agreement that is tolerated.
         worst: loss of agreement that must be ruled out.
         group_margin: loss tolerated in a group; a larger and significant one refuses.
         min_group: smaller groups are not judged on their own.
-        alpha: level of each test; within the groups of the family (Holm).
+        coverage_margin: loss of certified coverage tolerated; a larger and significant one refuses.
+        alpha: level of the test of agreement, and of the guards as a family (Holm).
 
     Raises:
         ValueError: a frame lacks a column or holds a prompt twice, or there is nothing to compare
@@ -122,34 +109,41 @@ def decide(
         raise ValueError("nothing to compare with: answer the gold rows with the base model first")
     pair = _paired(candidate, rival)
     name = "the champion" if champion is not None else "the base model"
-    figures = _figures(pair, alpha) if len(pair) else {"n": 0}
     if not len(pair):
-        return Decision(
-            False, [f"No gold row was answered by both the candidate and {name}."], figures
-        )
+        nothing = f"No gold row was answered by both the candidate and {name}."
+        return Decision(False, [nothing], {"n": 0})
+    figures = _figures(pair, alpha)
     if champion is not None:
         claims = _not_worse(figures, name, margin, worst, alpha)
     else:
         claims = [_better(figures, name, alpha)]
-    claims.append(_valid(pair, figures, name, alpha))
+    guards = [_valid(pair, figures, name), _truthful(pair, figures, name)]
     if groups is not None:
-        claims.append(_groups(pair, groups, figures, group_margin, min_group, alpha))
-    approved = all(claim.holds for claim in claims)
+        guards.append(_groups(pair, groups, figures, group_margin, min_group))
+    if coverage is not None:
+        figures["coverage"] = coverage.to_json()
+        if coverage.candidate is None or coverage.rival is None:
+            claims.append(_certifiable(coverage, name))
+        else:
+            guards.append(_covered(coverage, name, coverage_margin))
+    adjusted = holm(np.array([guard.p for guard in guards]))
+    claims += [guard.claim(float(p), alpha) for guard, p in zip(guards, adjusted, strict=True)]
     # What speaks against comes first: that is what a reader looks for.
     ordered = sorted(claims, key=lambda claim: claim.holds)
+    approved = all(claim.holds for claim in claims)
     return Decision(approved, [claim.sentence for claim in ordered], figures)
 
 
 def _paired(candidate: pd.DataFrame, rival: pd.DataFrame) -> pd.DataFrame:
     sides = []
     for frame in (candidate, rival):
-        missing = {"prompt_id", "agrees", "valid"} - set(frame.columns)
+        missing = {"prompt_id", *JUDGED} - set(frame.columns)
         if missing:
             raise ValueError(f"the answers lack the columns {sorted(missing)}")
         if frame["prompt_id"].duplicated().any():
             twice = frame.loc[frame["prompt_id"].duplicated(), "prompt_id"].iloc[0]
             raise ValueError(f"prompt {twice!r} is answered twice: one checkpoint a frame")
-        sides.append(frame.set_index("prompt_id")[["agrees", "valid"]].astype(bool))
+        sides.append(frame.set_index("prompt_id")[list(JUDGED)].astype(bool))
     return sides[0].add_suffix("_new").join(sides[1].add_suffix("_old"), how="inner")
 
 
@@ -203,27 +197,38 @@ def _better(figures: dict[str, Any], name: str, alpha: float) -> _Claim:
     )
 
 
-def _valid(pair: pd.DataFrame, figures: dict[str, Any], name: str, alpha: float) -> _Claim:
+def _certifiable(coverage: CoverageFigures, name: str) -> _Claim:
+    if coverage.candidate is None:
+        return _Claim(False, f"No certificate can be computed for the candidate: {coverage.note}.")
+    return _Claim(
+        True,
+        f"Certified coverage is {coverage.candidate:.1%} of {coverage.n} calibration requests;"
+        f" {name}'s is not known ({coverage.note}), so that nothing is compared.",
+    )
+
+
+def _valid(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> _Guard:
     gained, lost = _discordant(pair["valid_new"], pair["valid_old"])
     new, old = float(pair["valid_new"].mean()), float(pair["valid_old"].mean())
     p = mcnemar_worse(gained, lost)
     figures |= {"candidate_validity": new, "rival_validity": old, "p_validity_lower": p}
-    return _Claim(
-        p > alpha,
-        f"{new:.1%} of the answers keep their contract, {name}'s {old:.1%}:"
-        f" {'not ' if p > alpha else ''}significantly lower (exact McNemar p = {p:.2g}).",
-    )
+    text = f"{new:.1%} of the answers keep their contract, {name}'s {old:.1%}"
+    return _Guard(p, text, "significantly lower")
+
+
+def _truthful(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> _Guard:
+    lost, gained = _discordant(pair["flagged_new"], pair["flagged_old"])
+    new, old = float(pair["flagged_new"].mean()), float(pair["flagged_old"].mean())
+    p = mcnemar_worse(gained, lost)
+    figures |= {"candidate_flagged": new, "rival_flagged": old, "p_flagged_higher": p}
+    text = f"{new:.1%} of the answers are flagged as hallucinated, {name}'s {old:.1%}"
+    return _Guard(p, text, "significantly more")
 
 
 def _groups(
-    pair: pd.DataFrame,
-    groups: pd.Series,
-    figures: dict[str, Any],
-    margin: float,
-    smallest: int,
-    alpha: float,
-) -> _Claim:
-    """No group with enough rows lost more than the margin and significantly (McNemar, Holm)."""
+    pair: pd.DataFrame, groups: pd.Series, figures: dict[str, Any], margin: float, smallest: int
+) -> _Guard:
+    """Groups with enough rows that lost more than the margin (exact McNemar, Holm within them)."""
     member = groups.reindex(pair.index)
     rows = []
     for group, part in pair.groupby(member, sort=True):
@@ -232,30 +237,28 @@ def _groups(
             difference = (gained - lost) / len(part)
             p = mcnemar_worse(gained, lost)
             rows.append({"group": str(group), "n": len(part), "difference": difference, "p": p})
-    adjusted = holm(np.array([row["p"] for row in rows]))
-    for row, p in zip(rows, adjusted, strict=True):
+    for row, p in zip(rows, holm(np.array([row["p"] for row in rows])), strict=True):
         row["p_holm"] = float(p)
     figures["groups"] = rows
-    worse = [r for r in rows if r["p_holm"] <= alpha and r["difference"] < -margin]
-    if worse:
-        named = "; ".join(
-            f"{r['group']}: {_points(r['difference'])}, n = {r['n']}, p = {r['p_holm']:.2g}"
-            for r in worse
-        )
-        return _Claim(False, f"Worse by more than {margin * 100:g} points in a group: {named}.")
-    return _Claim(
-        True,
-        f"None of the {len(rows)} groups with at least {smallest} gold rows is significantly worse"
-        f" by more than {margin * 100:g} points.",
+    lower = sorted((r for r in rows if r["difference"] < -margin), key=lambda r: r["p_holm"])
+    about = f"{len(rows)} groups with at least {smallest} gold rows"
+    if not lower:
+        text = f"Of the {about} none lost more than {margin * 100:g} points"
+        return _Guard(1.0, text, "significantly worse")
+    named = "; ".join(f"{r['group']}: {_points(r['difference'])}, n = {r['n']}" for r in lower[:5])
+    text = f"Of the {about} {len(lower)} lost more than {margin * 100:g} points ({named})"
+    return _Guard(lower[0]["p_holm"], text, "significantly worse")
+
+
+def _covered(coverage: CoverageFigures, name: str, margin: float) -> _Guard:
+    difference = (coverage.candidate or 0.0) - (coverage.rival or 0.0)
+    p = coverage.p_lower if difference < -margin - 1e-12 else None
+    text = (
+        f"Certified coverage is {coverage.candidate:.1%}, {name}'s {coverage.rival:.1%}, on the"
+        f" same {coverage.n} calibration requests, {_points(difference)} ({_points(-margin)} is"
+        " tolerated)"
     )
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p-values: compare them with the family's level. Shape (k,) to (k,)."""
-    order = np.argsort(p)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.maximum.accumulate(np.minimum(p[order] * np.arange(len(p), 0, -1), 1.0))
-    return adjusted
+    return _Guard(1.0 if p is None else p, text, "significantly lower")
 
 
 def _points(share: float) -> str:

@@ -9,10 +9,12 @@ import pytest
 
 from loop_pipeline.report.plots import (
     cluster_figure,
+    contestants_figure,
     cost_coverage_figure,
     daily_counts_figure,
     loss_figure,
     plot_png_markdown,
+    reliability_figure,
     threshold_figure,
 )
 from loop_pipeline_tests.report.examples import EVIL, everything
@@ -24,6 +26,16 @@ DAYS = pd.DataFrame(
 )
 POINTS = pd.DataFrame(np.random.default_rng(0).normal(size=(20_000, 2)), columns=["x", "y"])
 POINTS["name"] = [f"{i % 12} {EVIL}" if i % 20 else None for i in range(len(POINTS))]
+TASKS = {
+    f"{EVIL} {i}": {"agreement": 0.9, "agreement_low": 0.8, "agreement_high": 0.95}
+    for i in range(20)
+}
+CONTESTANTS = {name: {"tasks": TASKS} for name in ("candidate", "$champion_", "base")}
+CONTESTANTS["new"] = {"tasks": {}}
+BINS = [
+    {"n": 9, "confidence": i / 10, "agreement": i / 10, "low": i / 20, "high": 1 - i / 20}
+    for i in range(10)
+]
 FIGURES = {
     "threshold": lambda: threshold_figure(CURVE, 0.8),
     "three columns": lambda: threshold_figure([row[:3] for row in CURVE], None),
@@ -34,6 +46,10 @@ FIGURES = {
     "no clusters": lambda: cluster_figure(POINTS[:0]),
     "days": lambda: daily_counts_figure(DAYS),
     "no days": lambda: daily_counts_figure(DAYS[:0]),
+    "contestants": lambda: contestants_figure(CONTESTANTS),
+    "no contestants": lambda: contestants_figure({}),
+    "reliability": lambda: reliability_figure(BINS),
+    "no reliability": lambda: reliability_figure([]),
     "groups": lambda: cost_coverage_figure(everything().groups),
     "no groups": lambda: cost_coverage_figure([]),
 }

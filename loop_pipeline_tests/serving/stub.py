@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -21,6 +22,8 @@ class Stub(ThreadingHTTPServer):
         self.refuse_unload = False
         self.fail: tuple[int, str] | None = None
         self.reply: dict[str, Any] | None = None
+        # Makes text and log-probability of an answer from the request's body; None: in capitals.
+        self.answer: Callable[[dict[str, Any]], tuple[str, float]] | None = None
         self.busy = self.most_busy = 0
         self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -92,8 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(stub.fail[0], {"error": {"message": stub.fail[1]}})
         elif len(text) > 1000:
             self._send(400, {"error": {"message": "This model's maximum context length is 512"}})
+        elif stub.answer:
+            said, logprob = stub.answer(body)
+            self._send(200, _completion(said.split(), logprob))
         else:
-            self._send(200, stub.reply or _completion(text))
+            self._send(200, stub.reply or _completion(text.upper().split()))
 
     def _send(self, status: int, body: Any) -> None:
         data = json.dumps(body).encode() if isinstance(body, dict) else body.encode()
@@ -105,9 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
-def _completion(text: str) -> dict[str, Any]:
-    words = text.upper().split()
-    tokens = [{"token": w, "logprob": -0.1 * (i + 1)} for i, w in enumerate([*words, ""])]
+def _completion(words: list[str], logprob: float = -0.1) -> dict[str, Any]:
+    tokens = [{"token": w, "logprob": logprob * (i + 1)} for i, w in enumerate([*words, ""])]
     return {
         "choices": [
             {

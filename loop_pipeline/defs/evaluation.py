@@ -1,0 +1,146 @@
+"""Evaluation: trained adapters' answers to held-out traffic, and the verdicts on them."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+
+from loop_pipeline.defs.groups import embedder_path
+from loop_pipeline.defs.resources import Loop
+from loop_pipeline.defs.training import qlora_checkpoint
+from loop_pipeline.groups.clustering import Groups
+from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.report.contest import (
+    contestants_table,
+    differences_table,
+    fresh_sentence,
+    read_gallery,
+)
+from loop_pipeline.report.plots import contestants_figure, plot_png_markdown, reliability_figure
+from loop_pipeline.serving.fleet import open_fleet
+from loop_pipeline.serving.vllm import adapter_name
+from loop_pipeline.store.queries import count, newest_checkpoint, read, read_feedback, read_traces
+from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
+from loop_pipeline.training.contest import prepare
+from loop_pipeline.training.gallery import to_markdown
+from loop_pipeline.training.verdicts import (
+    Bench,
+    deliver,
+    evaluation_folder,
+    judge_waiting,
+    last_verdicts,
+)
+
+# Splits that no student learns from; it answers them through the server that will serve it.
+ANSWERED = ("validation", "calibration", "gold")
+
+
+class EvaluationConfig(dg.Config):
+    """What an evaluation may be asked beyond judging whoever waits."""
+
+    again: bool = Field(
+        False,
+        description="Judge the newest checkpoint once more if it was rejected, and ask again what"
+        " did not fit the context.",
+    )
+
+
+@dg.asset(deps=[qlora_checkpoint], group_name="training", kinds={"vllm", "mlflow"})
+def checkpoint_evaluation(
+    context: dg.AssetExecutionContext, config: EvaluationConfig, loop: Loop
+) -> dg.MaterializeResult:
+    """Candidates against the champion on held-out traffic, answered through the server that serves.
+
+    The verdict is written into the data: only an approved checkpoint is deployed and routed to.
+    """
+    engine, settings = loop.engine(), loop.settings()
+    if newest_checkpoint(engine) is None:
+        raise dg.Failure("no checkpoint to evaluate: materialize qlora_checkpoint")
+    judged, failed = judge_waiting(_bench(context, loop, again=config.again))
+    untold = deliver(engine, settings)
+    for key, why in [*failed.items(), *untold.items()]:
+        context.log.warning(f"{adapter_name(key)}: {why}")
+    if failed and not judged:
+        raise dg.Failure(f"the verdicts stay as they were: {'; '.join(failed.values())}")
+    missing = {"not_judged": failed, "not_in_mlflow": untold}
+    return dg.MaterializeResult(metadata=_metadata(loop, missing))
+
+
+def _bench(context: dg.AssetExecutionContext, loop: Loop, *, again: bool) -> Bench:
+    engine, settings = loop.engine(), loop.settings()
+    held_out = prepare(
+        read_traces(engine, split=ANSWERED, producer="frontier"),
+        read(engine, GroupMemberRow, columns=["prompt_id", "group_id"]),
+        read_feedback(engine),
+    )
+    groups = Groups.from_rows(read(engine, TaskGroupRow))
+    return Bench(
+        engine=engine,
+        settings=settings,
+        server=open_fleet(settings).servers[0],
+        held_out=held_out,
+        embedder=Embedder.load(embedder_path(settings, groups.embedder_version))
+        if groups
+        else Embedder.fit(held_out["request_text"].tolist(), seed=7),
+        say=context.log.info,
+        again=again,
+    )
+
+
+def _metadata(loop: Loop, missing: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """What the UI shows: every verdict of the last evaluation, and the one that matters in full."""
+    engine, settings = loop.engine(), loop.settings()
+    verdicts = last_verdicts(engine)
+    problems = {name: dg.MetadataValue.json(found) for name, found in missing.items() if found}
+    if not verdicts:
+        return {"status": "nothing was judged yet", **problems}
+    shown = next((row for row in verdicts if row["status"] == "approved"), verdicts[-1])
+    metrics, folder = shown["metrics"], evaluation_folder(settings, shown["checkpoint_id"])
+    reasons = "\n".join(f"- {reason}" for reason in metrics["reasons"])
+    contestants, curve = metrics["contestants"], metrics["reliability"]
+    return {
+        "dagster/row_count": count(engine, StudentAnswerRow, checkpoint_id=shown["checkpoint_id"]),
+        "status": shown["status"],
+        "reasons": dg.MetadataValue.md(reasons),
+        "rival": metrics["rival"],
+        "gold_agreement": metrics["agreement"],
+        "verdicts": dg.MetadataValue.md(_verdict_table(verdicts)),
+        "contestants": dg.MetadataValue.md(contestants_table(metrics)),
+        "differences": dg.MetadataValue.md(differences_table(metrics)),
+        "newer_than_the_training_set": fresh_sentence(metrics),
+        "side_by_side": dg.MetadataValue.md(plot_png_markdown(contestants_figure(contestants))),
+        "reliability": dg.MetadataValue.md(plot_png_markdown(reliability_figure(curve))),
+        "gallery": dg.MetadataValue.md(to_markdown(read_gallery(folder))),
+        "gallery_file": dg.MetadataValue.path(str(folder / "gallery.html")),
+        "metrics": dg.MetadataValue.json(metrics),
+        **problems,
+    }
+
+
+def _verdict_table(verdicts: list[dict[str, Any]]) -> str:
+    rows = [
+        {
+            "adapter": adapter_name(row["checkpoint_id"]),
+            "status": row["status"],
+            "agreement": row["metrics"]["agreement"],
+            "validity": row["metrics"]["validity"],
+            "hallucination": row["metrics"]["hallucination"],
+            "certified coverage": row["metrics"]["gate"].get("coverage", {}).get("candidate"),
+        }
+        for row in verdicts
+    ]
+    return pd.DataFrame(rows).to_markdown(index=False)
+
+
+@dg.asset_check(asset=checkpoint_evaluation, blocking=True)
+def beats_champion(loop: Loop) -> dg.AssetCheckResult:
+    """A candidate of the last evaluation was approved; a rejected one goes no further."""
+    verdicts = last_verdicts(loop.engine())
+    best = next((row for row in verdicts if row["status"] == "approved"), None)
+    said = [f"{adapter_name(row['checkpoint_id'])}: {row['reason']}" for row in verdicts]
+    return dg.AssetCheckResult(
+        passed=best is not None,
+        description=best["reason"] if best else " | ".join(said) or "nothing was judged yet",
+        metadata=best["metrics"]["gate"] if best else {},
+    )
