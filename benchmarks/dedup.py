@@ -21,32 +21,7 @@ from loop_pipeline.training.selection import COPIES
 from loop_pipeline.training.shingles import plain_text, shingle
 
 ROWS, WORDS, VARIANTS = 1_000_000, 30_000, 0.2
-SYLLABLES = [
-    "ba",
-    "ce",
-    "di",
-    "fo",
-    "gu",
-    "ha",
-    "ki",
-    "lo",
-    "mu",
-    "na",
-    "pe",
-    "ri",
-    "so",
-    "ta",
-    "ve",
-    "wi",
-    "xo",
-    "ya",
-    "zu",
-    "tra",
-    "ble",
-    "sto",
-    "cra",
-    "pli",
-]
+SYLLABLES = [a + b for a in ("b", "cr", "d", "f", "g", "l", "m", "pl", "st", "t") for b in "aeiou"]
 GREETINGS = ("Hello, {}", "Hi there. {}", "{} Thanks!", "Good morning, {} Many thanks.")
 
 

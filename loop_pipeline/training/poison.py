@@ -21,10 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from loop_pipeline.groups.embedding import ngram_counts
 
+BATCH = 4096
 LEAST_ROWS, LEAST_OF_ANSWER = 200, 20
 DIMENSIONS, PENALTY, INTERCEPT = 1024, 1.0, 0.3
 # In units of how well an answer fits its own rows, on average.
@@ -103,7 +104,7 @@ class _Model(NamedTuple):
 
 
 def _fit(texts: Sequence[str], code: Ints) -> _Model:
-    counts = ngram_counts(texts)
+    counts = _counts(texts)
     idf = (
         np.log((1 + len(texts)) / (1 + np.bincount(counts.indices, minlength=counts.shape[1]))) + 1
     )
@@ -123,9 +124,14 @@ def _fit(texts: Sequence[str], code: Ints) -> _Model:
     return _Model(left_out, weights, idf.astype(np.float32), typical.astype(np.float32), common)
 
 
+def _counts(texts: Sequence[str]) -> csr_matrix:
+    parts = [ngram_counts(texts[at : at + BATCH]) for at in range(0, max(len(texts), 1), BATCH)]
+    return csr_matrix(vstack(parts))
+
+
 def _vectors(texts: Sequence[str], idf: Floats) -> Floats:
     """Unit tf-idf of n-grams, projected at random, and a constant: shape (n, DIMENSIONS + 1)."""
-    counts = ngram_counts(texts)
+    counts = _counts(texts)
     counts.data = counts.data * idf[counts.indices]
     length = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)))
     rng = np.random.default_rng(0)

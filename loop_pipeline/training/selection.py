@@ -161,7 +161,7 @@ def _best(ranked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     kept, answer = (groups[name].transform("first") for name in ("prompt_id", "chosen"))
     rest = groups.cumcount() > 0
     other = ranked["label"] & (ranked["chosen"].map(_plain) != answer.map(_plain))
-    why = np.where(other, "another answer to the request of ", "a copy of ") + kept
+    why = other.map({True: "another answer to the request of ", False: "a copy of "}) + kept
     return best, _reasons(ranked.loc[rest, "prompt_id"], why[rest])
 
 
@@ -202,7 +202,7 @@ def _capped(ranked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         size = key.groupby(within).transform("count")
         usual = size / key.groupby(within).transform("nunique").clip(lower=1)
         cap = np.maximum(np.maximum(CAP_ROWS, share * size), CAP_TIMES * usual)
-        over = (train.groupby(key).cumcount() >= cap) & key.notna()
+        over = key.notna() & (train.groupby(key, dropna=False).cumcount() >= cap)
         reason = [f"its {name} brings more than {int(most)} rows" for most in cap[over]]
         excluded.append(_reasons(train.loc[over, "prompt_id"], reason))
         ranked = ranked.drop(index=train.index[over])

@@ -32,6 +32,7 @@ BATCH_CHARACTERS = 1_000_000
 _TOKEN = re.compile(r"\w+|[^\w\s.,;:!?'\"()-]+")
 _BASE, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
+Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
 
@@ -52,7 +53,7 @@ def plain_text(messages: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(_TOKEN.findall(" ".join(said).casefold()))
 
 
-def numbers(texts: Sequence[str]) -> NDArray[np.int64]:
+def numbers(texts: Sequence[str]) -> Ints:
     """A hash of the words with digits of each text, in their order; 0 without any."""
     found = ([w for w in text.split() if not w.isalpha() and _digit(w)] for text in texts)
     return np.array([zlib.crc32(" ".join(words).encode()) for words in found], dtype=np.int64)
@@ -93,7 +94,7 @@ def _batches(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
         yield start, texts[start:]
 
 
-def _sketches(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def _sketches(texts: Sequence[str]) -> tuple[Ints, NDArray[np.int32]]:
     codes, row = _codes(texts)
     end = max(len(codes) - CHARACTERS + 1, 0)
     hashed = np.zeros(end, np.uint64)
@@ -114,7 +115,7 @@ def ascending(values: Hashes) -> Hashes:
     return values[np.diff(values, prepend=~values[:1]) != 0]
 
 
-def _codes(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.int64]]:
+def _codes(texts: Sequence[str]) -> tuple[Hashes, Ints]:
     """Code points of all texts behind each other, and the text each belongs to."""
     raw = "".join(texts).encode("utf-32-le", "surrogatepass")
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
@@ -128,13 +129,22 @@ def _mixed(hashes: Hashes) -> Hashes:
     return (hashes ^ (hashes >> np.uint64(27))) * _BASE
 
 
-def word_runs(texts: Sequence[str]) -> tuple[NDArray[np.int64], Hashes, NDArray[np.int64]]:
+def word_runs(texts: Sequence[str]) -> tuple[Ints, Hashes, Ints]:
     """Every run of 13 words.
 
     Returns:
         Text, hash and first word of each run, in the order of the texts.
     """
-    words = [text.split() for text in texts]
+    empty = np.zeros(0, np.int64)
+    parts = [(empty, empty.astype(np.uint64), empty)]
+    for start, batch in _batches(texts):
+        row, hashed, place = _runs([text.split() for text in batch])
+        parts.append((row + start, hashed, place))
+    row, hashed, place = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return row, hashed, place
+
+
+def _runs(words: Sequence[Sequence[str]]) -> tuple[Ints, Hashes, Ints]:
     long = [i for i, found in enumerate(words) if len(found) >= RUN]
     lengths = np.array([len(words[i]) for i in long], np.int64)
     flat = (zlib.crc32(word.encode("utf-8", "surrogatepass")) for i in long for word in words[i])
@@ -155,7 +165,7 @@ def common_runs(texts: Sequence[str]) -> Hashes:
     return runs_in(row, hashed, above=max(BOILERPLATE_TEXTS, BOILERPLATE_SHARE * len(texts)))
 
 
-def runs_in(row: NDArray[np.int64], hashed: Hashes, *, above: float) -> Hashes:
+def runs_in(row: Ints, hashed: Hashes, *, above: float) -> Hashes:
     """Runs of words that more than so many texts hold, sorted."""
     order = np.lexsort((row, hashed))
     row, hashed = row[order], hashed[order]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -41,6 +42,7 @@ def traces(traces_of: Make) -> pd.DataFrame:
             "text": f"request number {i % 260} please",
             "output": "refund" if i % 2 else "delivery",
             "split": "validation" if i % 260 < 20 else "train",
+            "label": False,
         }
         for i in range(300)
     ]
@@ -102,12 +104,12 @@ def test_too_little_and_a_single_answer_say_what_is_missing(
 
 def test_the_store_knows_what_is_in_a_set_and_why_the_rest_is_not(
     engine: Engine,
-    trace: Callable[..., dict],
+    trace: Callable[..., dict[str, Any]],
     jsonl: Callable[..., Path],
     pairs_of: Make,
     tmp_path: Path,
 ) -> None:
-    lines = [trace(i, output="refund" if i % 2 else "delivery") for i in range(400)]
+    lines = [trace(i, contract=None, output="refund" if i % 2 else "delivery") for i in range(400)]
     again = [line | {"prompt_id": f"again{i}"} for i, line in enumerate(lines[:50])]
     import_file(engine, jsonl(*lines, *again))
     settled = settle_traces(engine)

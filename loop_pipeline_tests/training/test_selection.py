@@ -17,20 +17,10 @@ from loop_pipeline.training.selection import Selection, select_rows
 from loop_pipeline.training.units import settle_traces
 
 Make = Callable[..., pd.DataFrame]
-WORDS = [
-    "card",
-    "parcel",
-    "refund",
-    "invoice",
-    "account",
-    "password",
-    "order",
-    "device",
-    "screen",
-    "battery",
-    "address",
-    "city",
-]
+WORDS = (
+    *("card", "parcel", "refund", "invoice", "account", "password"),
+    *("order", "device", "screen", "battery", "address", "city"),
+)
 
 
 def _select(pairs: pd.DataFrame, traces: pd.DataFrame, **known: Any) -> Selection:
@@ -48,7 +38,7 @@ def test_the_best_copy_is_kept_and_knows_how_often_it_was_asked(
     text = "where is the card that i have ordered"
     traces = traces_of(
         {"text": text, "output": "refund"},
-        {"text": f"Hi! {text} thanks", "output": "delivery"},
+        {"text": f"Hi! {text}", "output": "delivery"},
         {"text": text + "?", "output": "delivery"},
         {"text": "a request of its own", "output": "refund"},
         {"text": text, "output": "delivery", "template_hash": "other"},
