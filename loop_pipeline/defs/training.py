@@ -1,6 +1,7 @@
 """Training: labeled pairs -> a frozen set -> an adapter."""
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -9,23 +10,23 @@ from sqlalchemy import Engine
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.report.plots import loss_figure, plot_png_markdown
 from loop_pipeline.store.queries import (
-    count_validated_pairs,
     newest_dataset,
     read,
-    records,
     set_checkpoint,
     upsert,
 )
 from loop_pipeline.store.tables import (
     CheckpointRow,
     DatasetMemberRow,
-    DatasetRow,
+    FeedbackRow,
     LabeledPairRow,
-    TraceRow,
 )
 from loop_pipeline.training.adapters import finished_adapters
 from loop_pipeline.training.config import QLoRAConfig
-from loop_pipeline.training.dataset import HELD_OUT, NotEnoughPairs, freeze, select_rows
+from loop_pipeline.training.dataset import NotEnoughPairs, freeze, record_training_set
+from loop_pipeline.training.overlap import audit
+from loop_pipeline.training.selection import select_rows
+from loop_pipeline.training.units import settle_traces, settled_traces
 
 HOUR = 3600
 # The training libraries' bars and known warnings would bury the progress lines; TRL tells its
@@ -46,59 +47,45 @@ class TrainConfig(dg.Config, QLoRAConfig):
     """The recipe of a run: the training process's input and the Launchpad's form are one schema."""
 
 
-@dg.asset(deps=["labeled_pairs"], group_name="training", kinds={"pandas"}, code_version="1")
+@dg.asset(deps=["labeled_pairs"], group_name="training", kinds={"scikitlearn"}, code_version="2")
 def training_set(loop: Loop) -> dg.MaterializeResult:
     """What the next student learns from, frozen under the hash of its content."""
     engine = loop.engine()
-    columns = [
-        "prompt_id",
-        "messages",
-        "output",
-        "split",
-        "dedup_key",
-        "conversation_id",
-        "template_hash",
-    ]
-    held_out = read(engine, TraceRow, columns=["dedup_key", "conversation_id"], split=HELD_OUT)
-    rows, counts = select_rows(
-        read(engine, LabeledPairRow, kind="sft").drop(columns="day"),
-        read(engine, TraceRow, columns=columns),
-        held_out,
+    reviews = read(engine, FeedbackRow, columns=["prompt_id"], kind="review")
+    selection = select_rows(
+        read(engine, LabeledPairRow),
+        settle_traces(engine),
+        reviewed=set(reviews["prompt_id"]),
+        trained=set(read(engine, DatasetMemberRow, split="train")["prompt_id"]),
     )
     try:
-        frozen = freeze(rows, counts, loop.settings().artifacts / "datasets")
+        frozen = freeze(selection, loop.settings().artifacts / "datasets")
     except NotEnoughPairs as error:
         raise dg.Failure(f"no training: {error}", allow_retries=False) from error
-    members = rows[["prompt_id", "split"]].assign(dataset_id=frozen.dataset_id)
-    row = {
-        "dataset_id": frozen.dataset_id,
-        "created_at": dt.datetime.now(dt.UTC),
-        "folder": frozen.folder,
-        "counts": frozen.counts,
-        "validated_pairs": count_validated_pairs(engine),
-    }
-    with engine.begin() as connection:
-        upsert(connection, DatasetRow, [row])
-        upsert(connection, DatasetMemberRow, records(members))
+    record_training_set(engine, frozen, selection)
+    why = selection.excluded["reason"].str.replace(r"(: | of |').*", "", regex=True)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(frozen.dataset_id),
-        metadata={"dagster/row_count": len(rows), "folder": frozen.folder, **frozen.counts},
+        metadata={
+            "dagster/row_count": len(selection.rows),
+            "folder": frozen.folder,
+            "trained_until": frozen.trained_until,
+            "left_out": dg.MetadataValue.md(why.value_counts().to_markdown() or "nothing"),
+            "triggers": dg.MetadataValue.json(selection.triggers),
+            **frozen.counts,
+        },
     )
 
 
 @dg.asset_check(asset=training_set, blocking=True)
 def splits_share_nothing(loop: Loop) -> dg.AssetCheckResult:
-    """No request and no conversation of the training set occurs in a held-out split."""
+    """No row of the frozen files shares text, a run of words or a conversation with a held-out one.
+
+    Read back from the files, and compared with every held-out trace.
+    """
     engine = loop.engine()
-    members = read(engine, DatasetMemberRow, dataset_id=frozen_set(engine)["dataset_id"])
-    traces = read(engine, TraceRow, columns=["prompt_id", "split", "dedup_key", "conversation_id"])
-    held_out = traces[traces["split"].isin(HELD_OUT)]
-    mine = traces[traces["prompt_id"].isin(set(members["prompt_id"]))]
-    shared = {
-        name: len(set(mine[name].dropna()) & set(held_out[name].dropna()))
-        for name in ("prompt_id", "dedup_key", "conversation_id")
-    }
-    return dg.AssetCheckResult(passed=not any(shared.values()), metadata=shared)
+    shared = audit(Path(frozen_set(engine)["folder"]), settled_traces(engine))
+    return dg.AssetCheckResult(passed=not any(shared.values()), metadata=dict(shared))
 
 
 @dg.asset(deps=[training_set], group_name="training", kinds={"pytorch"}, pool="gpu")

@@ -97,7 +97,7 @@ def _ngrams(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     return np.concatenate(rows), np.concatenate(buckets)
 
 
-def _counts(texts: Sequence[str]) -> csr_matrix:
+def ngram_counts(texts: Sequence[str]) -> csr_matrix:
     """Sublinear n-gram counts, shape (n, 2^BITS)."""
     row, bucket = _ngrams(texts)
     key, count = np.unique((row << BITS) | bucket, return_counts=True)
@@ -137,7 +137,7 @@ class Embedder:
         rng = np.random.default_rng(seed)
         if len(texts) > FIT_ROWS:
             texts = [str(texts[i]) for i in np.sort(rng.permutation(len(texts))[:FIT_ROWS])]
-        counts = _counts(texts)
+        counts = ngram_counts(texts)
         if counts.nnz == 0:
             raise ValueError(f"cannot fit an embedder: none of the {len(texts)} texts has a word")
         seen = np.bincount(counts.indices, minlength=2**BITS)
@@ -165,7 +165,7 @@ class Embedder:
         """
         out = np.zeros((len(texts), self._components.shape[1]), dtype=np.float32)
         for at in range(0, len(texts), BATCH):
-            counts = _counts(texts[at : at + BATCH])
+            counts = ngram_counts(texts[at : at + BATCH])
             counts.data *= self._idf[counts.indices]
             out[at : at + BATCH] = counts @ self._components
         return _unit(out)

@@ -33,6 +33,7 @@ from loop_pipeline.store.tables import (
     PolicyRow,
     QualityModelRow,
     TraceRow,
+    TraceUnitRow,
 )
 
 # SQLite takes at most 32,766 variables in one statement.
@@ -123,6 +124,26 @@ def replace_days(
     """Make these rows the only ones of their days."""
     connection.execute(delete(table).where(table.__table__.c.day.in_(days)))
     _insert(connection, table, rows)
+
+
+def settle_splits(
+    connection: Connection, units: Sequence[dict[str, Any]], moved: Mapping[str, Sequence[str]]
+) -> None:
+    """Write the units of newly settled traces, and the splits that differ from the draw.
+
+    Args:
+        connection: of the transaction.
+        units: rows of ``TraceUnitRow``.
+        moved: prompt ids by their new split.
+    """
+    _insert(connection, TraceUnitRow, units)
+    table: Any = TraceRow.__table__
+    for split, prompt_ids in moved.items():
+        for start in range(0, len(prompt_ids), CHUNK):
+            chunk = prompt_ids[start : start + CHUNK]
+            connection.execute(
+                table.update().where(table.c.prompt_id.in_(chunk)).values(split=split)
+            )
 
 
 def replace_all(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:

@@ -75,6 +75,14 @@ class TraceRow(Base):
     source: Mapped[str]
 
 
+class TraceUnitRow(Base):
+    """The unit a trace belongs to, named by its first row: the split of the trace is settled."""
+
+    __tablename__ = "trace_units"
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
+    unit: Mapped[str] = mapped_column(index=True)
+
+
 class ContractRow(Base):
     """What an answer must look like: allowed labels, a JSON schema, or free text."""
 
@@ -235,6 +243,15 @@ class DatasetMemberRow(Base):
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.dataset_id"), primary_key=True)
     prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
     split: Mapped[str]
+
+
+class DatasetExclusionRow(Base):
+    """Why a prompt that teaches something is not in a dataset."""
+
+    __tablename__ = "dataset_exclusions"
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.dataset_id"), primary_key=True)
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
+    reason: Mapped[str]
 
 
 class CheckpointRow(Base):

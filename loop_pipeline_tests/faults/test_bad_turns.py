@@ -99,6 +99,18 @@ def test_too_little_data_says_how_much_is_missing_and_the_policy_stays(
     assert count(engine, QuarantineRow) == 1
 
 
+def test_a_set_with_a_single_answer_is_not_trained_on(
+    turn: Turn, engine: Engine, trace: Make, jsonl: Write
+) -> None:
+    turn.import_traces(jsonl(*_reviewed(trace, 340)))
+    turn.run("refresh_quality")
+    turn.run("label_traces", days=True)
+    with pytest.raises(TurnFailed, match="have the same answer, 'delivery': nothing to learn"):
+        turn.run("retrain")
+    assert count(engine, DatasetRow) == count(engine, CheckpointRow) == 0
+    assert not list(turn.settings.artifacts.glob("datasets/*"))
+
+
 def test_an_empty_store_says_what_to_do(turn: Turn, engine: Engine) -> None:
     with pytest.raises(TurnFailed, match="import"):
         turn.run("regroup")
