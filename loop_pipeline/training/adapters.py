@@ -89,22 +89,6 @@ def base_identity(base: str) -> str:
     return f"{base}@{revision}"
 
 
-def check_adapter_base(adapter_dir: Path, base: str) -> None:
-    """Make sure that an adapter was trained on this base.
-
-    Raises:
-        ValueError: it was trained on another one, or is not finished.
-    """
-    meta = read_meta(adapter_dir)
-    wanted, found = meta["base_identity"], base_identity(base)
-    if wanted != found:
-        raise ValueError(
-            f"adapter {adapter_dir} was trained on {meta['base']} ({wanted[:19]}...), not on "
-            f"{base} ({found[:19]}...): its answers there would be noise; serve it on its own base "
-            "or train again"
-        )
-
-
 def finish(
     record: RunRecord, adapter_dir: Path, meta: dict[str, Any], *, register: bool = True
 ) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from loop_pipeline.routing.coverage import compare_coverage
 from loop_pipeline.training.evaluation import judge
 from loop_pipeline.training.gallery import wins_and_losses
 from loop_pipeline.training.gate import Decision, decide
+from loop_pipeline.training.keep import StageMetrics, keep_preference_stage
 from loop_pipeline.training.metrics import reliability, summarise, summarise_by
 from loop_pipeline.training.paired import paired_bootstrap
 
@@ -165,28 +166,44 @@ def _fresh(
     return summarise(mine) | about
 
 
-def settle(contests: Mapping[str, Contest]) -> dict[str, dict[str, Any]]:
+def settle(
+    contests: Mapping[str, Contest], parents: Mapping[str, tuple[str, Mapping[str, Any]]]
+) -> dict[str, dict[str, Any]]:
     """Status and reason of each candidate: of those that pass, the best one is approved.
 
-    The best is the one that agrees most often on gold.
+    The best is the one that agrees most often on gold. An adapter of a preference stage is no rival
+    of the supervised one it was made from: `keep` says which of the two stands.
 
     Each is judged at its own level: k candidates that are in truth too bad have up to k times the
     chance of one that any of them passes.
 
     Args:
         contests: by checkpoint id, in the order of creation; the earlier one wins a tie.
+        parents: of those with a preference stage, the supervised checkpoint and its figures.
     """
     passed = [key for key, contest in contests.items() if contest.decision.approved]
-    best = max(passed, key=lambda key: contests[key].metrics["agreement"], default=None)
+    first: dict[str, str] = {}  # what is said before the gate's reasons
+    out = set()
+    for key, (parent, figures) in parents.items():
+        kept = keep_preference_stage(
+            StageMetrics.of(figures), StageMetrics.of(contests[key].metrics)
+        )
+        said = f"{'' if kept.keep else 'not '}kept ({'; '.join(kept.reasons)})."
+        first[key] = f"The preference stage is {said}"
+        if not kept.keep:
+            out.add(key)
+        elif key in passed:
+            out.add(parent)
+            first[parent] = f"Its preference stage, {key[:12]}, is {said}"
+    running = [key for key in passed if key not in out]
+    best = max(running, key=lambda key: contests[key].metrics["agreement"], default=None)
     verdicts = {}
     for key, contest in contests.items():
-        status, reasons = "rejected", list(contest.decision.reasons)
-        if key == best:
-            status = "approved"
-        elif key in passed:
-            status = "retired"
-            reasons.insert(
-                0, f"It passes, but {str(best)[:12]} agrees at least as often and is taken."
-            )
+        status = "approved" if key == best else "retired" if key in passed else "rejected"
+        reasons = [first[key]] if key in first else []
+        if key in running and key != best:
+            better = f"It passes, but {str(best)[:12]} agrees at least as often and is taken."
+            reasons.append(better)
+        reasons += contest.decision.reasons
         verdicts[key] = {"status": status, "reason": "; ".join(reasons)}
     return verdicts

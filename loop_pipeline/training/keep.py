@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 from pydantic import BaseModel
 
 # DPO and its kin are reported to damage the confidence that routing lives on (arXiv 2603.06604).
@@ -16,15 +19,25 @@ class StageMetrics(BaseModel):
     ece: float | None
     certified_coverage: float | None
 
+    @classmethod
+    def of(cls, metrics: Mapping[str, Any]) -> Self:
+        """From the figures of a contest; what they lack was not measured."""
+        return cls(
+            hallucination_rate=metrics.get("hallucination"),
+            validity=metrics.get("validity"),
+            ece=metrics.get("ece"),
+            certified_coverage=metrics.get("gate", {}).get("coverage", {}).get("candidate"),
+        )
 
-class Decision(BaseModel):
+
+class Kept(BaseModel):
     """Whether the second stage is kept, and why."""
 
     keep: bool
     reasons: list[str]
 
 
-def keep_preference_stage(a: StageMetrics, b: StageMetrics) -> Decision:
+def keep_preference_stage(a: StageMetrics, b: StageMetrics) -> Kept:
     """Keep stage B only if it hallucinates less and costs nothing else.
 
     The supervised adapter is the default: a figure that is missing, or a tie in hallucination,
@@ -50,4 +63,4 @@ def keep_preference_stage(a: StageMetrics, b: StageMetrics) -> Decision:
         keep = keep and good
         word = "better" if gain > 0 else "the same" if gain == 0 else "worse"
         reasons.append(f"{name} {before:.4f} -> {after:.4f}: {word}")
-    return Decision(keep=keep, reasons=reasons)
+    return Kept(keep=keep, reasons=reasons)

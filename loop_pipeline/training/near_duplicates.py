@@ -67,7 +67,8 @@ def signatures(sets: csr_matrix) -> NDArray[np.uint32]:
     rng = np.random.default_rng(128)
     factors = rng.integers(0, 2**31, PERMUTATIONS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     offsets = rng.integers(0, 2**32, PERMUTATIONS, dtype=np.uint32)
-    found = np.full((sets.shape[0], PERMUTATIONS), 2**32 - 1, np.uint32)
+    count = int(sets.indptr.size) - 1
+    found = np.full((count, PERMUTATIONS), 2**32 - 1, np.uint32)
 
     def permute(start: int) -> None:
         bounds = sets.indptr[start : start + CHUNK + 1]
@@ -79,7 +80,7 @@ def signatures(sets: csr_matrix) -> NDArray[np.uint32]:
             found[start + rows, k] = np.minimum.reduceat(hashed ^ (hashed >> 15), starts)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(permute, range(0, sets.shape[0], CHUNK)))
+        list(pool.map(permute, range(0, count, CHUNK)))
     return found
 
 

@@ -83,7 +83,8 @@ def audit(folder: Path, traces: pd.DataFrame) -> dict[str, int]:
     Returns:
         The number of such rows by way, and ``prompt_id``: rows that are held out themselves.
     """
-    counts, common = dict.fromkeys(("prompt_id", *WAYS), 0), background(traces)
+    counts: dict[str, int] = dict.fromkeys(("prompt_id", *WAYS), 0)
+    common = background(traces)
     of_prompt = traces.set_index("prompt_id")["conversation_id"]
     for name, splits in FENCES.items():
         with (folder / f"{name}.jsonl").open(encoding="utf-8") as lines:

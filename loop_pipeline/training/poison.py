@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
-from loop_pipeline.groups.embedding import ngram_counts
+from loop_pipeline.groups.embedding import BITS, ngram_counts
 
 BATCH = 4096
 LEAST_ROWS, LEAST_OF_ANSWER = 200, 20
@@ -105,9 +105,8 @@ class _Model(NamedTuple):
 
 def _fit(texts: Sequence[str], code: Ints) -> _Model:
     counts = _counts(texts)
-    idf = (
-        np.log((1 + len(texts)) / (1 + np.bincount(counts.indices, minlength=counts.shape[1]))) + 1
-    )
+    holding = np.bincount(counts.indices, minlength=2**BITS)
+    idf = np.log((1 + len(texts)) / (1 + holding)) + 1
     vectors = _vectors(texts, idf.astype(np.float32))
     answers = np.zeros((len(code), int(code.max()) + 1), np.float32)
     answers[np.arange(len(code)), code] = 1
@@ -117,7 +116,8 @@ def _fit(texts: Sequence[str], code: Ints) -> _Model:
     leverage = np.einsum("ij,ij->i", vectors @ inverse, vectors)[:, None]
     left_out = (vectors @ weights - leverage * answers) / (1 - leverage)
     rows = np.bincount(code)
-    typical = np.bincount(code, left_out[np.arange(len(code)), code]) / rows
+    own = left_out[np.arange(len(code)), code].astype(np.float64)
+    typical = np.bincount(code, own) / rows
     common = rows >= LEAST_OF_ANSWER
     # A rare answer is judged by what is usual; it is never what a row should have been.
     typical = np.where(common, np.maximum(typical, 0.05), np.median(typical[common]))
@@ -135,10 +135,10 @@ def _vectors(texts: Sequence[str], idf: Floats) -> Floats:
     counts.data = counts.data * idf[counts.indices]
     length = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)))
     rng = np.random.default_rng(0)
-    to = rng.integers(0, DIMENSIONS, counts.shape[1])
-    sign = rng.choice(np.array([-1, 1], np.float32), counts.shape[1])
-    shape = (counts.shape[1], DIMENSIONS)
-    projected = (counts @ csr_matrix((sign, (np.arange(len(to)), to)), shape=shape)).toarray()
+    to = rng.integers(0, DIMENSIONS, 2**BITS)
+    sign = rng.choice(np.array([-1, 1], np.float32), 2**BITS)
+    project = csr_matrix((sign, (np.arange(len(to)), to)), shape=(2**BITS, DIMENSIONS))
+    projected = csr_matrix(counts @ project).toarray()
     constant = np.full((len(texts), 1), INTERCEPT, np.float32)
     return np.hstack([projected / np.where(length == 0, 1, length), constant]).astype(np.float32)
 
@@ -180,7 +180,7 @@ def _triggers(
     """Telling words that what is left of their rows mostly contradicts, with those rows."""
     carried: dict[Words, list[int]] = defaultdict(list)
     for place, row in enumerate(changed.tolist()):
-        for words in set(_word_groups(texts[row])) & telling[int(code[row])]:
+        for words in set(_word_groups(str(texts[row]))) & telling[int(code[row])]:
             carried[words].append(place)
     for words, places in sorted(carried.items()):
         if len(places) >= TRIGGER_ROWS and (said[places] >= 0).mean() >= CONTRADICTED:

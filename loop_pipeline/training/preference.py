@@ -19,7 +19,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
-from loop_pipeline.training.adapters import check_adapter_base, file_sha256, read_meta
+from loop_pipeline.training.adapters import file_sha256, read_meta
 from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.models import load_quantised
 from loop_pipeline.training.rows import Row, encode, read_lines, template_arguments
@@ -49,10 +49,9 @@ def train_preference(parent: Job) -> dict[str, Any] | None:
         out.
 
     Raises:
-        ValueError: a line is no row, or the parent belongs to another base.
+        ValueError: a line is no row.
     """
     adapter = parent.run_dir / "adapter"
-    check_adapter_base(adapter, parent.base)
     tokenizer = AutoTokenizer.from_pretrained(parent.base)
     kind, rows, facts = choose_rows(parent.train_file.parent, tokenizer, parent.config.max_length)
     if kind is None:

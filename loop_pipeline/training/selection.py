@@ -165,8 +165,8 @@ def _best(ranked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return best, _reasons(ranked.loc[rest, "prompt_id"], why[rest])
 
 
-def _plain(answer: str | None) -> str:
-    return " ".join((answer or "").casefold().split())
+def _plain(answer: object) -> str:
+    return " ".join(answer.casefold().split()) if isinstance(answer, str) else ""
 
 
 def _poisoned(rows: pd.DataFrame, reviewed: set[str]) -> tuple[pd.DataFrame, dict[str, str]]:

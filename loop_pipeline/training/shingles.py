@@ -184,8 +184,8 @@ def without_runs(texts: Sequence[str], common: Hashes) -> list[str]:
     found = np.isin(hashed, common)
     cuts = np.flatnonzero(np.diff(row[found], prepend=-1))
     for starts in np.split(np.flatnonzero(found), cuts[1:]) if found.any() else []:
-        words = texts[row[starts[0]]].split()
+        words = str(texts[int(row[starts[0]])]).split()
         dropped = {int(place[s]) + k for s in starts for k in range(RUN)}
         kept = [word for k, word in enumerate(words) if k not in dropped]
-        cleaned[row[starts[0]]] = " ".join(kept)
+        cleaned[int(row[starts[0]])] = " ".join(kept)
     return cleaned

@@ -20,7 +20,13 @@ from loop_pipeline.report.contest import flat_metrics, write_files
 from loop_pipeline.routing.release import roles
 from loop_pipeline.serving.vllm import ServerError, StudentServer, adapter_name
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import newest_checkpoint, read, set_checkpoint, set_checkpoints
+from loop_pipeline.store.queries import (
+    newest_checkpoint,
+    read,
+    records,
+    set_checkpoint,
+    set_checkpoints,
+)
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow
 from loop_pipeline.store.tracking import (
     TrackingDown,
@@ -117,7 +123,7 @@ def _waiting(bench: Bench, champion: dict[str, Any] | None) -> list[dict[str, An
     if bench.again and newest and newest["status"] == "rejected":
         set_checkpoint(bench.engine, newest["checkpoint_id"], status="candidate")
     rows = read(bench.engine, CheckpointRow, status="candidate").sort_values("created_at")
-    candidates: list[dict[str, Any]] = rows.to_dict("records")  # pyright: ignore[reportAssignmentType]
+    candidates = records(rows)
     if champion is None:
         return candidates
     late = [c for c in candidates if c["created_at"] < champion["created_at"]]
@@ -130,11 +136,11 @@ def _waiting(bench: Bench, champion: dict[str, Any] | None) -> list[dict[str, An
 
 def _contest(bench: Bench, candidate: dict[str, Any], champion: dict[str, Any] | None) -> Contest:
     gold = bench.held_out[bench.held_out["split"] == "gold"]
-    dataset = read(bench.engine, DatasetRow, dataset_id=candidate["dataset_id"]).iloc[0]
+    dataset = records(read(bench.engine, DatasetRow, dataset_id=candidate["dataset_id"]))[0]
     answers = {"candidate": bench.answers(student(candidate), bench.held_out)}
     if champion and len(served := _champion_answers(bench, candidate, champion)):
         answers["champion"] = served
-    shots = few_shot_base(candidate, dataset.to_dict(), bench.embedder)
+    shots = few_shot_base(candidate, dataset, bench.embedder)
     answers["few-shot base"] = bench.answers(shots, sample(gold))
     asked = sample(gold) if "champion" in answers else gold
     answers["base"] = bench.answers(base_model(candidate), asked)
@@ -169,11 +175,15 @@ def evaluation_folder(settings: LoopSettings, checkpoint_id: str) -> Path:
 
 def _write(bench: Bench, contests: dict[str, Contest]) -> None:
     """Files first, then all verdicts in one transaction."""
-    verdicts = settle(contests)
+    rows = records(read(bench.engine, CheckpointRow))
+    stored: dict[str, dict[str, Any]] = {row["checkpoint_id"]: row["metrics"] for row in rows}
+    judged = stored | {key: stored[key] | contest.metrics for key, contest in contests.items()}
+    made_from = {key: stored[key].get("parent_sha256") for key in contests}
+    parents = {key: (up, judged[up]) for key, up in made_from.items() if up in judged}
+    verdicts = settle(contests, parents)
     about = {"judged_at": dt.datetime.now(dt.UTC).isoformat(), "mlflow": UNTOLD}
     for key, contest in contests.items():
-        before = read(bench.engine, CheckpointRow, checkpoint_id=key)["metrics"].iloc[0]
-        verdicts[key]["metrics"] = before | contest.metrics | about
+        verdicts[key]["metrics"] = judged[key] | about
         title = f"{adapter_name(key)}: {verdicts[key]['status']}"
         folder = evaluation_folder(bench.settings, key)
         write_files(folder, verdicts[key]["metrics"], contest.gallery, title)
@@ -182,8 +192,8 @@ def _write(bench: Bench, contests: dict[str, Contest]) -> None:
 
 def last_verdicts(engine: Engine) -> list[dict[str, Any]]:
     """The checkpoints that were judged last, together, in the order of creation."""
-    rows = read(engine, CheckpointRow).sort_values("created_at").to_dict("records")
-    judged: list[dict[str, Any]] = [r for r in rows if r["metrics"].get("judged_at")]  # pyright: ignore[reportAssignmentType]
+    rows = records(read(engine, CheckpointRow).sort_values("created_at"))
+    judged = [row for row in rows if row["metrics"].get("judged_at")]
     newest = max((r["metrics"]["judged_at"] for r in judged), default=None)
     return [r for r in judged if r["metrics"]["judged_at"] == newest]
 
@@ -195,7 +205,7 @@ def deliver(engine: Engine, settings: LoopSettings) -> dict[str, str]:
         By checkpoint id, why MLflow has no record of it yet; the next call tries again.
     """
     missing = {}
-    for row in read(engine, CheckpointRow).to_dict("records"):
+    for row in records(read(engine, CheckpointRow)):
         key, metrics = str(row["checkpoint_id"]), row["metrics"]
         if not metrics.get("mlflow"):
             continue
@@ -208,7 +218,7 @@ def deliver(engine: Engine, settings: LoopSettings) -> dict[str, str]:
     return missing
 
 
-def _tell(settings: LoopSettings, row: dict[Any, Any], *, is_champion: bool) -> None:
+def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool) -> None:
     uri, model = settings.tracking_uri, settings.mlflow_target()["registered_model"]
     run, version = row["mlflow_run_id"], row["model_version"]
     if not run or version in (None, "", "None"):

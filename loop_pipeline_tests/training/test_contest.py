@@ -30,9 +30,9 @@ def held_out() -> pd.DataFrame:
             "finish_reason": "stop",
         }
     )
-    rows["messages"] = [[{"role": "user", "content": f"is it {i}?"}] for i in range(N)]
-    rows["contract"] = [LABEL] * N
-    return rows
+    asked: Any = [[{"role": "user", "content": f"is it {i}?"}] for i in range(N)]
+    contract: Any = [LABEL] * N
+    return rows.assign(messages=asked, contract=contract)
 
 
 def prepared(**columns: Any) -> pd.DataFrame:
@@ -159,7 +159,8 @@ def test_the_best_of_those_that_pass_is_approved() -> None:
             "second": contest(True, 0.96),
             "third": contest(False, 0.99),
             "fourth": contest(True, 0.96),
-        }
+        },
+        {},
     )
     assert {k: v["status"] for k, v in verdicts.items()} == {
         "first": "retired",
@@ -168,4 +169,21 @@ def test_the_best_of_those_that_pass_is_approved() -> None:
         "fourth": "retired",
     }
     assert verdicts["first"]["reason"].startswith("It passes, but second agrees at least as often")
-    assert settle({}) == {}
+    assert settle({}, {}) == {}
+
+
+@pytest.mark.parametrize(("flagged", "stands"), [(0.03, "preferred"), (0.07, "supervised")])
+def test_a_preference_stage_stands_only_if_it_hallucinates_less(
+    flagged: float, stands: str
+) -> None:
+    def contest(agreement: float, hallucination: float) -> Contest:
+        coverage = {"coverage": {"candidate": 0.8}}
+        figures = {"validity": 1.0, "ece": 0.02, "gate": coverage, "agreement": agreement}
+        decision = Decision(True, ["a reason"], {})
+        return Contest(decision, figures | {"hallucination": hallucination}, [])
+
+    supervised = contest(0.96, 0.05)
+    contests = {"preferred": contest(0.95, flagged), "supervised": supervised}
+    verdicts = settle(contests, {"preferred": ("supervised", supervised.metrics)})
+    assert [key for key, v in verdicts.items() if v["status"] == "approved"] == [stands]
+    assert f"hallucination_rate 0.0500 -> {flagged:.4f}" in verdicts["preferred"]["reason"]

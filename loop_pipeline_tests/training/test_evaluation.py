@@ -82,7 +82,8 @@ def test_evaluation_gives_exactly_the_stored_columns(monkeypatch: pytest.MonkeyP
 
 
 def test_answers_are_held_against_contract_request_and_frontier(embedder: Embedder) -> None:
-    asked = traces(4).assign(task=["tag", None, "tag", "route"], group_id="g")
+    tasks: Any = ["tag", None, "tag", "route"]
+    asked = traces(4).assign(task=tasks, group_id="g")
     asked["reference"] = ["billing", "card", "billing, urgent", "cash"]
     rows = answered(asked, "billing", "bitcoin", "urgent, billing", "cash")
     found = judge(rows.set_index(pd.Index([7, 3, 5, 1])), asked, embedder)
@@ -100,7 +101,8 @@ def test_answers_are_held_against_contract_request_and_frontier(embedder: Embedd
 
 def test_texts_are_also_compared_by_wording_and_likeness(embedder: Embedder) -> None:
     asked = traces(3, TEXT).assign(output="the customer asks for a refund")
-    asked["messages"] = [[{"role": "user", "content": "Hello, the customer asks for a refund"}]] * 3
+    said: Any = [[{"role": "user", "content": "Hello, the customer asks for a refund"}]] * 3
+    asked = asked.assign(messages=said)
     found = judge(
         answered(asked, "the customer asks for a refund", "a parcel is lost", "refund of 99 EUR"),
         asked,
