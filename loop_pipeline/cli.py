@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from loop_pipeline.settings import load_settings
+from loop_pipeline.settings import LoopSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -35,7 +36,9 @@ def demo() -> None:
 
 
 @app.command()
-def replay(name: Annotated[str, typer.Argument(help="headlines, clinc150 or banking77")]) -> None:
+def replay(
+    name: Annotated[str, typer.Argument(help="headlines, clinc150, banking77 or nlupp")],
+) -> None:
     """Turn the loop once on a public data set."""
     from loop_pipeline.replay import runs
 
@@ -50,15 +53,81 @@ def serve() -> None:
 
     settings = load_settings()
     recipe = QLoRAConfig.from_profile(settings.profile)
-    typer.echo(f"serving at {settings.vllm_url}; log: {settings.vllm_log}; Ctrl-C ends it")
+    typer.echo(f"serving at {settings.vllm_urls[0]}; log: {settings.vllm_log}; Ctrl-C ends it")
     keep_serving(
         settings.base_folder(recipe.profile),
-        settings.vllm_url,
+        settings.vllm_urls[0],
         settings.serve_python,
         settings.vllm_log,
         max_lora_rank=recipe.lora_r,
         max_model_len=recipe.max_length + MAX_ANSWER_TOKENS,
     )
+
+
+rollout = typer.Typer(no_args_is_help=True, help="Watch, advance or end a canary.")
+app.add_typer(rollout, name="rollout")
+Why = Annotated[str, typer.Option(help="Goes into the history.")]
+
+
+@rollout.command("status")
+def rollout_status() -> None:
+    """Say who is on trial, in which stage, and what the evidence says."""
+    from loop_pipeline.routing.operations import describe
+
+    typer.echo(describe(_store()[1]))
+
+
+@rollout.command("advance")
+def rollout_advance(reason: Why = "asked for") -> None:
+    """Take the canary one stage on; after the last it is the champion."""
+    from loop_pipeline.routing.operations import advance_rollout
+
+    settings, engine = _store()
+    typer.echo(advance_rollout(engine, settings, actor="loop rollout advance", reason=reason))
+
+
+@rollout.command("stop")
+def rollout_stop(reason: Why = "asked for") -> None:
+    """End the canary: the champion's policy as it was before."""
+    from loop_pipeline.routing.operations import stop_rollout
+
+    settings, engine = _store()
+    typer.echo(stop_rollout(engine, settings, actor="loop rollout stop", reason=reason))
+
+
+@rollout.command("sync")
+def rollout_sync() -> None:
+    """Let MLflow's alias `champion` follow the policy in force."""
+    from loop_pipeline.routing.operations import tell
+
+    settings, engine = _store()
+    typer.echo(tell(engine, settings).strip() or "MLflow names the champion that serves")
+
+
+@app.command()
+def rollback(
+    reason: Why = "asked for",
+    force: Annotated[
+        bool, typer.Option(help="Also if a replica does not serve the earlier student.")
+    ] = False,
+) -> None:
+    """Return to the policy before this one: student, thresholds and prompts in one step."""
+    from loop_pipeline.routing.operations import return_to_previous, tell
+
+    settings, engine = _store()
+    bundle = return_to_previous(engine, settings, actor="loop rollback", reason=reason, force=force)
+    typer.echo(f"{bundle.student['adapter']} serves again by policy {bundle.sha256[:12]}")
+    if problem := tell(engine, settings):
+        typer.echo(problem.strip())
+
+
+@app.command()
+def history() -> None:
+    """List who served what, since when, by whose decision and why."""
+    from loop_pipeline.routing.operations import history as lines
+
+    for line in lines(_store()[1]):
+        typer.echo(line)
 
 
 @app.command()
@@ -79,6 +148,13 @@ def status() -> None:
     for mapper in sorted(Base.registry.mappers, key=lambda m: m.class_.__tablename__):
         table: Any = mapper.class_
         typer.echo(f"{table.__tablename__:22} {count(engine, table):>10,}")
+
+
+def _store() -> tuple[LoopSettings, Engine]:
+    from loop_pipeline.store.queries import open_store
+
+    settings = load_settings()
+    return settings, open_store(settings.store_url)
 
 
 def _home(name: str) -> Path:

@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import (
@@ -33,7 +34,23 @@ class LoopSettings(BaseSettings):
     serve_python: Path = Field(
         Path(".venv-serve/bin/python"), description="Interpreter that has vLLM."
     )
-    vllm_url: str = Field("http://127.0.0.1:8199", description="OpenAI-compatible student server.")
+    vllm_url: str = Field(
+        "http://127.0.0.1:8199",
+        description="The student's vLLM server; several replicas are separated by commas.",
+    )
+    serving_driver: Literal["url", "kubernetes"] = Field(
+        "url", description="Where the replicas are listed: in LOOP_VLLM_URL or by Kubernetes."
+    )
+    k8s_api: str = Field("", description="Kubernetes API; empty: the cluster this runs in.")
+    k8s_token_file: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+        description="Bearer token for it; a ca.crt beside it is used.",
+    )
+    k8s_namespace: str = Field("default", description="Of the vLLM Deployment.")
+    k8s_deployment: str = Field("vllm", description="Name of the Deployment and of its Service.")
+    rollout: Literal["staged", "direct"] = Field(
+        "staged", description="How an approved student replaces another: as a canary, or at once."
+    )
     profile: Profile = Field("tiny", description="Base model, adapter recipe and serving flags.")
     server_hourly_usd: float = Field(
         1.40, gt=0, description="What the student's server costs an hour."
@@ -63,6 +80,11 @@ class LoopSettings(BaseSettings):
     def artifacts(self) -> Path:
         """Folder of datasets, base models, adapters and reports."""
         return self.home.absolute() / "artifacts"
+
+    @property
+    def vllm_urls(self) -> list[str]:
+        """Every replica of LOOP_VLLM_URL; the first is the one that `loop serve` starts."""
+        return [part.strip().rstrip("/") for part in self.vllm_url.split(",") if part.strip()]
 
     def base_folder(self, profile: str) -> Path:
         """Where the base model of a profile lies."""

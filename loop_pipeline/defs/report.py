@@ -12,8 +12,10 @@ from loop_pipeline.report.numbers import LoopNumbers, Served, percent
 from loop_pipeline.report.page import page
 from loop_pipeline.report.plots import cost_coverage_figure, plot_png_markdown
 from loop_pipeline.report.summary import summary
-from loop_pipeline.serving.vllm import ServerError, StudentServer, adapter_name
-from loop_pipeline.store.queries import newest_checkpoint, upsert
+from loop_pipeline.routing.release import roles
+from loop_pipeline.serving.fleet import open_fleet
+from loop_pipeline.serving.vllm import ServerError, adapter_name
+from loop_pipeline.store.queries import upsert
 from loop_pipeline.store.tables import LedgerRow
 
 
@@ -21,7 +23,7 @@ from loop_pipeline.store.tables import LedgerRow
 def loop_report(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
     """Quality, coverage and cost of the loop as it stands: `report.html` and one screen of text."""
     engine, settings = loop.engine(), loop.settings()
-    checkpoint = newest_checkpoint(engine, "approved")
+    checkpoint = roles(engine).get("champion")
     answers = answers_with_context(loop, checkpoint["checkpoint_id"] if checkpoint else "")
     numbers = gather(engine, settings, answers, _question(context, loop))
     folder = settings.artifacts / "report"
@@ -52,11 +54,11 @@ def loop_report(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materialize
 
 
 def _question(context: dg.AssetExecutionContext, loop: Loop) -> Served | None:
-    settings, checkpoint = loop.settings(), newest_checkpoint(loop.engine(), "approved")
+    checkpoint = roles(loop.engine()).get("champion")
     if checkpoint is None:
         return None
-    server = StudentServer(settings.vllm_url, log_path=settings.vllm_log)
     try:
+        server = open_fleet(loop.settings()).servers[0]
         question, answer = ask(loop, server, adapter_name(checkpoint["checkpoint_id"]))
     except ServerError as error:  # a report is of use without a server
         context.log.warning(f"no served answer in the report: {error}")

@@ -15,16 +15,12 @@ from loop_pipeline.groups.embedding import request_text
 from loop_pipeline.groups.stats import clopper_pearson, frontier_usd_by_group
 from loop_pipeline.labels.hallucination.detector import VERSION as DETECTOR
 from loop_pipeline.routing.fitting import NotEnoughRows, check_on_gold, fit_policy
-from loop_pipeline.routing.policy import PolicyBundle, load_bundle
+from loop_pipeline.routing.policy import PolicyBundle
+from loop_pipeline.routing.release import in_force, introduce, student_of, without_canary
 from loop_pipeline.routing.router import Router
 from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.queries import (
-    activate_policy,
-    active_policy,
-    newest_checkpoint,
-    read,
-    read_traces,
-)
+from loop_pipeline.store.queries import newest_checkpoint, read, read_traces
+from loop_pipeline.store.rollouts import spent_recalibrations
 from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
 from loop_pipeline.training.config import MAX_ANSWER_TOKENS
 
@@ -52,9 +48,12 @@ def answers_with_context(loop: Loop, checkpoint_id: str) -> pd.DataFrame:
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=pd.Timedelta(days=8)),
 )
 def routing_policy(loop: Loop) -> dg.MaterializeResult:
-    """The policy bundle in force: per task group student or frontier, threshold, bound and cost."""
+    """The policy bundle in force: per task group student or frontier, threshold, bound and cost.
+
+    A new student begins as a canary beside it, in shadow, unless LOOP_ROLLOUT is direct.
+    """
     engine, settings = loop.engine(), loop.settings()
-    checkpoint, active = newest_checkpoint(engine, "approved"), active_policy(engine)
+    checkpoint, now = newest_checkpoint(engine, "approved"), in_force(engine)
     if checkpoint is None:
         raise dg.Failure("no approved checkpoint: the policy in force stays", allow_retries=False)
     groups = Groups.from_rows(read(engine, TaskGroupRow))
@@ -76,20 +75,17 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
                 "frontier_usd_per_request": frontier_usd_by_group(traces, members),
                 "student_usd_per_request": unit,
             },
-            previous=load_bundle(active["bundle"]) if active else None,
+            previous=without_canary(engine, now) if now else None,
+            challenger=now.canary.policy if now and now.canary else None,
+            recalibrations=spent_recalibrations(engine),
             versions={"detector": DETECTOR, "decoding": DECODING, "prices": PRICES_DATE},
             embedder_path=f"../embedders/{path.name}",
         )
     except NotEnoughRows as error:
         raise dg.Failure(f"the policy in force stays: {error}", allow_retries=False) from error
     folder = settings.artifacts / "policies"
-    folder.mkdir(parents=True, exist_ok=True)
+    bundle = introduce(engine, folder, bundle, staged=settings.rollout == "staged")
     file = folder / f"{bundle.sha256[:16]}.json"
-    file.write_text(bundle.to_text(), "utf-8")
-    with engine.begin() as connection:
-        activate_policy(
-            connection, sha256=bundle.sha256, bundle=bundle.to_text(), checkpoint_id=name
-        )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(bundle.sha256), metadata=_describe(bundle, str(file))
     )
@@ -106,6 +102,9 @@ def _describe(bundle: PolicyBundle, path: str) -> dict[str, Any]:
         "certified_coverage": float(covered / rows) if rows else 0.0,
         "groups_with_student": int((table["arm"] == "student").sum()),
         "recalibration": bundle.recalibration,
+        "canary": f"{bundle.canary.policy.student['adapter']}, stage {bundle.canary.stage}"
+        if bundle.canary
+        else "none",
         "groups": dg.MetadataValue.md(table[[*columns, "reason"]].to_markdown(index=False)),
     }
 
@@ -113,11 +112,16 @@ def _describe(bundle: PolicyBundle, path: str) -> dict[str, Any]:
 @dg.asset_check(asset=routing_policy, blocking=True)
 def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
     """On gold requests, which nothing was fitted on, no group is provably below its promise."""
-    active = active_policy(loop.engine())
-    if active is None:
+    bundle = in_force(loop.engine())
+    if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
-    bundle = load_bundle(active["bundle"])
-    gold = check_on_gold(bundle, answers_with_context(loop, str(active["checkpoint_id"])))
+    parts = {"champion": bundle} | ({"canary": bundle.canary.policy} if bundle.canary else {})
+    gold = pd.concat(
+        [
+            check_on_gold(policy, answers_with_context(loop, student_of(policy))).assign(who=who)
+            for who, policy in parts.items()
+        ]
+    )
     groups = gold[(gold["group_id"] != "all") & (gold["served"] > 0)]
     good = (groups["agreement"] * groups["served"]).round().astype(int)
     level = 1 - 2 * bundle.delta / max(len(groups), 1)
@@ -125,7 +129,9 @@ def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
     broken = groups[[limit < bundle.target_agreement for limit in upper]]
     return dg.AssetCheckResult(
         passed=broken.empty,
-        description=f"broken for: {', '.join(broken['name'])}" if len(broken) else None,
+        description=f"broken for: {', '.join(broken['who'] + ' ' + broken['name'])}"
+        if len(broken)
+        else None,
         metadata={"gold": dg.MetadataValue.md(gold.to_markdown(index=False))},
     )
 
@@ -133,10 +139,10 @@ def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
 @dg.asset_check(asset=routing_policy, blocking=True)
 def router_loads_the_policy(loop: Loop) -> dg.AssetCheckResult:
     """A router reads the bundle from disk, digest and embedder checked, and decides a request."""
-    active, settings = active_policy(loop.engine()), loop.settings()
-    if active is None:
+    bundle, settings = in_force(loop.engine()), loop.settings()
+    if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
-    router = Router.load(settings.artifacts / "policies" / f"{active['sha256'][:16]}.json")
+    router = Router.load(settings.artifacts / "policies" / f"{bundle.sha256[:16]}.json")
     traces = read_traces(loop.engine(), split="gold", limit=200)
     arms = [
         router.decide(messages, prompt_id).arm

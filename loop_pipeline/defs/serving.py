@@ -1,71 +1,52 @@
 """Serving: what should answer, made to answer. The server itself is no child of any run."""
 
-import datetime as dt
 from typing import Any
 
 import dagster as dg
 
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.training import checkpoint_evaluation
+from loop_pipeline.routing.release import roles
+from loop_pipeline.serving.fleet import open_fleet
+from loop_pipeline.serving.questions import adapters_of
 from loop_pipeline.serving.vllm import Answer, ServerError, StudentServer, adapter_name
-from loop_pipeline.store.queries import newest_checkpoint, read_traces, upsert
-from loop_pipeline.store.tables import DeploymentRow
-from loop_pipeline.traces.records import digest
+from loop_pipeline.store.queries import read_traces
+from loop_pipeline.store.rollouts import record_deployment
 from loop_pipeline.training.config import MAX_ANSWER_TOKENS
 
 
-@dg.asset(deps=[checkpoint_evaluation], group_name="serving", kinds={"vllm"})
+@dg.asset(deps=[checkpoint_evaluation], group_name="serving", kinds={"vllm"}, code_version="2")
 def vllm_deployment(loop: Loop) -> dg.MaterializeResult:
-    """The approved adapter, loaded by name into the running vLLM server and asked one question."""
-    engine, settings = loop.engine(), loop.settings()
-    checkpoint = newest_checkpoint(engine, "approved")
-    if checkpoint is None:
+    """The adapters that every vLLM replica serves: champion, canary, previous champion.
+
+    Each is loaded by name, warmed up and has answered held-out requests before an old one goes.
+    """
+    engine, settings, wanted = loop.engine(), loop.settings(), roles(loop.engine())
+    if not wanted:
         raise dg.Failure(
             "no approved checkpoint: nothing is deployed, everything stays at the frontier",
             allow_retries=False,
         )
-    name = adapter_name(checkpoint["checkpoint_id"])
-    server = StudentServer(settings.vllm_url, log_path=settings.vllm_log)
+    adapters = adapters_of(engine, wanted.values())
     try:
-        server.check_base(checkpoint["base_dir"])
-        question, answer = _probe(loop, server, name, checkpoint["adapter_dir"])
-        changes = server.reconcile({name: checkpoint["adapter_dir"]})
+        fleet = open_fleet(settings, announce=adapters)
+        changes = fleet.reconcile(adapters)
+        answers = fleet.answers(adapters[0])
     except ServerError as error:
         raise dg.Failure(f"the deployment stays as it was: {error}") from error
-    now = dt.datetime.now(dt.UTC)
-    row = {
-        "deployment_id": digest(name, server.url, now.isoformat())[:16],
-        "at": now,
-        "checkpoint_id": checkpoint["checkpoint_id"],
-        "adapter_name": name,
-        "server_url": server.url,
-        "status": "serving",
-        "detail": str(changes),
-    }
-    with engine.begin() as connection:
-        upsert(connection, DeploymentRow, [row])
+    served = {adapter_name(row["checkpoint_id"]): row["checkpoint_id"] for row in wanted.values()}
+    record_deployment(engine, served, fleet.urls, str(changes))
     return dg.MaterializeResult(
         metadata={
-            "adapter": name,
-            "server": server.url,
+            **{role: adapter_name(row["checkpoint_id"]) for role, row in wanted.items()},
+            "replicas": fleet.urls,
             "changes": str(changes),
-            "asked": question,
-            "answered": answer.text,
-            "lowest_token_logprob": answer.logprob_min,
-            "latency_ms": answer.latency_ms,
+            "asked": str(adapters[0].questions[0].messages[-1]["content"]),
+            "answered": answers[0].text,
+            "lowest_token_logprob": answers[0].logprob_min,
+            "latency_ms": answers[0].latency_ms,
         }
     )
-
-
-def _probe(loop: Loop, server: StudentServer, name: str, adapter: str) -> tuple[str, Answer]:
-    # The new adapter must answer beside the old one before the old one goes.
-    new = server.load(name, adapter)
-    try:
-        return ask(loop, server, name)
-    except ServerError:
-        if new:
-            server.unload(name)
-        raise
 
 
 def ask(loop: Loop, server: StudentServer, name: str) -> tuple[str, Answer]:
@@ -77,13 +58,17 @@ def ask(loop: Loop, server: StudentServer, name: str) -> tuple[str, Answer]:
 
 @dg.asset_check(asset=vllm_deployment, blocking=True)
 def server_answers(loop: Loop) -> dg.AssetCheckResult:
-    """The approved adapter answers a held-out request, with log-probabilities."""
-    settings, checkpoint = loop.settings(), newest_checkpoint(loop.engine(), "approved")
-    server = StudentServer(settings.vllm_url, log_path=settings.vllm_log)
+    """Every adapter answers a held-out request on every replica, with log-probabilities."""
+    wanted = roles(loop.engine())
     try:
-        _, answer = ask(loop, server, adapter_name((checkpoint or {})["checkpoint_id"]))
-    except (ServerError, KeyError) as error:
+        fleet = open_fleet(loop.settings())
+        adapters = adapters_of(loop.engine(), wanted.values())
+        answers = {adapter.name: fleet.answers(adapter) for adapter in adapters}
+    except ServerError as error:
         return dg.AssetCheckResult(passed=False, description=str(error))
+    mute = sorted(n for n, given in answers.items() if not all(a.token_logprobs for a in given))
     return dg.AssetCheckResult(
-        passed=bool(answer.token_logprobs), metadata={"tokens": len(answer.token_logprobs)}
+        passed=bool(answers) and not mute,
+        description=f"no log-probabilities from {', '.join(mute)}" if mute else None,
+        metadata={"adapters": sorted(answers), "replicas": fleet.urls},
     )

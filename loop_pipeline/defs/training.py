@@ -11,6 +11,8 @@ from sqlalchemy import Engine
 
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.report.plots import loss_figure, plot_png_markdown
+from loop_pipeline.routing.release import roles
+from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.vllm import StudentServer, adapter_name
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.queries import (
@@ -199,9 +201,15 @@ def checkpoint_evaluation(context: dg.AssetExecutionContext, loop: Loop) -> dg.M
     candidate = newest_checkpoint(engine)
     if candidate is None:
         raise dg.Failure("no checkpoint to evaluate: materialize qlora_checkpoint")
-    champion = newest_checkpoint(engine, "approved")
+    if candidate["status"] == "retired":
+        raise dg.Failure(
+            f"{adapter_name(candidate['checkpoint_id'])} was taken back ({candidate['reason']}):"
+            " train on a newer set",
+            allow_retries=False,
+        )
+    champion = roles(engine).get("champion")
     held_out = read_traces(engine, split=ANSWERED, producer="frontier")
-    server = StudentServer(settings.vllm_url, log_path=settings.vllm_log)
+    server = open_fleet(settings).servers[0]
     server.wait_ready(START_S)
     server.check_base(candidate["base_dir"])
     mine = _answers(context, loop, server, candidate, held_out)

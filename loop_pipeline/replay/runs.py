@@ -112,5 +112,7 @@ def _configure(home: Path, title: str, notes: list[str]) -> None:
         "notes": notes,
         "server_hourly_usd": SERVER_HOURLY_USD,
         "review_rate": REVIEW_RATE,
+        # No live traffic would ever let a canary advance.
+        "rollout": "direct",
     }
     (home / "loop.yaml").write_text(yaml.safe_dump(values, sort_keys=False))

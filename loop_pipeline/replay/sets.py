@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import random
+import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,9 @@ DAYS = 7
 class _Set:
     folder: str
     file: str
-    sha256: str  # of the upstream bytes, uncompressed
+    sha256: (
+        str  # of the upstream bytes, uncompressed; of a tar, its files by name, one after another
+    )
     origin: str
     rows: int
     system: str
@@ -60,8 +63,17 @@ SETS = {
         10_003,
         "Classify the request.",
     ),
+    "nlupp": _Set(
+        "nlupp_banking",
+        "banking_folds.tar.gz",
+        "65cc350694b03f28ed505e97e312703c266884c24b858654bea2a7aa39e3fb88",
+        "PolyAI-LDN/task-specific-datasets @ 57ec275d8078af65b7731c2a98be812d844a6d6b: "
+        "nlupp/data/banking (20 files)",
+        2_071,
+        "Tag the request.",
+    ),
 }
-SetName = Literal["headlines", "clinc150", "banking77"]
+SetName = Literal["headlines", "clinc150", "banking77", "nlupp"]
 
 
 def load_set(name: SetName | str, folder: Path) -> list[tuple[str, str]]:
@@ -70,6 +82,7 @@ def load_set(name: SetName | str, folder: Path) -> list[tuple[str, str]]:
     ``headlines``: gold news, does the price go up, down, stay (neutral) or is there none (Sinha and
     Khandait 2020, as FrugalGPT split it). ``clinc150``: the in-scope rows of all three splits of
     the full variant (Larson et al. 2019). ``banking77``: the training part (Casanueva et al. 2020).
+    ``nlupp``: the banking domain of NLU++, its intents as tags (Casanueva et al. 2022).
 
     Args:
         name: of the set.
@@ -84,7 +97,13 @@ def load_set(name: SetName | str, folder: Path) -> list[tuple[str, str]]:
     """
     if name not in SETS:
         raise ValueError(f"no set {name!r}; known: {', '.join(SETS)}")
-    text = _verified(SETS[name], folder)
+    if name == "nlupp":
+        return [
+            (row["text"], ", ".join(sorted(row.get("intents", []))) or "none")
+            for part in _members(SETS[name], folder)
+            for row in json.loads(part)
+        ]
+    text = _raw(SETS[name], folder).decode()
     if name == "clinc150":
         parts = json.loads(text)
         return [(row[0], row[1]) for part in ("train", "val", "test") for row in parts[part]]
@@ -120,7 +139,7 @@ def write_traffic(
         ValueError, FileNotFoundError: as ``load_set``.
     """
     rows = load_set(name, folder)
-    labels = sorted({label for _, label in rows})
+    labels = _labels(name, rows)
     order = list(range(len(rows)))
     random.Random(seed).shuffle(order)
     start = dt.datetime.combine(first_day, dt.time(), dt.UTC)
@@ -132,7 +151,7 @@ def write_traffic(
             line = {"prompt_id": f"{name}-{number:05d}", "app": name} | moment
             line |= _trace(name, *rows[number])
             more = {
-                "contract": {"kind": "label", "labels": labels},
+                "contract": {"kind": "tags" if name == "nlupp" else "label", "labels": labels},
                 "feedback": [verdict | moment],
             }
             lines.write(json.dumps(line | more) + "\n")
@@ -151,24 +170,53 @@ def write_traffic(
     }
 
 
-def _verified(source: _Set, folder: Path) -> str:
+def _labels(name: str, rows: list[tuple[str, str]]) -> list[str]:
+    if name != "nlupp":
+        return sorted({label for _, label in rows})
+    return sorted({tag for _, tags in rows for tag in tags.split(", ")} - {"none"})
+
+
+def _raw(source: _Set, folder: Path) -> bytes:
+    """The uncompressed file, checked."""
+    path, packed = _read(source, folder)
+    try:
+        raw = gzip.decompress(packed)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is not a whole gzip file: {error}") from error
+    _check(source, path, raw)
+    return raw
+
+
+def _members(source: _Set, folder: Path) -> list[bytes]:
+    """The files of an archive by name, checked; how they were packed does not matter."""
+    path, packed = _read(source, folder)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            files = sorted((m for m in archive.getmembers() if m.isfile()), key=lambda m: m.name)
+            parts = [part.read() for m in files if (part := archive.extractfile(m))]
+    except (EOFError, OSError, tarfile.TarError, zlib.error) as error:
+        raise ValueError(f"{path} is not a whole tar file: {error}") from error
+    _check(source, path, b"".join(parts))
+    return parts
+
+
+def _read(source: _Set, folder: Path) -> tuple[Path, bytes]:
     path = folder / source.folder / source.file
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: set LOOP_BENCH_DATA to the folder that holds {source.folder}/, "
-            f"with {source.file} made by gzip from {source.origin}"
+            f"with {source.file} made from {source.origin}"
         )
-    try:
-        raw = gzip.decompress(path.read_bytes())
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} is not a whole gzip file: {error}") from error
+    return path, path.read_bytes()
+
+
+def _check(source: _Set, path: Path, raw: bytes) -> None:
     found = hashlib.sha256(raw).hexdigest()
     if found != source.sha256:
         raise ValueError(
             f"{path}: the sha256 of the uncompressed bytes is {found}, expected {source.sha256}; "
             f"get it again from {source.origin}"
         )
-    return raw.decode()
 
 
 def _trace(name: str, text: str, label: str) -> dict[str, Any]:

@@ -125,10 +125,10 @@ class Turn:
     @contextmanager
     def serving(self, config: QLoRAConfig) -> Iterator[None]:
         """Keep the student's server up: the same supervisor as ``loop serve``."""
-        self.stage(f"starting vLLM at {self.settings.vllm_url} (log: {self.settings.vllm_log})")
+        self.stage(f"starting vLLM at {self.settings.vllm_urls[0]} (log: {self.settings.vllm_log})")
         server = start_supervisor(
             self.settings.base_folder(config.profile),
-            self.settings.vllm_url,
+            self.settings.vllm_urls[0],
             self.settings.serve_python,
             self.settings.vllm_log,
             max_lora_rank=config.lora_r,

@@ -24,6 +24,7 @@ from loop_pipeline.report.numbers import (
 from loop_pipeline.routing.evaluation import risk_coverage, uncertified_coverage
 from loop_pipeline.routing.fitting import check_on_gold
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle, load_bundle
+from loop_pipeline.routing.release import roles
 from loop_pipeline.routing.score import scores
 from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.settings import LoopSettings
@@ -72,7 +73,7 @@ def gather(
         notes=settings.notes,
     )
     _add_quality(numbers, engine)
-    checkpoint, active = newest_checkpoint(engine, "approved"), active_policy(engine)
+    checkpoint, active = roles(engine).get("champion"), active_policy(engine)
     if checkpoint is None:
         rejected = newest_checkpoint(engine)
         why = f"rejected: {rejected['reason']}" if rejected else "no student was trained yet"

@@ -103,6 +103,8 @@ def fit_policy(
     previous: PolicyBundle | None,
     versions: Mapping[str, str],
     embedder_path: str,
+    challenger: PolicyBundle | None = None,
+    recalibrations: int = 0,
 ) -> PolicyBundle:
     """Fit the score on validation rows and a certificate per group on calibration rows.
 
@@ -121,6 +123,8 @@ def fit_policy(
         previous: the active policy.
         versions: of detector, decoding, prices and whatever else voids a certificate.
         embedder_path: where the router finds the embedder; relative to the bundle's folder.
+        challenger: what was fitted last for this student, if that is not the active policy.
+        recalibrations: highest of any policy so far, those taken back included.
 
     Raises:
         NotEnoughRows: if no group could be certified even with full agreement.
@@ -130,8 +134,10 @@ def fit_policy(
     tested = _testable(calibration, groups, alpha, delta)
     subject = subject_hash(student, frontier, versions, groups.embedder_version)
     evidence = _evidence(answers, groups, [subject, target_agreement, delta])
-    again = previous is not None and previous.evidence_hash == evidence
-    recalibration = previous.recalibration + (not again) if previous else 1
+    known = [bundle for bundle in (previous, challenger) if bundle is not None]
+    again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
+    so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)
+    recalibration = again.recalibration if again else so_far + 1
     score = fit_score(answers[answers["split"] == "validation"])
     spent = shared_delta(delta, tested, recalibration)
     frontier_usd = costs.get("frontier_usd_per_request", {})
@@ -163,9 +169,9 @@ def fit_policy(
         "score": score,
         "groups": fitted,
     }
-    if previous is not None and again:
-        same = seal(parent=previous.parent, **fields)
-        if same.sha256 == previous.sha256:
+    if again is not None:
+        same = seal(parent=again.parent, **fields)
+        if same.sha256 == again.sha256:
             return same
     return seal(parent=previous.sha256 if previous else None, **fields)
 

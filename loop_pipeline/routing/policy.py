@@ -8,11 +8,20 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from loop_pipeline.routing.score import ScoreWeights
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Version 1 had no canary; a rollback may return to such a policy.
+READABLE = (1, 2)
 EXPLORATION_RATE = 0.02
 
 
@@ -47,8 +56,19 @@ class GroupPolicy(_Document):
     reason: str
 
 
+class Canary(_Document):
+    """A challenger beside the champion, with a complete policy and certificates of its own."""
+
+    stage: str
+    weight: float = Field(ge=0, le=1)
+    policy: PolicyBundle
+
+
 class PolicyBundle(_Document):
-    """Groups, thresholds and everything a promise hangs on, under one sha256."""
+    """Groups, thresholds and everything a promise hangs on, under one sha256.
+
+    ``parent`` is the policy that a rollback returns to.
+    """
 
     schema_version: int = SCHEMA_VERSION
     parent: str | None
@@ -66,7 +86,19 @@ class PolicyBundle(_Document):
     student_usd_per_request: float | None
     score: ScoreWeights
     groups: list[GroupPolicy]
+    canary: Canary | None = None
     sha256: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_absent_canary(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A document of version 1 keeps its bytes, and with them its sha256.
+        plain: dict[str, Any] = rest(self)
+        return {k: v for k, v in plain.items() if k != "canary" or v is not None}
+
+    @property
+    def certified(self) -> bool:
+        """Whether the student may serve any group at all."""
+        return any(group.arm == "student" for group in self.groups)
 
     def to_text(self) -> str:
         """The canonical document, sha256 included."""
@@ -75,6 +107,9 @@ class PolicyBundle(_Document):
     def group(self, group_id: str | None) -> GroupPolicy | None:
         """The policy of one group."""
         return next((g for g in self.groups if g.group_id == group_id), None)
+
+
+Canary.model_rebuild()
 
 
 def _plain(value: Any) -> Any:
@@ -119,6 +154,22 @@ def seal(**fields: Any) -> PolicyBundle:
     return PolicyBundle.model_validate(plain | {"sha256": digest(plain)})
 
 
+def with_canary(
+    champion: PolicyBundle, challenger: PolicyBundle, stage: str, weight: float
+) -> PolicyBundle:
+    """The champion's policy, its promises untouched, with a challenger beside it.
+
+    Args:
+        champion: a policy without canary; the parent of the new one.
+        challenger: the policy that will replace it if the rollout ends well.
+        stage: of the rollout.
+        weight: share of conversations that the challenger may answer.
+    """
+    fields = champion.model_dump(exclude={"sha256", "schema_version", "parent", "canary"})
+    canary = {"stage": stage, "weight": weight, "policy": challenger.model_dump()}
+    return seal(**fields, parent=champion.sha256, canary=canary)
+
+
 def load_bundle(text: str) -> PolicyBundle:
     """Read a policy document.
 
@@ -131,10 +182,10 @@ def load_bundle(text: str) -> PolicyBundle:
         raise BadBundle(f"policy refused: not JSON ({error})") from None
     if not isinstance(document, dict):
         raise BadBundle("policy refused: not a JSON object")
-    if document.get("schema_version") != SCHEMA_VERSION:
+    if document.get("schema_version") not in READABLE:
         raise BadBundle(
             f"policy refused: schema version {document.get('schema_version')!r}, "
-            f"this release reads {SCHEMA_VERSION}"
+            f"this release reads {' and '.join(map(str, READABLE))}"
         )
     claimed = document.pop("sha256", None)
     try:

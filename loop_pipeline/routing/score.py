@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from sklearn.linear_model import LogisticRegression
 
 from loop_pipeline.labels.hallucination.contract import check_contract
 
@@ -128,6 +127,8 @@ def fit_score(validation_answers: pd.DataFrame) -> ScoreWeights:
         )
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale == 0] = 1.0
+    from sklearn.linear_model import LogisticRegression  # takes seconds: a rollback cannot wait
+
     model = LogisticRegression(C=1.0).fit((x - mean) / scale, y)
 
     def rounded(values: Any) -> dict[str, float]:

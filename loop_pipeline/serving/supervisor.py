@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
+from loop_pipeline.serving.adapters import remembered
 from loop_pipeline.serving.vllm import ServerError, StudentServer, last_lines
 
 QUICK_DEATHS = 3
@@ -64,8 +65,9 @@ def serve(
 ) -> None:
     """Keep a vLLM server running until SIGTERM or SIGINT; then take it down and return.
 
-    While it is ready, ``server.json`` beside the log holds pid (this process), server_pid, url,
-    base_dir and started_at.
+    A new server holds no adapter: those that the last deployment noted in ``adapters.json`` beside
+    the log are loaded again. Then, while it is ready, ``server.json`` there holds pid (this
+    process), server_pid, url, base_dir and started_at.
 
     Args:
         base_dir: model folder, served under the name ``base``.
@@ -115,6 +117,7 @@ def _one_life(
             return 0.0
         ready = time.monotonic()
         _say(f"ready after {ready - start:.0f} s")
+        _reload(url, log_path.with_name("adapters.json"))
         _write_state(state, process.pid, url, base_dir)
         while process.poll() is None and not stop.after(0.2):
             pass
@@ -160,7 +163,9 @@ def _command(base_dir: Path, url: str, python: Path, rank: int, length: int) -> 
     command = [str(python.absolute()), *(GPU_SERVER if _has_gpu() else CPU_SERVER)]
     command += ["--model", str(base_dir.absolute()), "--served-model-name", "base"]
     command += ["--host", host, "--port", str(port), "--max-model-len", str(length)]
-    command += ["--enable-lora", "--max-lora-rank", str(fitting[0]), "--max-loras", "2"]
+    command += ["--enable-lora", "--max-lora-rank", str(fitting[0])]
+    # Champion, canary and previous champion; a fourth is being evaluated.
+    command += ["--max-loras", "3", "--max-cpu-loras", "4"]
     command += ["--disable-log-stats", "--distributed-executor-backend", "uni"]
     if _has_gpu():
         return [*command, "--dtype", "bfloat16"]
@@ -194,6 +199,21 @@ def _wait_ready(process: Process, url: str, stop: _Stop) -> bool:
             StudentServer(url).wait_ready(0)
             return True
     return False
+
+
+def _reload(url: str, memory: Path) -> None:
+    """Load what has to be served; an adapter that cannot be is said and left out."""
+    try:
+        adapters = remembered(memory)
+    except ValueError as error:
+        _say(f"no adapter is served: {error}")
+        return
+    for name, folder in adapters.items():
+        try:
+            StudentServer(url).load(name, folder)
+            _say(f"{name} is loaded again")
+        except ServerError as error:
+            _say(f"{name} is not served: {error}")
 
 
 def _write_state(state: Path, server_pid: int, url: str, base_dir: Path) -> None:

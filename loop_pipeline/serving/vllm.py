@@ -16,9 +16,13 @@ from typing import Any
 import numpy as np
 import requests
 
+from loop_pipeline.serving.adapters import misfit
+
 # What an answer without a single token counts as: surely wrong, yet a finite number.
 NO_TOKENS = -100.0
 SECONDS_BETWEEN_REPORTS = 5.0
+# A machine that is gone does not refuse a connection, it says nothing.
+CONNECT_S = 5.0
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -139,10 +143,13 @@ class StudentServer:
         """
         folder = str(Path(adapter_dir).absolute())
         held = {card["id"]: card for card in self._cards()}
+        root = next((c.get("root") or "" for c in held.values() if c.get("parent") is None), "")
         if name in held and held[name].get("parent") is None:
             raise ServerError(f"{self.url}: {name!r} is a base model, not a name for an adapter")
         if name in held and held[name].get("root") == folder:
             return False
+        if root and (reason := misfit(Path(folder), root)):
+            raise ServerError(f"{self.url} serves {root}, but {name!r} ({folder}) {reason}")
         body: dict[str, Any] = {"lora_name": name, "lora_path": folder}
         if name in held:
             body["load_inplace"] = True
@@ -234,7 +241,7 @@ class StudentServer:
         try:
             reply = self._send(method, path, body, timeout or self.timeout)
         except requests.RequestException as error:
-            raise ServerError(f"{asked}: {_reason(error)}{self._log_end()}") from error
+            raise ServerError(f"{asked}: {reason_of(error)}{self._log_end()}") from error
         if not reply.ok:
             words = reply.text[:500].strip()
             raise ServerError(
@@ -257,7 +264,8 @@ class StudentServer:
                 session = self._local.session = requests.Session()
                 session.trust_env = False  # a server of one's own is not reached through a proxy
             try:
-                return session.request(method, f"{self.url}{path}", json=body, timeout=timeout)
+                limits = (min(CONNECT_S, timeout), timeout)
+                return session.request(method, f"{self.url}{path}", json=body, timeout=limits)
             except requests.ConnectionError as error:
                 # A kept connection may have been closed meanwhile; everything asked is repeatable.
                 session.close()
@@ -274,11 +282,12 @@ def _subject(body: Mapping[str, Any]) -> str:
     return repr(body.get("model") or body.get("lora_name"))
 
 
-def _reason(error: requests.RequestException) -> str:
+def reason_of(error: requests.RequestException) -> str:
+    """Why no reply came, in the words of whoever has to mend it."""
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     if "refused" in str(error):
-        return "nothing listens there (start it: loop serve)"
+        return "nothing listens there (is it running? loop serve)"
     return f"the connection broke ({type(error).__name__}: {error})"
 
 

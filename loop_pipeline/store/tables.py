@@ -315,6 +315,24 @@ class PolicyRow(Base):
     active_to: Mapped[dt.datetime | None]
 
 
+class RolloutRow(Base):
+    """A change of the policy in force: who serves what from then on, who decided it, and why."""
+
+    __tablename__ = "rollouts"
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[dt.datetime] = mapped_column(index=True)
+    action: Mapped[str]
+    stage: Mapped[str]
+    weight: Mapped[float]
+    policy_sha256: Mapped[str]
+    champion_id: Mapped[str]
+    canary_id: Mapped[str | None]
+    recalibration: Mapped[int]
+    evidence: Mapped[dict[str, Any]]
+    actor: Mapped[str]
+    reason: Mapped[str]
+
+
 class LedgerRow(Base):
     """What a day cost, item by item."""
 

@@ -136,6 +136,33 @@ def set_alias(
     _client(tracking_uri).set_registered_model_alias(registered_model, alias, version)
 
 
+def point_alias(tracking_uri: str, registered_model: str, version: str) -> str | None:
+    """Set the alias ``champion`` if MLflow is there; wait no more than a few seconds for it.
+
+    Returns:
+        None, or why it could not be set.
+    """
+    from urllib.parse import urlsplit
+
+    import requests
+
+    if tracking_uri.startswith("sqlite:///"):
+        if not Path(tracking_uri.removeprefix("sqlite:///")).exists():
+            return f"{tracking_uri} does not exist"  # opening it would make an empty one
+    elif tracking_uri.startswith("http"):
+        address = urlsplit(tracking_uri)
+        place = f"{address.hostname}:{address.port or ''}"
+        try:
+            requests.get(f"{tracking_uri.rstrip('/')}/health", timeout=2)
+        except requests.RequestException as error:
+            return f"{place} does not answer ({type(error).__name__})"
+    try:
+        set_alias(tracking_uri, registered_model, version)
+    except Exception as error:  # noqa: BLE001  whatever it is, what was switched stays switched
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return None
+
+
 def log_evaluation(
     tracking_uri: str, run_id: str, metrics: dict[str, float], artifacts: list[Path] | None = None
 ) -> None:

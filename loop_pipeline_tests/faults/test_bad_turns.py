@@ -154,6 +154,37 @@ def test_a_server_that_refuses_the_adapter_keeps_the_one_it_has(
     assert read(engine, DeploymentRow).equals(before)
 
 
+def test_a_replica_out_of_memory_means_that_nothing_new_is_declared_serving(
+    turn: Turn,
+    engine: Engine,
+    trace: Make,
+    jsonl: Write,
+    tmp_path: Path,
+    stub: Stub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = Stub()
+    monkeypatch.setenv("LOOP_VLLM_URL", f"{stub.url},{other.url}")
+    turn.import_traces(jsonl(*_reviewed(trace, 60)))
+    _approve(engine, tmp_path)
+    turn.run("deploy")
+    before, adapters = read(engine, DeploymentRow), dict(other.adapters)
+    assert set(before["server_url"]) == {f"{stub.url},{other.url}"}
+    _approve(engine, tmp_path, name="b" * 64)
+    other.fail = (500, "EngineDeadError: out of memory")
+    with pytest.raises(TurnFailed, match=r"replica 2 of 2.*out of memory") as failure:
+        turn.run("deploy")
+    assert other.url in str(failure.value)
+    assert other.adapters == adapters
+    assert set(adapters) < set(stub.adapters), "the old one stays, the new one is named nowhere"
+    assert read(engine, DeploymentRow).equals(before)
+    other.fail = None
+    turn.run("deploy")
+    assert other.adapters == stub.adapters
+    assert len(read(engine, DeploymentRow)) > len(before)
+    other.stop()
+
+
 def test_nothing_approved_means_nothing_deployed(
     turn: Turn, engine: Engine, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

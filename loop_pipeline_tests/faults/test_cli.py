@@ -36,6 +36,8 @@ def _loop(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
         (("replay", "imagenet"), {}, "imagenet"),
         (("report",), {}, "materialize loop_report"),
         (("serve",), {"LOOP_SERVE_PYTHON": "/no/python"}, "make serve-env"),
+        (("rollback",), {}, "no policy is in force"),
+        (("rollout", "advance"), {}, "no rollout is in progress"),
     ],
 )
 def test_one_line_says_what_is_wrong(

@@ -70,7 +70,7 @@ class World:
         plain = {
             "target_agreement": 0.95,
             "delta": 0.05,
-            "student": {"checkpoint_id": "c1", "adapter_name": "loop-c1", "adapter_sha256": "ab"},
+            "student": {"checkpoint_id": "c1", "adapter": "student-c1"},
             "frontier": {"model": "big"},
             "costs": {
                 "frontier_usd_per_request": {g.group_id: 0.01 for g in self.groups.active},

@@ -14,9 +14,11 @@ class Stub(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.root = "/models/base"
         self.adapters: dict[str, str] = {}
         self.asked: list[tuple[str, Any]] = []
         self.drop = 0  # so many chats lose their connection
+        self.refuse_unload = False
         self.fail: tuple[int, str] | None = None
         self.reply: dict[str, Any] | None = None
         self.busy = self.most_busy = 0
@@ -46,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/health":
             self._send(200, "")
             return
-        cards = [{"id": "base", "root": "/models/base", "parent": None}]
+        cards = [{"id": "base", "root": self.server.root, "parent": None}]
         cards += [{"id": n, "root": p, "parent": "base"} for n, p in self.server.adapters.items()]
         self._send(200, {"data": cards})
 
@@ -63,6 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             stub.adapters[body["lora_name"]] = body["lora_path"]
             self._send(200, "Success")
+        elif self.path == "/v1/unload_lora_adapter" and stub.refuse_unload:
+            self._send(500, {"error": {"message": "cannot unload now"}})
         elif self.path == "/v1/unload_lora_adapter":
             known = stub.adapters.pop(body["lora_name"], None)
             self._send(*((200, "Success") if known else (404, {"error": "cannot be found"})))

@@ -12,75 +12,19 @@ from typing import Any
 
 import pytest
 
+from loop_pipeline.serving.fleet import Adapter, Fleet, Question
 from loop_pipeline.serving.supervisor import start_supervisor, stop
-from loop_pipeline.serving.vllm import Reconciled, StudentServer
+from loop_pipeline.serving.vllm import Reconciled, ServerError, StudentServer
+from loop_pipeline_tests.serving.tiny import make_adapter, make_model
 
 SERVE_PYTHON = Path(__file__).parents[2] / ".venv-serve/bin/python"
 READY_S = 300
-LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-TEMPLATE = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
 pytestmark = [
     pytest.mark.serve,
     pytest.mark.slow,
     pytest.mark.timeout(900),
     pytest.mark.skipif(not SERVE_PYTHON.exists(), reason="no .venv-serve: run `make serve-env`"),
 ]
-
-
-def make_model(folder: Path) -> Path:
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
-    specials = ["<|im_start|>", "<|im_end|>", "<|pad|>"]
-    # Only characters of one byte: a token never ends in the middle of one.
-    symbols = [*specials, *(chr(c) for c in range(33, 127)), "Ġ", "Ċ"]
-    bpe = Tokenizer(models.BPE(vocab={s: i for i, s in enumerate(symbols)}, merges=[]))
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    bpe.add_special_tokens(specials)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|pad|>"
-    )
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(symbols),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        eos_token_id=1,
-        pad_token_id=2,
-        initializer_range=0.3,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-def make_adapter(base: Path, folder: Path, seed: int) -> Path:
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    torch.manual_seed(seed)
-    adapted = get_peft_model(
-        model, LoraConfig(r=8, lora_alpha=16, target_modules=LINEAR, task_type="CAUSAL_LM")
-    )
-    for name, weight in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.3)
-    adapted.save_pretrained(str(folder))
-    return folder
 
 
 def greedy(base: Path, adapter: Path | None, messages: list[dict[str, str]]) -> tuple[str, Any]:
@@ -120,7 +64,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         adapters = {n: make_adapter(base, home / n, i) for i, n in enumerate(("a", "b"), 1)}
         server = StudentServer(url, log_path=log)
         server.wait_ready(READY_S)
-        yield {"server": server, "base": base, "log": log, **adapters}
+        yield {"server": server, "base": base, "log": log, "home": home, **adapters}
     finally:
         stop(process)
 
@@ -129,10 +73,11 @@ def test_the_served_student_is_the_trained_one_through_death_and_swap(
     world: dict[str, Any],
 ) -> None:
     server: StudentServer = world["server"]
-    wanted = {name: str(world[name]) for name in ("a", "b")}
+    fleet = Fleet([server], world["log"].with_name("adapters.json"))
     batch = [[{"role": "user", "content": f"route request {i}"}] for i in range(4)]
-    assert server.reconcile(wanted).loaded == ["a", "b"]
-    assert server.reconcile(wanted) == Reconciled([], ["a", "b"], [])
+    a, b = (Adapter(n, str(world[n]), [Question(batch[0])]) for n in ("a", "b"))
+    assert fleet.reconcile([a, b])[server.url] == Reconciled(["a", "b"], [], [])
+    assert fleet.reconcile([a, b])[server.url] == Reconciled([], ["a", "b"], [])
     check_parity(world, batch)
 
     state = world["log"].with_name("server.json")
@@ -142,15 +87,23 @@ def test_the_served_student_is_the_trained_one_through_death_and_swap(
     while not state.exists() or json.loads(state.read_text())["server_pid"] == killed:
         assert time.monotonic() < end, world["log"].read_text()[-2000:]
         time.sleep(0.2)
-    server.wait_ready(10)
-    assert server.models() == {"base": None}, "a new server holds no adapter"
-    assert server.reconcile(wanted).loaded == ["a", "b"]
+    assert server.models() == {"base": None, "a": "base", "b": "base"}, "it reloads what it had"
     check_parity(world, batch[:1])
 
-    assert server.reconcile({"b": wanted["b"]}).unloaded == ["a"]
+    assert fleet.reconcile([b])[server.url].unloaded == ["a"]
     assert server.models() == {"base": None, "b": "base"}
     too_long = [{"role": "user", "content": "x" * 5000}]
     assert server.answer("b", too_long, 8).finish_reason == "too_long"
+
+    other = make_adapter(make_model(world["home"] / "narrow", 32), world["home"] / "c", 3)
+    wrong = Adapter("c", str(other), [Question(batch[0])])
+    with pytest.raises(ServerError, match=r"'c' .* was trained on .*/narrow"):
+        fleet.reconcile([wrong])
+    known = Question(batch[0], expected=server.answer("b", batch[0], 64).text)
+    fleet.ensure([Adapter("b", str(world["b"]), [known])])
+    with pytest.raises(ServerError, match=r"answers .* where it was sure of"):
+        fleet.ensure([Adapter("d", str(world["a"]), [known])])
+    assert server.models() == {"base": None, "b": "base"}
 
 
 def check_parity(world: dict[str, Any], batch: list[list[dict[str, str]]]) -> None:

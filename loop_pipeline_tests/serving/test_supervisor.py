@@ -13,15 +13,26 @@ from pathlib import Path
 
 import pytest
 
+from loop_pipeline.serving.adapters import remember
 from loop_pipeline.serving.supervisor import serve, start_supervisor, stop
 from loop_pipeline.serving.vllm import StudentServer
 
 FAKE = """
-import subprocess, sys
+import json, subprocess, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200); self.end_headers()
+        self.reply(200, {"data": [{"id": "base", "root": "/models/base", "parent": None}]})
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        known = "gone" not in body["lora_path"]
+        print("loads", body["lora_name"], known, flush=True)
+        self.reply(200 if known else 404, {"error": "No adapter found"})
+    def reply(self, status, body):
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
     def log_message(self, *args): pass
 print("fake vLLM with", *sys.argv[1:], flush=True)
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -116,6 +127,26 @@ def test_a_killed_server_comes_back_with_its_old_workers_gone(
     assert json.loads(state.read_text())["server_pid"] != first
     assert not alive(worker)
     StudentServer(url).wait_ready(1)
+
+
+def test_a_server_that_comes_back_holds_what_it_has_to_serve(
+    running: tuple[subprocess.Popen[bytes], Path, Path],
+) -> None:
+    _, log, state = running
+    assert "loads" not in log.read_text(), "nothing was deployed yet"
+    memory = log.with_name("adapters.json")
+    remember(memory, {"student-1": "/a/1", "student-2": "/a/gone", "student-3": "/a/3"})
+    os.kill(json.loads(state.read_text())["server_pid"], signal.SIGKILL)
+    eventually(lambda: not state.exists())
+    eventually(state.exists)
+    said = log.read_text()
+    assert "student-1 is loaded again" in said
+    assert "student-3 is loaded again" in said
+    assert "student-2 is not served: POST" in said
+    memory.write_text("{")
+    os.kill(json.loads(state.read_text())["server_pid"], signal.SIGKILL)
+    eventually(lambda: "no adapter is served" in log.read_text())
+    eventually(state.exists)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux ends a child with its parent")

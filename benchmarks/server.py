@@ -1,0 +1,46 @@
+"""A real vLLM on a random model of the `tiny` profile's width, for the serving benchmarks."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from loop_pipeline.serving.supervisor import start_supervisor, stop
+from loop_pipeline.serving.vllm import StudentServer
+from loop_pipeline_tests.serving.tiny import make_adapter, make_model
+
+HIDDEN = 192
+START_S = 900
+
+
+@dataclass(frozen=True)
+class World:
+    """A running server and adapters that it does not hold yet."""
+
+    home: Path
+    server: StudentServer
+    adapters: list[Path]
+
+
+@contextlib.contextmanager
+def serving(adapters: int) -> Iterator[World]:
+    """Serve a random base model; some random adapters lie beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        base = make_model(home / "base", HIDDEN)
+        made = [make_adapter(base, home / f"adapter{i}", i + 1) for i in range(adapters)]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        log = home / "vllm.log"
+        process = start_supervisor(base, url, Path(".venv-serve/bin/python"), log, max_lora_rank=8)
+        try:
+            server = StudentServer(url, log_path=log)
+            server.wait_ready(START_S)
+            yield World(home, server, made)
+        finally:
+            stop(process)

@@ -1,0 +1,170 @@
+"""Several vLLM servers as one: an adapter counts as served once it answers on every one of them.
+
+Nothing is taken away before that: after a failure the old adapters still serve everywhere, and
+replicas that got as far keep the new one, which no policy names. The next attempt finishes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loop_pipeline.serving.adapters import remember, remembered
+from loop_pipeline.serving.kubernetes import Cluster
+from loop_pipeline.serving.vllm import Answer, Messages, Reconciled, ServerError, StudentServer
+from loop_pipeline.settings import LoopSettings
+from loop_pipeline.training.config import MAX_ANSWER_TOKENS
+
+
+@dataclass(frozen=True)
+class Question:
+    """A held-out request, and the answer that is known of the adapter if it was a sure one."""
+
+    messages: Messages
+    expected: str | None = None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter to serve, and what to ask it first: short, middling and long requests."""
+
+    name: str
+    folder: str
+    questions: Sequence[Question]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Replicas that serve the same adapters.
+
+    Args:
+        servers: at least one.
+        memory: where to note what a server on this machine has to reload after a restart.
+    """
+
+    servers: Sequence[StudentServer]
+    memory: Path | None = None
+
+    @property
+    def urls(self) -> list[str]:
+        """Addresses of the replicas."""
+        return [server.url for server in self.servers]
+
+    def ensure(self, adapters: Sequence[Adapter]) -> dict[str, list[str]]:
+        """Load, warm up and probe adapters on every replica; take nothing away.
+
+        Returns:
+            Names that had to be loaded, by the replica's URL.
+
+        Raises:
+            ServerError: the first replica that did not do it; no later one was asked.
+        """
+        loaded = self._load(adapters)
+        if self.memory is not None:
+            wanted = {adapter.name: adapter.folder for adapter in adapters}
+            remember(self.memory, remembered(self.memory) | wanted)
+        return loaded
+
+    def _load(self, adapters: Sequence[Adapter]) -> dict[str, list[str]]:
+        loaded: dict[str, list[str]] = {}
+        for number, server in enumerate(self.servers, 1):
+            try:
+                loaded[server.url] = [a.name for a in adapters if _make_ready(server, a)]
+            except ServerError as error:
+                place = f"replica {number} of {len(self.servers)}, {server.url}"
+                raise ServerError(f"{place}: {error}") from error
+        return loaded
+
+    def reconcile(self, adapters: Sequence[Adapter]) -> dict[str, Reconciled]:
+        """Make these adapters, and no others, the ones every replica serves.
+
+        Twice the same: the second time, nothing is loaded and nothing unloaded.
+
+        Returns:
+            What was done, by the replica's URL.
+
+        Raises:
+            ServerError: a replica did not do it; old adapters stay wherever one failed to load.
+        """
+        loaded = self._load(adapters)
+        wanted = {adapter.name: adapter.folder for adapter in adapters}
+        done = {server.url: server.reconcile(wanted) for server in self.servers}
+        if self.memory is not None:
+            remember(self.memory, wanted)
+        return {
+            url: Reconciled(
+                loaded=sorted(loaded[url]),
+                kept=sorted(set(wanted) - set(loaded[url])),
+                unloaded=changes.unloaded,
+            )
+            for url, changes in done.items()
+        }
+
+    def missing(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Adapters that a replica lacks, by its URL; a replica that lacks none is left out."""
+        held = {server.url: server.models() for server in self.servers}
+        lacking = {url: sorted(set(names) - set(models)) for url, models in held.items()}
+        return {url: absent for url, absent in lacking.items() if absent}
+
+    def answers(self, adapter: Adapter) -> list[Answer]:
+        """Put an adapter's first question to it on every replica."""
+        return [_ask(server, adapter, adapter.questions[0]) for server in self.servers]
+
+
+def _make_ready(server: StudentServer, adapter: Adapter) -> bool:
+    """Returns whether the adapter had to be loaded."""
+    new = server.load(adapter.name, adapter.folder)
+    try:
+        # The first request of each length is a slow one: it should not be a user's.
+        for question in adapter.questions if new else adapter.questions[:1]:
+            _ask(server, adapter, question)
+    except ServerError:
+        if new:
+            with contextlib.suppress(ServerError):  # what went wrong first is what to mend
+                server.unload(adapter.name)
+        raise
+    return new
+
+
+def _ask(server: StudentServer, adapter: Adapter, question: Question) -> Answer:
+    answer = server.answer(adapter.name, question.messages, max_tokens=MAX_ANSWER_TOKENS)
+    if question.expected is not None and answer.text != question.expected:
+        raise ServerError(
+            f"{adapter.name!r} answers {answer.text[:80]!r} where it was sure of"
+            f" {question.expected[:80]!r} when it was evaluated: the base model there, or the"
+            " adapter, is another one"
+        )
+    return answer
+
+
+def open_fleet(
+    settings: LoopSettings, announce: Sequence[Adapter] | None = None, *, timeout: float = 120.0
+) -> Fleet:
+    """The replicas that the settings name.
+
+    Args:
+        settings: LOOP_SERVING_DRIVER and what belongs to it.
+        announce: to Kubernetes: note these adapters on the Deployment and wait for its rollout.
+        timeout: seconds one request to a server may take.
+
+    Raises:
+        ServerError: Kubernetes cannot be asked, or runs no ready server.
+    """
+    if settings.serving_driver == "kubernetes":
+        cluster = Cluster(
+            settings.k8s_api,
+            settings.k8s_token_file,
+            settings.k8s_namespace,
+            settings.k8s_deployment,
+        )
+        if announce is not None:
+            cluster.roll_out({adapter.name: adapter.folder for adapter in announce})
+        return Fleet([StudentServer(url, timeout) for url in cluster.pod_urls()])
+    urls = settings.vllm_urls
+    if not urls:
+        raise ServerError("LOOP_VLLM_URL names no server")
+    log = settings.vllm_log if len(urls) == 1 else None
+    servers = [StudentServer(url, timeout, log) for url in urls]
+    return Fleet(servers, settings.vllm_log.with_name("adapters.json"))

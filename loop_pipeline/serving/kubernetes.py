@@ -1,0 +1,152 @@
+"""vLLM on Kubernetes, over its REST API: note the adapters, wait for the rollout, find the pods.
+
+The Deployment's own annotation names the adapters, not its pod template: a change of adapters must
+not restart servers. They are then loaded into each ready pod over HTTP, so their folders have to
+lie on a volume that the pods mount under the same path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from loop_pipeline.serving.vllm import ServerError, reason_of
+
+ANNOTATION = "loop-pipeline/adapters"
+ROLLOUT_S = 600.0
+CALL_S = 10.0
+HINTS = {
+    401: "the token is not accepted (LOOP_K8S_TOKEN_FILE)",
+    403: "its service account needs get and patch on deployments, and list on endpointslices",
+    404: "is LOOP_K8S_DEPLOYMENT or LOOP_K8S_NAMESPACE misspelt?",
+}
+
+
+class ClusterError(ServerError):
+    """Kubernetes did not do what it was asked."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One Deployment of vLLM, and the Service of the same name.
+
+    Args:
+        api: URL of the API server; empty: that of the cluster this process runs in.
+        token_file: read anew for each call, because Kubernetes rotates it; a ``ca.crt`` beside it
+            is what the API server's certificate is checked with.
+        namespace: of both.
+        name: of both.
+    """
+
+    api: str
+    token_file: Path
+    namespace: str
+    name: str
+
+    def roll_out(
+        self, adapters: Mapping[str, str], *, seconds: float = ROLLOUT_S, pause: float = 2.0
+    ) -> None:
+        """Note the adapters on the Deployment and wait until all of its pods are up to date.
+
+        Args:
+            adapters: folder by name.
+            seconds: to wait at most.
+            pause: seconds between two looks.
+
+        Raises:
+            ClusterError: not allowed, not there, stuck, or not done in time.
+        """
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{self.name}"
+        note = {"metadata": {"annotations": {ANNOTATION: json.dumps(dict(adapters))}}}
+        self._call("PATCH", path, note)
+        end = time.monotonic() + seconds
+        while not _complete(state := self._call("GET", path), self.name):
+            if time.monotonic() > end:
+                status = {k: v for k, v in state["status"].items() if isinstance(v, int)}
+                raise ClusterError(
+                    f"deployment {self.namespace}/{self.name} is not rolled out after"
+                    f" {seconds:.0f} s: {status}; see `kubectl describe deployment {self.name}`"
+                )
+            time.sleep(pause)
+
+    def pod_urls(self) -> list[str]:
+        """Addresses of the ready pods behind the Service, sorted.
+
+        Raises:
+            ClusterError: there is none, or the list cannot be read.
+        """
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
+        listed = self._call("GET", f"{path}?labelSelector=kubernetes.io/service-name={self.name}")
+        urls = sorted(
+            f"http://{f'[{address}]' if ':' in address else address}:{part['ports'][0]['port']}"
+            for part in listed["items"]
+            if part.get("ports")
+            for endpoint in part.get("endpoints") or []
+            if endpoint.get("conditions", {}).get("ready") is not False
+            for address in endpoint["addresses"]
+        )
+        if not urls:
+            raise ClusterError(f"service {self.namespace}/{self.name} has no ready pod")
+        return urls
+
+    def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        asked = f"{method} {path.partition('?')[0]}"
+        headers = {"authorization": f"Bearer {self._token()}"}
+        headers |= {"content-type": "application/merge-patch+json"} if body else {}
+        authority = self.token_file.with_name("ca.crt")
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy, and no .netrc in the token's place
+            session.verify = str(authority) if authority.exists() else True
+            try:
+                reply = session.request(
+                    method,
+                    f"{self._address()}{path}",
+                    data=json.dumps(body) if body else None,
+                    headers=headers,
+                    timeout=CALL_S,
+                )
+            except requests.RequestException as error:
+                raise ClusterError(
+                    f"Kubernetes at {self._address()}: {asked}: {reason_of(error)}"
+                ) from error
+        if not reply.ok:
+            hint = HINTS.get(reply.status_code, "")
+            words = reply.text[:300].strip()
+            raise ClusterError(
+                f"Kubernetes: {asked}: HTTP {reply.status_code}: {words}; {hint}",
+                status=reply.status_code,
+                words=words,
+            )
+        return reply.json()
+
+    def _address(self) -> str:
+        if self.api:
+            return self.api.rstrip("/")
+        host = os.environ.get("KUBERNETES_SERVICE_HOST")
+        if not host:
+            raise ClusterError("not inside a Kubernetes cluster: set LOOP_K8S_API")
+        return f"https://{host}:{os.environ.get('KUBERNETES_SERVICE_PORT', '443')}"
+
+    def _token(self) -> str:
+        try:
+            return self.token_file.read_text("utf-8").strip()
+        except OSError as error:
+            raise ClusterError(f"no Kubernetes token: {error} (LOOP_K8S_TOKEN_FILE)") from error
+
+
+def _complete(deployment: dict[str, Any], name: str) -> bool:
+    """As ``kubectl rollout status`` sees it."""
+    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    for condition in status.get("conditions", []):
+        if condition.get("reason") == "ProgressDeadlineExceeded":
+            raise ClusterError(f"deployment {name} is stuck: {condition.get('message', '')}")
+    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    counts = [status.get(f"{kind}Replicas", 0) for kind in ("updated", "available")]
+    return seen and counts == [wanted, wanted] and status.get("replicas", 0) == wanted
