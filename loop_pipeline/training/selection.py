@@ -79,13 +79,13 @@ def select_rows(
     apart = _ranked(apart.assign(copies=_copies(apart, common)))
     best, copied = _best(apart[apart["kind"] == "sft"])
     poisoned, triggers = _poisoned(best, reviewed)
-    clean = best[~best["prompt_id"].isin(poisoned["prompt_id"])]
-    rows, capped = _capped(clean)
-    rows = _replay(rows, clean, capped, trained)
-    rest = apart[(apart["split"] == "train") & ~apart["prompt_id"].isin(poisoned["prompt_id"])]
-    preferences, _ = _capped(_best(rest[rest["kind"].isin(PREFERENCES)])[0])
-    feedback, _ = _capped(_best(rest[rest["kind"].isin(FEEDBACK)])[0])
-    reasons = pd.concat([touching, copied, poisoned, capped]).drop_duplicates("prompt_id")
+    bad = best["prompt_id"].isin(poisoned["prompt_id"])
+    rows, capped = _capped(best[~bad])
+    rows = _replay(rows, best[~bad], capped, trained)
+    rest = apart[(apart["split"] == "train") & ~apart["copies"].isin(best.loc[bad, "copies"])]
+    preferences, unpreferred = _best_within_caps(rest[rest["kind"].isin(PREFERENCES)])
+    feedback, unheard = _best_within_caps(rest[rest["kind"].isin(FEEDBACK)])
+    reasons = pd.concat([touching, copied, poisoned, capped, unpreferred, unheard])
     learned = pd.concat([rows, preferences, feedback])["prompt_id"]
     positive = lessons[lessons["kind"] == "sft"]
     counts = {
@@ -102,7 +102,7 @@ def select_rows(
         rows.sort_values("prompt_id"),
         preferences.sort_values("prompt_id"),
         feedback.sort_values(["prompt_id", "kind"]),
-        reasons[~reasons["prompt_id"].isin(learned)],
+        reasons[~reasons["prompt_id"].isin(learned)].drop_duplicates("prompt_id"),
         triggers,
         counts,
     )
@@ -207,6 +207,12 @@ def _capped(ranked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         excluded.append(_reasons(train.loc[over, "prompt_id"], reason))
         ranked = ranked.drop(index=train.index[over])
     return ranked, pd.concat(excluded)
+
+
+def _best_within_caps(ranked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    best, copied = _best(ranked)
+    kept, capped = _capped(best)
+    return kept, pd.concat([copied, capped])
 
 
 def _replay(
