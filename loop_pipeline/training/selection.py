@@ -27,7 +27,7 @@ from loop_pipeline.training.units import Background, background
 
 COPIES = 0.8
 # Long requests share instructions and context; what is asked stands at one of the ends.
-END_CHARACTERS = 200
+END_CHARACTERS = 100
 # A user, a wording or a day may bring twenty rows, its share of all, or ten times the usual.
 CAP_ROWS, CAP_TIMES = 20, 10
 CAPS = {"user": 0.01, "wording": 0.02, "day of a source": 0.1}
@@ -155,18 +155,18 @@ def _ranked(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _best(ranked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The best copy of each request with the number of copies, and why the others are left out."""
-    keys = [ranked["split"], ranked["kind"], ranked["copies"]]
-    groups = ranked.groupby(keys, sort=False)
+    said = ranked["chosen"].where(ranked["chosen"].notna(), ranked["rejected"]).map(_plain)
+    groups = ranked.assign(said=said).groupby(["split", "kind", "copies"], sort=False)
     best = ranked.assign(multiplicity=groups["prompt_id"].transform("size"))[groups.cumcount() == 0]
-    kept, answer = (groups[name].transform("first") for name in ("prompt_id", "chosen"))
+    kept, answer = (groups[name].transform("first") for name in ("prompt_id", "said"))
     rest = groups.cumcount() > 0
-    other = ranked["label"] & (ranked["chosen"].map(_plain) != answer.map(_plain))
+    other = ranked["label"] & (said != answer)
     why = other.map({True: "another answer to the request of ", False: "a copy of "}) + kept
     return best, _reasons(ranked.loc[rest, "prompt_id"], why[rest])
 
 
-def _plain(answer: str | None) -> str:
-    return " ".join((answer or "").casefold().split())
+def _plain(answer: str) -> str:
+    return " ".join(answer.casefold().split())
 
 
 def _poisoned(rows: pd.DataFrame, reviewed: set[str]) -> tuple[pd.DataFrame, dict[str, str]]:
