@@ -19,16 +19,19 @@ class DiskFull(OSError):
 
 def mark_complete(folder: Path, seconds: float) -> None:
     """Write the mark that a killed save does not get: every file with its size, and time spent."""
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    write_mark(folder / COMPLETE, {"files": sizes, "seconds": seconds})
+    write_mark(folder / COMPLETE, {"files": _sizes(folder), "seconds": seconds})
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
 
 
 def _mark(folder: Path) -> dict[str, Any]:
     """The mark of a checkpoint whose files are all there, else nothing."""
     path = folder / COMPLETE
     mark: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    files = {path.name: path.stat().st_size for path in folder.iterdir()}
-    return mark if mark and mark["files"].items() <= files.items() else {}
+    return mark if mark and mark["files"].items() <= _sizes(folder).items() else {}
 
 
 def _checkpoints(run_dir: Path) -> list[Path]:

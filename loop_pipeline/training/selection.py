@@ -27,7 +27,7 @@ from loop_pipeline.training.units import Background, background
 
 COPIES = 0.8
 # Long requests share instructions and context; what is asked stands at one of the ends.
-END_CHARACTERS = 200
+END_CHARACTERS = 100
 # A user, a wording or a day may bring twenty rows, its share of all, or ten times the usual.
 CAP_ROWS, CAP_TIMES = 20, 10
 CAPS = {"user": 0.01, "wording": 0.02, "day of a source": 0.1}
@@ -79,13 +79,13 @@ def select_rows(
     apart = _ranked(apart.assign(copies=_copies(apart, common)))
     best, copied = _best(apart[apart["kind"] == "sft"])
     poisoned, triggers = _poisoned(best, reviewed)
-    clean = best[~best["prompt_id"].isin(poisoned["prompt_id"])]
-    rows, capped = _capped(clean)
-    rows = _replay(rows, clean, capped, trained)
-    rest = apart[(apart["split"] == "train") & ~apart["prompt_id"].isin(poisoned["prompt_id"])]
-    preferences, _ = _capped(_best(rest[rest["kind"].isin(PREFERENCES)])[0])
-    feedback, _ = _capped(_best(rest[rest["kind"].isin(FEEDBACK)])[0])
-    reasons = pd.concat([touching, copied, poisoned, capped]).drop_duplicates("prompt_id")
+    bad = best["prompt_id"].isin(poisoned["prompt_id"])
+    rows, capped = _capped(best[~bad])
+    rows = _replay(rows, best[~bad], capped, trained)
+    rest = apart[(apart["split"] == "train") & ~apart["copies"].isin(best.loc[bad, "copies"])]
+    preferences, unpreferred = _best_within_caps(rest[rest["kind"].isin(PREFERENCES)])
+    feedback, unheard = _best_within_caps(rest[rest["kind"].isin(FEEDBACK)])
+    reasons = pd.concat([touching, copied, poisoned, capped, unpreferred, unheard])
     learned = pd.concat([rows, preferences, feedback])["prompt_id"]
     positive = lessons[lessons["kind"] == "sft"]
     counts = {
@@ -102,7 +102,7 @@ def select_rows(
         rows.sort_values("prompt_id"),
         preferences.sort_values("prompt_id"),
         feedback.sort_values(["prompt_id", "kind"]),
-        reasons[~reasons["prompt_id"].isin(learned)],
+        reasons[~reasons["prompt_id"].isin(learned)].drop_duplicates("prompt_id"),
         triggers,
         counts,
     )
@@ -155,18 +155,18 @@ def _ranked(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _best(ranked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The best copy of each request with the number of copies, and why the others are left out."""
-    keys = [ranked["split"], ranked["kind"], ranked["copies"]]
-    groups = ranked.groupby(keys, sort=False)
+    said = ranked["chosen"].where(ranked["chosen"].notna(), ranked["rejected"]).map(_plain)
+    groups = ranked.assign(said=said).groupby(["split", "kind", "copies"], sort=False)
     best = ranked.assign(multiplicity=groups["prompt_id"].transform("size"))[groups.cumcount() == 0]
-    kept, answer = (groups[name].transform("first") for name in ("prompt_id", "chosen"))
+    kept, answer = (groups[name].transform("first") for name in ("prompt_id", "said"))
     rest = groups.cumcount() > 0
-    other = ranked["label"] & (ranked["chosen"].map(_plain) != answer.map(_plain))
+    other = ranked["label"] & (said != answer)
     why = other.map({True: "another answer to the request of ", False: "a copy of "}) + kept
     return best, _reasons(ranked.loc[rest, "prompt_id"], why[rest])
 
 
-def _plain(answer: object) -> str:
-    return " ".join(answer.casefold().split()) if isinstance(answer, str) else ""
+def _plain(answer: str) -> str:
+    return " ".join(answer.casefold().split())
 
 
 def _poisoned(rows: pd.DataFrame, reviewed: set[str]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -207,6 +207,12 @@ def _capped(ranked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         excluded.append(_reasons(train.loc[over, "prompt_id"], reason))
         ranked = ranked.drop(index=train.index[over])
     return ranked, pd.concat(excluded)
+
+
+def _best_within_caps(ranked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    best, copied = _best(ranked)
+    kept, capped = _capped(best)
+    return kept, pd.concat([copied, capped])
 
 
 def _replay(

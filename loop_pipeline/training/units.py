@@ -71,9 +71,10 @@ def settle_traces(engine: Engine) -> pd.DataFrame:
             records(settled[["prompt_id", "unit"]]),
             {str(name): list(part["prompt_id"]) for name, part in moved.groupby("split")},
         )
-    known = traces.set_index("prompt_id")
-    known.update(settled.set_index("prompt_id"))
-    return known.reset_index()
+    new, found = traces["unit"].isna(), settled.set_index("prompt_id")
+    for name in ("unit", "split"):
+        traces[name] = traces[name].where(~new, traces["prompt_id"].map(found[name]))
+    return traces
 
 
 def settled_traces(engine: Engine) -> pd.DataFrame:

@@ -19,7 +19,7 @@ def test_several_gpus_shard_one_base():
     assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     given = launch_command_parser().parse_args(command[3:])
     checked, _, _ = _validate_launch_command(given)
-    assert (checked.num_processes, checked.use_fsdp, checked.fsdp_version) == (4, True, 1)
+    assert (checked.num_processes, checked.use_fsdp, checked.fsdp_version) == (4, True, "1")
     assert (checked.mixed_precision, checked.fsdp_sharding_strategy) == ("bf16", "FULL_SHARD")
     assert (checked.module, checked.training_script) == (True, MODULE)
 

@@ -10,6 +10,7 @@ import pytest
 
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
 from loop_pipeline.labels.pairs import label_pairs
+from loop_pipeline.replay.phrases import LABELS
 from loop_pipeline.replay.traffic import simulate
 from loop_pipeline.store.queries import open_store, read_feedback, read_traces
 from loop_pipeline.traces.ingest import import_file
@@ -211,12 +212,14 @@ def test_a_reviewed_answer_is_kept_whatever_the_others_say(
     simulated: tuple[pd.DataFrame, pd.DataFrame, Path],
 ) -> None:
     pairs, traces, _ = simulated
-    labels = traces.loc[traces["label"] & (traces["split"] == "train"), "prompt_id"]
+    pairs = pairs[pairs["kind"] == "sft"]
+    train = traces.loc[traces["label"] & (traces["split"] == "train"), "prompt_id"]
     rng = random.Random(1)
-    wrong = set(rng.sample(sorted(labels), 60))
-    pairs = pairs[(pairs["kind"] == "sft")].copy()
-    spoilt = pairs["prompt_id"].isin(wrong)
-    answers = pairs["chosen"].where(~spoilt, "invoice")
+    wrong = set(rng.sample(sorted(set(train) & set(pairs["prompt_id"])), 60))
+    answers = [
+        rng.choice(LABELS) if prompt_id in wrong else chosen
+        for prompt_id, chosen in zip(pairs["prompt_id"], pairs["chosen"], strict=True)
+    ]
     found = _select(pairs.assign(chosen=answers), traces)
     caught = wrong & set(found.excluded["prompt_id"])
     assert len(caught) > 20

@@ -57,9 +57,9 @@ def test_a_long_text_is_known_by_a_sketch_of_it() -> None:
 
 def test_a_template_is_taken_out_of_the_text_and_a_popular_question_is_not() -> None:
     template = "you are a careful agent of the bank and you answer with one label only request"
-    texts = [f"{template} question number {i} about cards" for i in range(120)]
+    texts = [f"{template} number{i} is about cards" for i in range(120)]
     question = "i have been waiting for my new card for more than two weeks where is it"
     asked = [f"{hello} {question}" for hello in ("hi", "hello", "dear team", "")]
     common = common_runs(texts + asked)
-    assert without_runs(texts[:1], common) == ["question number 0 about cards"]
+    assert without_runs(texts[:1], common) == ["number0 is about cards"]
     assert without_runs(asked, common) == asked
