@@ -22,6 +22,7 @@ from loop_pipeline.store.tracking import (
     experiment_id,
     mlflow_client,
     register_adapter,
+    told,
 )
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class RunRecord:
         try:
             done = what()
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            self.error = f"MLflow at {self.tracking.tracking_uri}: {str(error).splitlines()[0]}"
+            self.error = told(self.tracking.tracking_uri, error)
             self._next_try = time.monotonic() + RETRY_S
             return None
         self.error = ""

@@ -127,8 +127,13 @@ def few_retries(tracking_uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        where = re.sub(r"//[^/@]*@", "//", tracking_uri)  # no password in a log
-        raise TrackingDown(f"MLflow at {where}: {str(error).splitlines()[0][:300]}") from error
+        raise TrackingDown(told(tracking_uri, error)) from error
+
+
+def told(tracking_uri: str, error: Exception) -> str:
+    """What MLflow, or the way to it, said; no password gets into a log."""
+    first = str(error).partition("\n")[0]
+    return re.sub(r"//[^/@\s]*@", "//", f"MLflow at {tracking_uri}: {first}")[:400]
 
 
 def set_alias(

@@ -33,7 +33,7 @@ TASKS = {
 CONTESTANTS = {name: {"tasks": TASKS} for name in ("candidate", "$champion_", "base")}
 CONTESTANTS["new"] = {"tasks": {}}
 BINS = [
-    {"n": 9, "confidence": i / 10, "agreement": i / 10, "low": i / 20, "high": 1 - i / 20}
+    {"n": 9, "confidence": i / 10, "agreement": i / 10, "low": i / 20, "high": 0.5 + i / 20}
     for i in range(10)
 ]
 FIGURES = {

@@ -102,7 +102,7 @@ def test_an_equal_candidate_takes_the_place_and_everything_is_shown() -> None:
     assert against["agreement"]["low"] > 0.1
     assert set(against["tasks"]) == {"a", "b"}
     assert metrics["gate"]["coverage"]["candidate"] == metrics["gate"]["coverage"]["rival"] > 0.9
-    assert metrics["fresh"]["n"] == 199
+    assert metrics["fresh"]["n"] == 200
     assert metrics["fresh"]["since"] == until.isoformat()
     assert metrics["fresh"]["to_rival"]["agreement"]["difference"] == 0
     assert contest.gallery == [], "the two differ nowhere"

@@ -84,13 +84,13 @@ def test_examples_come_after_the_system_prompt_the_nearest_last() -> None:
 def test_prompts_that_do_not_fit_come_with_fewer_examples(
     train_file: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server takes 150 characters: the longer the request, the fewer examples beside it."""
+    """The server takes 160 characters: the longer the request, the fewer examples beside it."""
     sent: list[int] = []
 
     def ask(_self: Any, model: str, messages: Any, _max_tokens: int) -> Answer:
         assert model == "base"
         sent.append(len(messages))
-        if sum(len(m["content"]) for m in messages) > 150:
+        if sum(len(m["content"]) for m in messages) > 160:
             return Answer("", [], 0, 0, "too_long", 1.0)
         return Answer("topic 1", [-0.1], len(messages), 1, "stop", 1.0)
 

@@ -119,11 +119,13 @@ def test_a_server_that_dies_leaves_the_candidate_waiting_and_its_answers_stored(
     assert len(own) == answered - stored
 
 
-def test_one_broken_adapter_holds_nobody_up(store: Engine, stub: Stub, tmp_path: Path) -> None:
+def test_one_adapter_that_is_refused_holds_nobody_up(
+    store: Engine, stub: Stub, tmp_path: Path
+) -> None:
     broken = train(store, tmp_path, "broken", age=2)
     train(store, tmp_path, "good", age=1)
     judged, failed = judge_waiting(bench(store, stub))
-    assert judged == ["good".ljust(64, "0")]
+    assert judged == ["good".ljust(64, "0")], failed
     assert "max_lora_rank" in failed[broken]
     # An older one that was not judged has nothing to win any more.
     judge_waiting(bench(store, stub))
