@@ -111,8 +111,8 @@ def _fit(texts: Sequence[str], code: Ints) -> _Model:
     answers = np.zeros((len(code), int(code.max()) + 1), np.float32)
     answers[np.arange(len(code)), code] = 1
     gram = vectors.T @ vectors + PENALTY * np.eye(vectors.shape[1], dtype=np.float32)
-    inverse = np.linalg.inv(gram)
-    weights = inverse @ (vectors.T @ answers)
+    inverse = np.linalg.inv(gram).astype(np.float32)
+    weights: Floats = (inverse @ (vectors.T @ answers)).astype(np.float32)
     leverage = np.einsum("ij,ij->i", vectors @ inverse, vectors)[:, None]
     left_out = (vectors @ weights - leverage * answers) / (1 - leverage)
     rows = np.bincount(code)
