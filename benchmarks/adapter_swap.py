@@ -72,14 +72,14 @@ class Traffic:
 
     def client(self) -> None:
         """Ask until it is over."""
-        server = StudentServer(self.url, timeout=300)
+        server = StudentServer(self.url, timeout=300, max_tokens=TOKENS)
         number = 0
         while not self.over.is_set():
             number += 1
             asked = [{"role": "user", "content": f"route request {number}"}]
             start, problem = time.monotonic(), ""
             try:
-                server.answer(self.model, asked, TOKENS)
+                server.answer(self.model, asked)
             except ServerError as error:
                 problem = str(error)
             self.rows.append((start, time.monotonic() - start, problem))

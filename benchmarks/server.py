@@ -37,7 +37,9 @@ def serving(adapters: int) -> Iterator[World]:
             probe.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         log = home / "vllm.log"
-        process = start_supervisor(base, url, Path(".venv-serve/bin/python"), log, max_lora_rank=8)
+        process = start_supervisor(
+            str(base), url, Path(".venv-serve/bin/python"), log, max_lora_rank=8
+        )
         try:
             server = StudentServer(url, log_path=log)
             server.wait_ready(START_S)

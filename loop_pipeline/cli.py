@@ -49,18 +49,17 @@ def replay(
 def serve() -> None:
     """Serve the base model with vLLM, restarted if it dies; adapters are loaded by the loop."""
     from loop_pipeline.serving.supervisor import serve as keep_serving
-    from loop_pipeline.training.config import MAX_ANSWER_TOKENS, QLoRAConfig
 
     settings = load_settings()
-    recipe = QLoRAConfig.from_profile(settings.profile)
+    recipe = settings.recipe()
     typer.echo(f"serving at {settings.vllm_urls[0]}; log: {settings.vllm_log}; Ctrl-C ends it")
     keep_serving(
-        settings.base_folder(recipe.profile),
+        settings.base_of(recipe),
         settings.vllm_urls[0],
         settings.serve_python,
         settings.vllm_log,
         max_lora_rank=recipe.lora_r,
-        max_model_len=recipe.max_length + MAX_ANSWER_TOKENS,
+        max_model_len=recipe.max_length + settings.max_answer_tokens,
     )
 
 

@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import (
@@ -16,7 +16,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from loop_pipeline.training.config import Profile
+from loop_pipeline.training.config import Profile, QLoRAConfig
 
 
 class LoopSettings(BaseSettings):
@@ -52,6 +52,10 @@ class LoopSettings(BaseSettings):
         "staged", description="How an approved student replaces another: as a canary, or at once."
     )
     profile: Profile = Field("tiny", description="Base model, adapter recipe and serving flags.")
+    recipe_file: Path | None = Field(
+        None, description="YAML with a profile and what differs from it; empty: LOOP_PROFILE."
+    )
+    max_answer_tokens: int = Field(256, gt=0, description="Longest answer of the student.")
     server_hourly_usd: float = Field(
         1.40, gt=0, description="What the student's server costs an hour."
     )
@@ -86,9 +90,22 @@ class LoopSettings(BaseSettings):
         """Every replica of LOOP_VLLM_URL; the first is the one that `loop serve` starts."""
         return [part.strip().rstrip("/") for part in self.vllm_url.split(",") if part.strip()]
 
-    def base_folder(self, profile: str) -> Path:
-        """Where the base model of a profile lies."""
-        return self.artifacts / "base" / profile
+    def recipe(self, **changes: Any) -> QLoRAConfig:
+        """The recipe of the next training.
+
+        Args:
+            **changes: fields that differ from the file's, or from the profile's.
+
+        Raises:
+            ValueError: the file or a change is wrong; names the field.
+        """
+        if self.recipe_file:
+            return QLoRAConfig.from_yaml(self.recipe_file, **changes)
+        return QLoRAConfig.from_profile(changes.pop("profile", self.profile), **changes)
+
+    def base_of(self, recipe: QLoRAConfig) -> str:
+        """The model that a recipe's adapters belong to: a hub id, or a folder."""
+        return recipe.base_model or str(self.artifacts / "base" / recipe.profile)
 
     @property
     def vllm_log(self) -> Path:

@@ -23,9 +23,6 @@ from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.store.queries import newest_checkpoint, read, read_traces
 from loop_pipeline.store.rollouts import spent_recalibrations
 from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
-from loop_pipeline.training.config import MAX_ANSWER_TOKENS
-
-DECODING = f"greedy, {MAX_ANSWER_TOKENS} tokens, logprobs 1"
 
 
 def answers_with_context(loop: Loop, checkpoint_id: str) -> pd.DataFrame:
@@ -79,7 +76,11 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
             previous=without_canary(engine, now) if now else None,
             challenger=now.canary.policy if now and now.canary else None,
             recalibrations=spent_recalibrations(engine),
-            versions={"detector": DETECTOR, "decoding": DECODING, "prices": PRICES_DATE},
+            versions={
+                "detector": DETECTOR,
+                "decoding": f"greedy, {settings.max_answer_tokens} tokens, logprobs 1",
+                "prices": PRICES_DATE,
+            },
             embedder_path=f"../embedders/{path.name}",
         )
     except NotEnoughRows as error:

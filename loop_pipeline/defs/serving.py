@@ -12,7 +12,6 @@ from loop_pipeline.serving.questions import adapters_of
 from loop_pipeline.serving.vllm import Answer, ServerError, StudentServer, adapter_name
 from loop_pipeline.store.queries import read_traces
 from loop_pipeline.store.rollouts import record_deployment
-from loop_pipeline.training.config import MAX_ANSWER_TOKENS
 
 
 @dg.asset(deps=[checkpoint_evaluation], group_name="serving", kinds={"vllm"}, code_version="2")
@@ -53,7 +52,7 @@ def ask(loop: Loop, server: StudentServer, name: str) -> tuple[str, Answer]:
     """Put one held-out request to an adapter. Returns the request's text and the answer."""
     traces = read_traces(loop.engine(), split="gold", producer="frontier", limit=1)
     messages: list[dict[str, Any]] = traces.iloc[0]["messages"]
-    return messages[-1]["content"], server.answer(name, messages, max_tokens=MAX_ANSWER_TOKENS)
+    return messages[-1]["content"], server.answer(name, messages)
 
 
 @dg.asset_check(asset=vllm_deployment, blocking=True)

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field, create_model
 from sqlalchemy import Engine
 
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.report.plots import loss_figure, plot_png_markdown
+from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.queries import (
     newest_dataset,
     read,
@@ -43,8 +45,23 @@ QUIET = {
 }
 
 
-class TrainConfig(dg.Config, QLoRAConfig):
-    """The recipe of a run: the training process's input and the Launchpad's form are one schema."""
+# Dagster fills in defaults before a model sees them: only what is empty can follow the profile.
+_FORM: dict[str, Any] = {
+    name: (field.annotation | None, Field(None, description=field.description))
+    for name, field in QLoRAConfig.model_fields.items()
+    if field.annotation
+}
+
+
+class TrainConfig(create_model("_Form", __base__=dg.Config, **_FORM)):
+    """The recipe's fields. Empty ones are as in LOOP_RECIPE_FILE, else as in the profile."""
+
+    def recipe(self, settings: LoopSettings) -> QLoRAConfig:
+        """The recipe of this run."""
+        try:
+            return settings.recipe(**self.model_dump(exclude_none=True))
+        except ValueError as error:
+            raise dg.Failure(f"wrong recipe: {error}", allow_retries=False) from error
 
 
 @dg.asset(deps=["labeled_pairs"], group_name="training", kinds={"scikitlearn"}, code_version="2")
@@ -171,15 +188,16 @@ def _train(
     extras: dict[str, Any],
 ) -> dg.MaterializeResult:
     settings = loop.settings()
+    recipe = config.recipe(settings)
     tags = {"dagster_run_id": context.run.run_id}
     invocation = pipes.run(
         context=context,
         command=[str(settings.train_python), "-m", f"loop_pipeline.training.{process}"],
         env=QUIET,
         extras={
-            "config": config.model_dump(),
+            "config": recipe.model_dump(),
             "dataset_dir": frozen_set(loop.engine())["folder"],
-            "base_dir": str(settings.base_folder(config.profile)),
+            "base_dir": settings.base_of(recipe),
             "mlflow": settings.mlflow_target() | {"tags": tags},
             **extras,
         },

@@ -16,11 +16,12 @@ from loop_pipeline.report.summary import summary
 from loop_pipeline.settings import LoopSettings, load_settings
 from loop_pipeline.store.queries import read
 from loop_pipeline.store.tables import ReviewItemRow
-from loop_pipeline.training.config import QLoRAConfig
 
 TRAFFIC = "traffic.jsonl"
 # The student of these runs has two million parameters and needs no GPU: two CPU cores, assumed.
 SERVER_HOURLY_USD = 0.10
+# The sets have labels, tags and short summaries.
+MAX_ANSWER_TOKENS = 64
 # Enough reviews for a threshold with a bound within the three weeks of the simulated traffic.
 REVIEW_RATE = 0.05
 
@@ -77,7 +78,7 @@ def turn_loop(turn: Turn, **recipe_fields: float) -> None:
     turn.stage("grouping the requests")
     turn.run("regroup")
     turn.stage("freezing the training set; pre-training the base if there is none yet")
-    recipe = QLoRAConfig.from_profile(settings.profile, **recipe_fields)
+    recipe = settings.recipe(**recipe_fields)
     ops = {name: {"config": recipe.model_dump()} for name in ("base_model", "qlora_checkpoint")}
     turn.run("make_base", {"ops": {"base_model": ops["base_model"]}})
     with turn.serving(recipe):
@@ -112,6 +113,7 @@ def _configure(home: Path, title: str, notes: list[str]) -> None:
         "notes": notes,
         "server_hourly_usd": SERVER_HOURLY_USD,
         "review_rate": REVIEW_RATE,
+        "max_answer_tokens": MAX_ANSWER_TOKENS,
         # No live traffic would ever let a canary advance.
         "rollout": "direct",
     }

@@ -25,7 +25,7 @@ from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.queries import open_store, read
 from loop_pipeline.store.tables import TraceRow
 from loop_pipeline.traces.ingest import import_file
-from loop_pipeline.training.config import MAX_ANSWER_TOKENS, QLoRAConfig
+from loop_pipeline.training.config import QLoRAConfig
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # A supervisor that cannot listen or lacks its interpreter says so within seconds.
@@ -127,12 +127,12 @@ class Turn:
         """Keep the student's server up: the same supervisor as ``loop serve``."""
         self.stage(f"starting vLLM at {self.settings.vllm_urls[0]} (log: {self.settings.vllm_log})")
         server = start_supervisor(
-            self.settings.base_folder(config.profile),
+            self.settings.base_of(config),
             self.settings.vllm_urls[0],
             self.settings.serve_python,
             self.settings.vllm_log,
             max_lora_rank=config.lora_r,
-            max_model_len=config.max_length + MAX_ANSWER_TOKENS,
+            max_model_len=config.max_length + self.settings.max_answer_tokens,
         )
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -15,7 +15,6 @@ from loop_pipeline.serving.adapters import remember, remembered
 from loop_pipeline.serving.kubernetes import Cluster
 from loop_pipeline.serving.vllm import Answer, Messages, Reconciled, ServerError, StudentServer
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.training.config import MAX_ANSWER_TOKENS
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def _make_ready(server: StudentServer, adapter: Adapter) -> bool:
 
 
 def _ask(server: StudentServer, adapter: Adapter, question: Question) -> Answer:
-    answer = server.answer(adapter.name, question.messages, max_tokens=MAX_ANSWER_TOKENS)
+    answer = server.answer(adapter.name, question.messages)
     if question.expected is not None and answer.text != question.expected:
         raise ServerError(
             f"{adapter.name!r} answers {answer.text[:80]!r} where it was sure of"
@@ -161,10 +160,11 @@ def open_fleet(
         )
         if announce is not None:
             cluster.roll_out({adapter.name: adapter.folder for adapter in announce})
-        return Fleet([StudentServer(url, timeout) for url in cluster.pod_urls()])
+        pods = cluster.pod_urls()
+        return Fleet([StudentServer(u, timeout, None, settings.max_answer_tokens) for u in pods])
     urls = settings.vllm_urls
     if not urls:
         raise ServerError("LOOP_VLLM_URL names no server")
     log = settings.vllm_log if len(urls) == 1 else None
-    servers = [StudentServer(url, timeout, log) for url in urls]
+    servers = [StudentServer(u, timeout, log, settings.max_answer_tokens) for u in urls]
     return Fleet(servers, settings.vllm_log.with_name("adapters.json"))

@@ -1,6 +1,6 @@
 """Owns a vLLM server: starts it, restarts it when it dies, ends it when asked to.
 
-Run: ``python -m loop_pipeline.serving.supervisor --base-dir … --url … --log …``. It lives outside
+Run: ``python -m loop_pipeline.serving.supervisor --base … --url … --log …``. It lives outside
 any Dagster run, so a run that ends never takes the server with it.
 """
 
@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from loop_pipeline.serving.adapters import remembered
 from loop_pipeline.serving.vllm import ServerError, StudentServer, last_lines
+from loop_pipeline.training.config import is_hub_id
 
 QUICK_DEATHS = 3
 # A server that lived this long after it was ready died of something new.
@@ -55,7 +56,7 @@ class _Stop:
 
 
 def serve(
-    base_dir: Path,
+    base: str,
     url: str,
     serve_python: Path,
     log_path: Path,
@@ -67,10 +68,10 @@ def serve(
 
     A new server holds no adapter: those that the last deployment noted in ``adapters.json`` beside
     the log are loaded again. Then, while it is ready, ``server.json`` there holds pid (this
-    process), server_pid, url, base_dir and started_at.
+    process), server_pid, url, base and started_at.
 
     Args:
-        base_dir: model folder, served under the name ``base``.
+        base: model folder or hub id, served under the name ``base``.
         url: where it listens; the host decides who can reach it.
         serve_python: interpreter of the environment that has vLLM.
         log_path: what vLLM says is appended here.
@@ -80,14 +81,15 @@ def serve(
     Raises:
         SystemExit: one line on what is missing, or the last log lines after repeated deaths.
     """
-    _check(base_dir, url, serve_python)
-    command = _command(base_dir, url, serve_python, max_lora_rank, max_model_len)
+    base = base if is_hub_id(base) else str(Path(base).absolute())
+    _check(base, url, serve_python)
+    command = _command(base, url, serve_python, max_lora_rank, max_model_len)
     state = log_path.with_name("server.json")
     log_path.parent.mkdir(parents=True, exist_ok=True)
     deaths = 0
     with _signals() as stop:
         while deaths < QUICK_DEATHS:
-            lived = _one_life(command, base_dir, url, log_path, state, stop)
+            lived = _one_life(command, base, url, log_path, state, stop)
             if stop.asked:
                 return
             deaths = 1 if lived > LONG_LIFE_S else deaths + 1
@@ -98,10 +100,10 @@ def serve(
 
 
 def _one_life(
-    command: list[str], base_dir: Path, url: str, log_path: Path, state: Path, stop: _Stop
+    command: list[str], base: str, url: str, log_path: Path, state: Path, stop: _Stop
 ) -> float:
     """Run the server until it dies or a stop is asked for. Returns seconds from ready to then."""
-    _say(f"starting vLLM on {base_dir} at {url}")
+    _say(f"starting vLLM on {base} at {url}")
     start = time.monotonic()
     with log_path.open("ab") as log:
         process = subprocess.Popen(
@@ -118,7 +120,7 @@ def _one_life(
         ready = time.monotonic()
         _say(f"ready after {ready - start:.0f} s")
         _reload(url, log_path.with_name("adapters.json"))
-        _write_state(state, process.pid, url, base_dir)
+        _write_state(state, process.pid, url, base)
         while process.poll() is None and not stop.after(0.2):
             pass
         return time.monotonic() - ready
@@ -127,11 +129,11 @@ def _one_life(
         _end_group(process)
 
 
-def _check(base_dir: Path, url: str, serve_python: Path) -> None:
+def _check(base: str, url: str, serve_python: Path) -> None:
     if not serve_python.exists():
         raise SystemExit(f"no interpreter with vLLM at {serve_python}: run `make serve-env` first")
-    if not (base_dir / "config.json").exists():
-        raise SystemExit(f"{base_dir} is no model folder (it has no config.json)")
+    if not is_hub_id(base) and not (Path(base) / "config.json").exists():
+        raise SystemExit(f"{base} is no model folder (it has no config.json)")
     host, port = _address(url)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -154,14 +156,14 @@ def _address(url: str) -> tuple[str, int]:
     return host, port
 
 
-def _command(base_dir: Path, url: str, python: Path, rank: int, length: int) -> list[str]:
+def _command(base: str, url: str, python: Path, rank: int, length: int) -> list[str]:
     host, port = _address(url)
     fitting = [r for r in RANKS if r >= rank]
     if not fitting:
         raise SystemExit(f"vLLM serves adapters up to rank {RANKS[-1]}, not {rank}")
     # The path is not resolved: through its link, the interpreter would lose its environment.
     command = [str(python.absolute()), *(GPU_SERVER if _has_gpu() else CPU_SERVER)]
-    command += ["--model", str(base_dir.absolute()), "--served-model-name", "base"]
+    command += ["--model", base, "--served-model-name", "base"]
     command += ["--host", host, "--port", str(port), "--max-model-len", str(length)]
     command += ["--enable-lora", "--max-lora-rank", str(fitting[0])]
     # Champion, canary and previous champion; a fourth is being evaluated.
@@ -216,12 +218,12 @@ def _reload(url: str, memory: Path) -> None:
             _say(f"{name} is not served: {error}")
 
 
-def _write_state(state: Path, server_pid: int, url: str, base_dir: Path) -> None:
+def _write_state(state: Path, server_pid: int, url: str, base: str) -> None:
     facts: dict[str, Any] = {
         "pid": os.getpid(),
         "server_pid": server_pid,
         "url": url,
-        "base_dir": str(base_dir.absolute()),
+        "base": base,
         "started_at": dt.datetime.now(dt.UTC).isoformat(),
     }
     partial = state.with_name(f".{state.name}.{os.getpid()}")
@@ -263,7 +265,7 @@ def _say(text: str) -> None:
 
 
 def start_supervisor(
-    base_dir: Path,
+    base: str,
     url: str,
     serve_python: Path,
     log_path: Path,
@@ -277,7 +279,7 @@ def start_supervisor(
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "loop_pipeline.serving.supervisor"]
-    command += ["--base-dir", str(base_dir), "--url", url, "--log", str(log_path)]
+    command += ["--base", base, "--url", url, "--log", str(log_path)]
     command += ["--serve-python", str(serve_python)]
     command += ["--max-lora-rank", str(max_lora_rank), "--max-model-len", str(max_model_len)]
     with log_path.open("ab") as log:
@@ -303,7 +305,7 @@ def stop(supervisor: Process) -> None:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="Keep the student's server running.")
-    parser.add_argument("--base-dir", type=Path, required=True, help="model folder")
+    parser.add_argument("--base", required=True, help="model folder or hub id")
     parser.add_argument("--url", required=True, help="where to listen")
     parser.add_argument("--log", type=Path, required=True, help="file for what vLLM says")
     parser.add_argument("--serve-python", type=Path, default=Path(".venv-serve/bin/python"))
@@ -311,7 +313,7 @@ def main() -> None:
     parser.add_argument("--max-model-len", type=int, default=512)
     given = parser.parse_args()
     serve(
-        given.base_dir,
+        given.base,
         given.url,
         given.serve_python,
         given.log,

@@ -90,11 +90,13 @@ class StudentServer:
         url: such as ``http://127.0.0.1:8199``.
         timeout: seconds one request may take.
         log_path: the server's log, if it is on this machine; its end is part of the errors.
+        max_tokens: of an answer, at most.
     """
 
     url: str
     timeout: float = 120.0
     log_path: Path | None = None
+    max_tokens: int = 256
     _local: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
@@ -188,7 +190,7 @@ class StudentServer:
             unloaded=[name for name in surplus if self.unload(name)],
         )
 
-    def answer(self, model: str, messages: Messages, max_tokens: int) -> Answer:
+    def answer(self, model: str, messages: Messages) -> Answer:
         """Ask for one greedy answer with the log-probability of each token.
 
         A request that is longer than the model's context is no error of the server: the answer is
@@ -205,8 +207,10 @@ class StudentServer:
                 {
                     "model": model,
                     "messages": list(messages),
-                    "max_tokens": max_tokens,
+                    "max_tokens": self.max_tokens,
                     "temperature": 0,
+                    # As in training; a template without this switch is not given it by vLLM.
+                    "chat_template_kwargs": {"enable_thinking": False},
                     "logprobs": True,
                 },
             )
@@ -307,7 +311,6 @@ def answer_all(
     model: str,
     batch: Sequence[Messages],
     *,
-    max_tokens: int,
     concurrency: int = 64,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Answer]:
@@ -317,7 +320,6 @@ def answer_all(
         server: whom to ask.
         model: adapter name, or ``base``.
         batch: one list of messages a request.
-        max_tokens: at most this many tokens an answer.
         concurrency: requests in flight.
         on_progress: called with (answered, all) every few seconds and at the end.
 
@@ -329,7 +331,7 @@ def answer_all(
     """
     told = time.monotonic()
     with ThreadPoolExecutor(max_workers=concurrency) as pool:
-        futures = [pool.submit(server.answer, model, m, max_tokens) for m in batch]
+        futures = [pool.submit(server.answer, model, m) for m in batch]
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()

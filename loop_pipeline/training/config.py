@@ -11,10 +11,12 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-# Of an answer, wherever a student answers.
-MAX_ANSWER_TOKENS = 64
-
 Profile = Literal["tiny", "smollm2-135m", "qwen2.5-7b", "qwen3-8b"]
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether a hub names this model, as in ``Qwen/Qwen3-8B``; else it is a folder."""
+    return not Path(model).is_dir() and model.count("/") == 1 and model[0] not in "./~"
 
 
 class QLoRAConfig(BaseModel):
@@ -97,18 +99,25 @@ class QLoRAConfig(BaseModel):
         return cls.model_validate({"profile": name, **PROFILES.get(name, {}), **overrides})
 
     @classmethod
-    def from_yaml(cls, path: Path) -> Self:
+    def from_yaml(cls, path: Path, **overrides: Any) -> Self:
         """Read a recipe: ``profile`` and the fields that differ from it.
+
+        Args:
+            path: the file.
+            **overrides: Fields that differ from the file's.
 
         Raises:
             ValueError: the file is no such mapping; names the file, each wrong field and its value.
         """
         try:
             fields = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
         except yaml.YAMLError as error:
             raise ValueError(f"{path} is no YAML: {error}") from error
         if not isinstance(fields, dict):
             raise ValueError(f"{path}: no fields of a recipe but {fields!r:.60}")  # noqa: TRY004
+        fields |= overrides
         try:
             return cls.from_profile(**{"name": fields.pop("profile", "tiny"), **fields})
         except ValidationError as error:

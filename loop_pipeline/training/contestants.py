@@ -20,7 +20,6 @@ from loop_pipeline.serving.vllm import StudentServer, adapter_name
 from loop_pipeline.store.queries import read, records, upsert
 from loop_pipeline.store.tables import StudentAnswerRow
 from loop_pipeline.traces.records import digest
-from loop_pipeline.training.config import MAX_ANSWER_TOKENS
 from loop_pipeline.training.evaluation import evaluate
 from loop_pipeline.training.few_shot import SHOTS, evaluate_few_shot, nearest_examples
 
@@ -54,7 +53,6 @@ def student(checkpoint: Mapping[str, Any]) -> Contestant:
             adapter_name(key),
             traces,
             checkpoint_id=key,
-            max_tokens=MAX_ANSWER_TOKENS,
             on_progress=lambda done, of: say(f"{key[:12]}: {done} of {of} answered"),
         )
 
@@ -66,7 +64,7 @@ def base_model(checkpoint: Mapping[str, Any]) -> Contestant:
     key = f"base:{digest(*_base_facts(checkpoint))[:12]}"
 
     def ask(server: StudentServer, traces: pd.DataFrame, _say: Callable[[str], None]) -> Any:
-        return evaluate(server, "base", traces, checkpoint_id=key, max_tokens=MAX_ANSWER_TOKENS)
+        return evaluate(server, "base", traces, checkpoint_id=key)
 
     return Contestant(key, checkpoint["base_dir"], ask)
 
@@ -88,7 +86,6 @@ def few_shot_base(
             traces,
             examples,
             checkpoint_id=key,
-            max_tokens=MAX_ANSWER_TOKENS,
             say=say,
         )
 

@@ -40,7 +40,6 @@ def evaluate(
     traces: pd.DataFrame,
     *,
     checkpoint_id: str,
-    max_tokens: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Answer the requests of frontier traces with the student.
@@ -50,7 +49,6 @@ def evaluate(
         model: the adapter's name there, or ``base``.
         traces: rows to answer, as `store.queries.read_traces` gives them.
         checkpoint_id: who answers.
-        max_tokens: of an answer.
         on_progress: called with (answered, all) every few seconds.
 
     Returns:
@@ -67,9 +65,7 @@ def evaluate(
     if len(foreign):
         raise ValueError(f"trace {foreign.iloc[0]!r} is not the frontier's: nothing to agree with")
     try:
-        answers = answer_all(
-            server, model, list(traces["messages"]), max_tokens=max_tokens, on_progress=on_progress
-        )
+        answers = answer_all(server, model, list(traces["messages"]), on_progress=on_progress)
     except ServerError as error:
         raise ServerError(f"evaluation of {checkpoint_id} as {model!r} stopped: {error}") from error
     rows = [

@@ -79,7 +79,6 @@ def evaluate_few_shot(
     examples: Sequence[Sequence[Turns]],
     *,
     checkpoint_id: str,
-    max_tokens: int,
     say: Callable[[str], None],
 ) -> pd.DataFrame:
     """Answer requests with the base model and examples; with fewer where they do not fit.
@@ -92,7 +91,6 @@ def evaluate_few_shot(
         traces: as for `evaluation.evaluate`.
         examples: what `nearest_examples` found for them.
         checkpoint_id: who answers.
-        max_tokens: of an answer.
         say: told how many requests had how many examples.
 
     Returns:
@@ -111,7 +109,6 @@ def evaluate_few_shot(
             "base",
             left.assign(messages=pd.Series(shown, index=left.index, dtype=object)),
             checkpoint_id=checkpoint_id,
-            max_tokens=max_tokens,
         )
         fits = (answered["finish_reason"] != "too_long").to_numpy() | (shots == 0)
         parts.append(answered[fits])

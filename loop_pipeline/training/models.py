@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from loop_pipeline.training.config import QLoRAConfig
+from loop_pipeline.training.config import QLoRAConfig, is_hub_id
 
 LEAST_TOKENS = 256  # the bytes
 
@@ -21,8 +21,7 @@ def resolve_base(config: QLoRAConfig, base_dir: Path) -> str:
         ValueError: if there is no model, or one without a chat template.
     """
     name = config.base_model or str(base_dir)
-    # A hub id has at most one slash and begins with a letter.
-    if not config.base_model or Path(name).is_dir() or name.count("/") != 1 or name[0] in "./~":
+    if not config.base_model or not is_hub_id(name):
         _check_folder(Path(name), made_here=not config.base_model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)

@@ -59,10 +59,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
     log = home / "vllm.log"
-    process = start_supervisor(base, url, SERVE_PYTHON, log, max_lora_rank=8)
+    process = start_supervisor(str(base), url, SERVE_PYTHON, log, max_lora_rank=8)
     try:
         adapters = {n: make_adapter(base, home / n, i) for i, n in enumerate(("a", "b"), 1)}
-        server = StudentServer(url, log_path=log)
+        server = StudentServer(url, log_path=log, max_tokens=8)
         server.wait_ready(READY_S)
         yield {"server": server, "base": base, "log": log, "home": home, **adapters}
     finally:
@@ -93,13 +93,13 @@ def test_the_served_student_is_the_trained_one_through_death_and_swap(
     assert fleet.reconcile([b])[server.url].unloaded == ["a"]
     assert server.models() == {"base": None, "b": "base"}
     too_long = [{"role": "user", "content": "x" * 5000}]
-    assert server.answer("b", too_long, 8).finish_reason == "too_long"
+    assert server.answer("b", too_long).finish_reason == "too_long"
 
     other = make_adapter(make_model(world["home"] / "narrow", 32), world["home"] / "c", 3)
     wrong = Adapter("c", str(other), [Question(batch[0])])
     with pytest.raises(ServerError, match=r"'c' .* was trained on .*/narrow"):
         fleet.reconcile([wrong])
-    known = Question(batch[0], expected=server.answer("b", batch[0], 64).text)
+    known = Question(batch[0], expected=server.answer("b", batch[0]).text)
     fleet.ensure([Adapter("b", str(world["b"]), [known])])
     with pytest.raises(ServerError, match=r"answers .* where it was sure of"):
         fleet.ensure([Adapter("d", str(world["a"]), [known])])
@@ -110,9 +110,9 @@ def check_parity(world: dict[str, Any], batch: list[list[dict[str, str]]]) -> No
     """Base and adapters, alone and mixed in a batch, answer as transformers and peft do."""
     server: StudentServer = world["server"]
     jobs = [(name, messages) for messages in batch for name in ("base", "a", "b")]
-    alone = [server.answer(name, messages, 8) for name, messages in jobs]
+    alone = [server.answer(name, messages) for name, messages in jobs]
     with ThreadPoolExecutor(len(jobs)) as pool:
-        mixed = list(pool.map(lambda job: server.answer(job[0], job[1], 8), jobs))
+        mixed = list(pool.map(lambda job: server.answer(job[0], job[1]), jobs))
     for (name, messages), one, other in zip(jobs, alone, mixed, strict=True):
         adapter = None if name == "base" else world[name]
         text, logprobs = greedy(world["base"], adapter, messages)

@@ -87,7 +87,7 @@ def running(
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path, Path]]:
     log = tmp_path / "home" / "vllm.log"
     process = start_supervisor(
-        base_dir, url, interpreter(tmp_path, FAKE), log, max_lora_rank=20, max_model_len=256
+        str(base_dir), url, interpreter(tmp_path, FAKE), log, max_lora_rank=20, max_model_len=256
     )
     state = log.with_name("server.json")
     try:
@@ -102,7 +102,7 @@ def test_it_serves_says_where_and_leaves_nothing_behind(
 ) -> None:
     process, log, state = running
     facts = json.loads(state.read_text())
-    assert (facts["pid"], facts["url"], facts["base_dir"]) == (process.pid, url, str(base_dir))
+    assert (facts["pid"], facts["url"], facts["base"]) == (process.pid, url, str(base_dir))
     StudentServer(url).wait_ready(1)
     said = log.read_text()
     assert "--max-lora-rank 32" in said, "20 is no rank vLLM has kernels for"
@@ -167,7 +167,7 @@ def test_three_deaths_in_a_row_are_the_end(
     monkeypatch.setattr("loop_pipeline.serving.supervisor._Stop.after", lambda *_: False)
     log = tmp_path / "vllm.log"
     with pytest.raises(SystemExit, match="EngineCore failed: not enough memory") as caught:
-        serve(base_dir, url, interpreter(tmp_path, BROKEN), log)
+        serve(str(base_dir), url, interpreter(tmp_path, BROKEN), log)
     assert "died 3 times in a row" in str(caught.value)
     assert log.read_text().count("EngineCore failed") == 3
     assert not log.with_name("server.json").exists()
@@ -176,15 +176,15 @@ def test_three_deaths_in_a_row_are_the_end(
 def test_what_is_missing_is_one_clear_line(tmp_path: Path, base_dir: Path, url: str) -> None:
     python, log = Path(sys.executable), tmp_path / "vllm.log"
     with pytest.raises(SystemExit, match="run `make serve-env` first"):
-        serve(base_dir, url, tmp_path / "no-python", log)
+        serve(str(base_dir), url, tmp_path / "no-python", log)
     with pytest.raises(SystemExit, match="is no model folder"):
-        serve(tmp_path, url, python, log)
+        serve(str(tmp_path), url, python, log)
     with pytest.raises(SystemExit, match="is no address to serve at"):
-        serve(base_dir, "localhost", python, log)
+        serve(str(base_dir), "localhost", python, log)
     with pytest.raises(SystemExit, match="up to rank 512, not 1024"):
-        serve(base_dir, url, python, log, max_lora_rank=1024)
+        serve(str(base_dir), url, python, log, max_lora_rank=1024)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", int(url.rsplit(":", 1)[1])))
         taken.listen()
         with pytest.raises(SystemExit, match="cannot listen at"):
-            serve(base_dir, url, python, log)
+            serve(str(base_dir), url, python, log)

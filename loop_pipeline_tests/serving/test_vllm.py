@@ -13,7 +13,7 @@ def say(text: str) -> list[dict[str, str]]:
 
 
 def test_an_answer_carries_text_tokens_and_what_the_router_needs(stub: Stub) -> None:
-    answer = StudentServer(stub.url).answer("base", say("cash please"), 8)
+    answer = StudentServer(stub.url, max_tokens=8).answer("base", say("cash please"))
     assert (answer.text, answer.tokens_in, answer.tokens_out) == ("CASH PLEASE", 7, 3)
     assert answer.token_logprobs == pytest.approx([-0.1, -0.2, -0.3])
     assert answer.logprob_min == pytest.approx(-0.3)
@@ -77,7 +77,6 @@ def test_order_is_kept_and_requests_overlap(stub: Stub) -> None:
         StudentServer(stub.url),
         "base",
         [say(f"word{i}") for i in range(60)],
-        max_tokens=4,
         concurrency=8,
         on_progress=lambda done, total: seen.append((done, total)),
     )
@@ -89,22 +88,22 @@ def test_order_is_kept_and_requests_overlap(stub: Stub) -> None:
 def test_a_dropped_connection_is_asked_again_once(stub: Stub) -> None:
     server = StudentServer(stub.url)
     stub.drop = 1
-    assert server.answer("base", say("hi"), 4).text == "HI"
+    assert server.answer("base", say("hi")).text == "HI"
     stub.drop = 2
     with pytest.raises(ServerError, match="the connection broke"):
-        server.answer("base", say("hi"), 4)
-    assert server.answer("base", say("hi"), 4).text == "HI"
+        server.answer("base", say("hi"))
+    assert server.answer("base", say("hi")).text == "HI"
 
 
 def test_an_unknown_model_stops_the_batch(stub: Stub) -> None:
     batch = [say("x")] * 500
     with pytest.raises(ServerError, match=r"'student-x'.*404.*does not exist"):
-        answer_all(StudentServer(stub.url), "student-x", batch, max_tokens=4, concurrency=4)
+        answer_all(StudentServer(stub.url), "student-x", batch, concurrency=4)
     assert len(stub.asked) < 100, "the rest is not asked any more"
 
 
 def test_a_request_beyond_the_context_is_an_empty_and_unsure_answer(stub: Stub) -> None:
-    answer = StudentServer(stub.url).answer("base", say("x" * 2000), 4)
+    answer = StudentServer(stub.url).answer("base", say("x" * 2000))
     assert (answer.text, answer.finish_reason) == ("", "too_long")
     assert answer.logprob_sum == answer.logprob_min == answer.logprob_p10 == -100
     assert math.isfinite(answer.logprob_mean)
@@ -116,7 +115,7 @@ def test_any_other_refusal_is_an_error_with_the_end_of_the_log(stub: Stub, tmp_p
     stub.fail = (500, "EngineDeadError")
     server = StudentServer(stub.url, log_path=log)
     with pytest.raises(ServerError) as caught:
-        server.answer("base", say("x"), 4)
+        server.answer("base", say("x"))
     assert "EngineDeadError" in str(caught.value)
     assert "EngineCore died: out of memory" in str(caught.value)
     assert "line 3\n" not in str(caught.value)
@@ -125,14 +124,14 @@ def test_any_other_refusal_is_an_error_with_the_end_of_the_log(stub: Stub, tmp_p
 def test_a_server_without_logprobs_is_found_out(stub: Stub) -> None:
     stub.reply = {"choices": [{"message": {"content": "x"}, "logprobs": None}], "usage": {}}
     with pytest.raises(ServerError, match="is it a vLLM server with log-probabilities"):
-        StudentServer(stub.url).answer("base", say("x"), 4)
+        StudentServer(stub.url).answer("base", say("x"))
 
 
 def test_a_dead_server_is_a_clear_error(stub: Stub) -> None:
     url = stub.url
     stub.stop()
     with pytest.raises(ServerError, match="nothing listens there") as caught:
-        StudentServer(url).answer("base", say("x"), 4)
+        StudentServer(url).answer("base", say("x"))
     assert url in str(caught.value)
     with pytest.raises(ServerError, match="not ready after 1 s"):
         StudentServer(url).wait_ready(1)

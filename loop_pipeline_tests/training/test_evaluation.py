@@ -41,7 +41,7 @@ def answer(text: str, logprob: float = -0.1) -> Answer:
 
 
 def student(monkeypatch: pytest.MonkeyPatch, replies: dict[str, Answer]) -> StudentServer:
-    def ask(_self: Any, _model: str, messages: Any, _max_tokens: int) -> Answer:
+    def ask(_self: Any, _model: str, messages: Any) -> Answer:
         return replies[messages[-1]["content"]]
 
     monkeypatch.setattr(StudentServer, "answer", ask)
@@ -73,7 +73,7 @@ def test_evaluation_gives_exactly_the_stored_columns(monkeypatch: pytest.MonkeyP
     replies["request 5"] = answer("card", -2.0)
     replies["request 4"] = Answer("", [], 0, 0, "too_long", 1.0)
     server = student(monkeypatch, replies)
-    rows = evaluate(server, "student-1", asked, checkpoint_id="c1", max_tokens=8)
+    rows = evaluate(server, "student-1", asked, checkpoint_id="c1")
     assert list(rows.columns) == [c.name for c in StudentAnswerRow.__table__.columns]
     assert rows["prompt_id"].tolist() == asked["prompt_id"].tolist()
     assert rows["agrees"].tolist() == [True, True, True, True, False, False]
@@ -136,14 +136,14 @@ def test_json_is_compared_field_by_field(embedder: Embedder) -> None:
 def test_nothing_to_evaluate_on_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     server = student(monkeypatch, {})
     with pytest.raises(ValueError, match="import more traces"):
-        evaluate(server, "base", traces(0), checkpoint_id="c", max_tokens=4)
+        evaluate(server, "base", traces(0), checkpoint_id="c")
     made = traces(2).assign(producer=["frontier", "student"])
     with pytest.raises(ValueError, match="'p1' is not the frontier's"):
-        evaluate(server, "base", made, checkpoint_id="c", max_tokens=4)
+        evaluate(server, "base", made, checkpoint_id="c")
 
     def broken(*_args: Any, **_kwargs: Any) -> list[Answer]:
         raise ServerError("http://stub: gone")
 
     monkeypatch.setattr(evaluation, "answer_all", broken)
     with pytest.raises(ServerError, match="evaluation of c as 'base' stopped: http://stub: gone"):
-        evaluate(server, "base", traces(2), checkpoint_id="c", max_tokens=4)
+        evaluate(server, "base", traces(2), checkpoint_id="c")

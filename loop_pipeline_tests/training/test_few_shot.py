@@ -87,7 +87,7 @@ def test_prompts_that_do_not_fit_come_with_fewer_examples(
     """The server takes 160 characters: the longer the request, the fewer examples beside it."""
     sent: list[int] = []
 
-    def ask(_self: Any, model: str, messages: Any, _max_tokens: int) -> Answer:
+    def ask(_self: Any, model: str, messages: Any) -> Answer:
         assert model == "base"
         sent.append(len(messages))
         if sum(len(m["content"]) for m in messages) > 160:
@@ -103,7 +103,6 @@ def test_prompts_that_do_not_fit_come_with_fewer_examples(
         asked,
         nearest_examples(asked, train_file, embedder),
         checkpoint_id="base+few-shot:1",
-        max_tokens=8,
         say=said.append,
     )
     assert rows["prompt_id"].tolist() == asked["prompt_id"].tolist()
