@@ -7,6 +7,7 @@ import dagster as dg
 from loop_pipeline.defs.evaluation import checkpoint_evaluation
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.routing.release import roles
+from loop_pipeline.serving import vllm
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.questions import adapters_of
 from loop_pipeline.serving.vllm import Answer, ServerError, StudentServer, adapter_name
@@ -29,6 +30,7 @@ def vllm_deployment(loop: Loop) -> dg.MaterializeResult:
     adapters = adapters_of(engine, wanted.values())
     try:
         fleet = open_fleet(settings, announce=adapters)
+        fleet.wait_ready(vllm.START_S)
         changes = fleet.reconcile(adapters)
         answers = fleet.answers(adapters[0])
     except ServerError as error:

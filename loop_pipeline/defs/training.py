@@ -2,7 +2,7 @@
 
 import datetime as dt
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import dagster as dg
 from pydantic import Field, create_model
@@ -47,9 +47,8 @@ QUIET = {
 
 # Dagster fills in defaults before a model sees them: only what is empty can follow the profile.
 _FORM: dict[str, Any] = {
-    name: (field.annotation | None, Field(None, description=field.description))
+    name: (Optional[field.annotation], Field(None, description=field.description))  # noqa: UP045
     for name, field in QLoRAConfig.model_fields.items()
-    if field.annotation
 }
 
 

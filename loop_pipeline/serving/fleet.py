@@ -66,6 +66,15 @@ class Fleet:
             remember(self.memory, remembered(self.memory) | wanted)
         return loaded
 
+    def wait_ready(self, seconds: float) -> None:
+        """Wait until every replica answers.
+
+        Raises:
+            ServerError: one did not.
+        """
+        for server in self.servers:
+            server.wait_ready(seconds)
+
     def _load(self, adapters: Sequence[Adapter]) -> dict[str, list[str]]:
         loaded: dict[str, list[str]] = {}
         for number, server in enumerate(self.servers, 1):

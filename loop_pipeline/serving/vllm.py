@@ -21,6 +21,8 @@ from loop_pipeline.serving.adapters import misfit
 # What an answer without a single token counts as: surely wrong, yet a finite number.
 NO_TOKENS = -100.0
 SECONDS_BETWEEN_REPORTS = 5.0
+# vLLM may have been started a moment ago.
+START_S = 180.0
 # A machine that is gone does not refuse a connection, it says nothing.
 CONNECT_S = 5.0
 

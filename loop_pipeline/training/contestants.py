@@ -16,6 +16,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.serving import vllm
 from loop_pipeline.serving.vllm import StudentServer, adapter_name
 from loop_pipeline.store.queries import read, records, upsert
 from loop_pipeline.store.tables import StudentAnswerRow
@@ -27,8 +28,6 @@ from loop_pipeline.training.few_shot import SHOTS, evaluate_few_shot, nearest_ex
 SAMPLE = 1_000
 # Answers are stored in blocks of so many: what is killed goes on where it was.
 BLOCK = 2_000
-# vLLM may have been started a moment ago.
-START_S = 180
 
 Ask = Callable[[StudentServer, pd.DataFrame, Callable[[str], None]], pd.DataFrame]
 
@@ -138,7 +137,7 @@ def answers_of(
     kept = known[known["finish_reason"] != "too_long"] if again else known
     missing = traces[~traces["prompt_id"].isin(set(kept["prompt_id"]))]
     if len(missing):
-        server.wait_ready(START_S)
+        server.wait_ready(vllm.START_S)
         server.check_base(contestant.base_dir)
         say(f"asking {contestant.key[:20]} {len(missing)} held-out requests at {server.url}")
     for start in range(0, len(missing), BLOCK):

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from loop_pipeline.replay.turn import Turn, TurnFailed
+from loop_pipeline.serving import vllm
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.queries import activate_policy, active_policy, count, read, upsert
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, DeploymentRow, QuarantineRow
@@ -120,8 +121,14 @@ def test_an_empty_store_says_what_to_do(turn: Turn, engine: Engine) -> None:
 
 
 def test_without_a_server_the_deployment_fails_with_its_last_words_and_changes_nothing(
-    turn: Turn, engine: Engine, trace: Make, jsonl: Write, tmp_path: Path
+    turn: Turn,
+    engine: Engine,
+    trace: Make,
+    jsonl: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(vllm, "START_S", 0)
     turn.import_traces(jsonl(*_reviewed(trace, 60)))
     _approve(engine, tmp_path)
     turn.settings.vllm_log.write_text("starting\nRuntimeError: out of memory on purpose\n")

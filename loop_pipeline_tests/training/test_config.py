@@ -37,18 +37,18 @@ def test_the_form_holds_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setenv("LOOP_PROFILE", "qwen3-8b")
     assert TrainConfig().recipe(load_settings()) == QLoRAConfig.from_profile("qwen3-8b")
-    form = TrainConfig(profile="qwen2.5-7b", lora_r=8)
+    form = TrainConfig.model_validate({"profile": "qwen2.5-7b", "lora_r": 8})
     expected = QLoRAConfig.from_profile("qwen2.5-7b", lora_r=8)
     assert form.recipe(load_settings()) == expected
-    assert TrainConfig(**expected.model_dump()).recipe(load_settings()) == expected
+    assert TrainConfig.model_validate(expected.model_dump()).recipe(load_settings()) == expected
 
     file = tmp_path / "recipe.yaml"
     file.write_text("profile: smollm2-135m\nseed: 3\nlora_r: 64\n")
     monkeypatch.setenv("LOOP_RECIPE_FILE", str(file))
     expected = QLoRAConfig.from_profile("smollm2-135m", seed=3, lora_r=8)
-    assert TrainConfig(lora_r=8).recipe(load_settings()) == expected
+    assert TrainConfig.model_validate({"lora_r": 8}).recipe(load_settings()) == expected
     with pytest.raises(dg.Failure, match="lora_r: Input should be greater than 0"):
-        TrainConfig(lora_r=0).recipe(load_settings())
+        TrainConfig.model_validate({"lora_r": 0}).recipe(load_settings())
 
 
 def test_it_imports_no_training_library():
