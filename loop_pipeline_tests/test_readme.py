@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from loop_pipeline.settings import LoopSettings
+from loop_pipeline.training.config import QLoRAConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -12,6 +13,15 @@ def test_the_readme_lists_every_setting_and_no_other() -> None:
     listed = set(re.findall(r"^\| `(LOOP_\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE))
     outside = {"LOOP_DAGSTER_URL", "LOOP_PYTHON"}  # read by infra, not by the loop
     assert listed - outside == {f"LOOP_{name.upper()}" for name in LoopSettings.model_fields}
+
+
+def test_the_recipe_shown_is_one(tmp_path: Path) -> None:
+    [shown] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(shown)
+    assert QLoRAConfig.from_yaml(path).minutes == 240
+    path.write_text(shown.replace("max_usd: 12", "max_usd: 2.5"))
+    assert QLoRAConfig.from_yaml(path).minutes == 60
 
 
 def test_the_project_names_no_machine_and_no_registry() -> None:
