@@ -33,7 +33,7 @@ class QLoRAConfig(BaseModel):
     packing: Literal["auto", "bfd", "none"] = Field(
         "auto",
         description="Several rows in one sequence (auto: where flash attention keeps them apart), "
-        "or rows of like length in one batch.",
+        "or rows of like length side by side within a random step.",
     )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations: a third slower, far less memory."
@@ -45,8 +45,8 @@ class QLoRAConfig(BaseModel):
     weight_decay: float = Field(0.0, ge=0)
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="Share of the steps.")
     num_train_epochs: float = Field(1.0, gt=0)
-    per_device_train_batch_size: int = Field(64, gt=0)
-    gradient_accumulation_steps: int = Field(1, gt=0)
+    per_device_train_batch_size: int = Field(16, gt=0)
+    gradient_accumulation_steps: int = Field(4, gt=0)
     logging_steps: int = Field(10, gt=0)
     save_steps: int = Field(
         20, gt=0, description="Steps between two checkpoints, each with its validation loss."

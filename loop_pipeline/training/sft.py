@@ -122,6 +122,8 @@ def build_trainer(
         callback: Told about steps, logs and saves.
     """
     packed = packs(config)
+    # The sampler has a seed of its own: the recipe's decides what it gets.
+    shuffled = random.Random(config.seed).sample(tokens.train, len(tokens.train))
     options: dict[str, Any] = arguments(config, run_dir)
     options |= {"max_length": tokens.max_length}
     if packed:
@@ -143,13 +145,15 @@ def build_trainer(
             **options,
             learning_rate=config.learning_rate,
             num_train_epochs=config.num_train_epochs,
-            train_sampling_strategy="random" if packed else "group_by_length",
+            # A step's rows are drawn at random, so that its gradient is unbiased; only then are
+            # they sorted into micro-batches. Steps of like rows learned long answers worse.
+            train_sampling_strategy="random" if packed else "batch_rebalance",
             packing=packed,
             eval_packing=False,
             # The labels are made already. Packing is done there.
             dataset_kwargs={"skip_prepare_dataset": not packed},
         ),
-        train_dataset=make_dataset(tokens.train),
+        train_dataset=make_dataset(shuffled),
         eval_dataset=make_dataset(tokens.validation) if tokens.validation else None,
         processing_class=AutoTokenizer.from_pretrained(base),
         peft_config=make_lora(config),

@@ -26,6 +26,7 @@ CONFIG = QLoRAConfig.from_profile(
     learning_rate=1e-2,
     num_train_epochs=4,
     per_device_train_batch_size=8,
+    gradient_accumulation_steps=1,
     logging_steps=4,
     save_steps=8,
 )

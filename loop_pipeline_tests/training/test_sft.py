@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 from loop_pipeline.store.tracking import Tracking, log_evaluation, register_adapter, set_alias
 from loop_pipeline.training import progress, sft
 from loop_pipeline.training.config import QLoRAConfig
-from loop_pipeline.training.sft import build_trainer, packed_batch, tokenise, train_adapter
+from loop_pipeline.training.sft import Tokens, build_trainer, packed_batch, tokenise, train_adapter
 from loop_pipeline.training.stage import Job
 from loop_pipeline_tests.training.conftest import COLOURS, CONFIG, colour_rows, silent, write_set
 
@@ -36,6 +36,22 @@ def trained_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(work: Path, tracking: Tracking, trained_in: Path) -> dict[str, Any]:
     job = sft.sft_job(CONFIG, work / "set", work / "base", trained_in, tracking, silent)
     return train_adapter(job)
+
+
+def test_a_step_is_random_and_its_micro_batches_are_of_like_length(work: Path, tmp_path: Path):
+    rows = [([8] * (7 if i % 2 else 39), [9]) for i in range(64)]
+    recipe = CONFIG.model_copy(
+        update={"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
+    )
+    trainer = build_trainer(recipe, Tokens(rows, [], 64, 0), str(work / "base"), tmp_path)
+    batches = [batch["input_ids"] for batch in trainer.get_train_dataloader()]
+    assert sum(len(ids) for ids in batches) == len(rows)
+    steps = [batches[k : k + 4] for k in range(0, len(batches), 4)]
+    for step in steps:
+        long = sum(int((ids[:, 8:] == 8).any(dim=1).sum()) for ids in step)
+        assert 2 <= long <= 14, "both kinds in every step"
+    tokens = sum(len(prompt) + len(answer) for prompt, answer in rows)
+    assert sum(ids.numel() for ids in batches) < 1.3 * tokens  # at random 1.6
 
 
 def test_only_the_answers_carry_loss_and_linear_layers_are_nf4(work: Path, tmp_path: Path):
