@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import zlib
 from pathlib import Path
@@ -121,6 +122,12 @@ def clever(stub: Stub, wrong: dict[str, float]) -> None:
     stub.answer = answer
 
 
+@functools.cache
+def _fitted(texts: tuple[str, ...]) -> Embedder:
+    """Every test has the same traffic, and a fit takes seconds."""
+    return Embedder.fit(texts, seed=7)
+
+
 def bench(engine: Engine, stub: Stub, *, again: bool = False) -> Bench:
     """What the asset judges with."""
     settings = load_settings()
@@ -134,7 +141,7 @@ def bench(engine: Engine, stub: Stub, *, again: bool = False) -> Bench:
         settings=settings,
         server=StudentServer(stub.url),
         held_out=held_out,
-        embedder=Embedder.fit(held_out["request_text"].tolist(), seed=7),
+        embedder=_fitted(tuple(held_out["request_text"])),
         say=lambda _: None,
         again=again,
     )
