@@ -37,7 +37,7 @@ BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 3e-3, 0.1
 # Share of words hidden from the prompt: no answer may hang on one of them.
 MASKED = 0.1
 # Small sets are read more often than large ones, so that every set ends within minutes.
-MOST_EPOCHS, TOKENS_SEEN = 8, 1_600_000
+MOST_EPOCHS, TOKENS_SEEN = 30, 1_600_000
 
 UNKNOWN, END, PAD, MASK = "<|endoftext|>", "<|im_end|>", "<|pad|>", "<|mask|>"
 TURNS = ["<|im_start|>system\n", "\n<|im_start|>user\n", "\n<|im_start|>assistant\n"]

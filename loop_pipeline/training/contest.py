@@ -90,11 +90,11 @@ def hold_contest(
     }
     ours = judged["candidate"]
     rival = "champion" if "champion" in answers else "base"
-    as_champion = rival == "champion" or base_was_fitted
     decision = decide(
         ours,
-        judged[rival] if as_champion else None,
+        judged.get("champion"),
         base=judged["base"],
+        base_was_fitted=base_was_fitted,
         groups=gold.set_index("prompt_id")["group_id"],
         coverage=compare_coverage(
             _with_context(answers["candidate"], held_out),

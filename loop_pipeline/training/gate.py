@@ -70,6 +70,7 @@ def decide(
     champion: pd.DataFrame | None,
     *,
     base: pd.DataFrame | None = None,
+    base_was_fitted: bool = False,
     groups: pd.Series | None = None,
     coverage: CoverageFigures | None = None,
     margin: float = 0.01,
@@ -88,8 +89,10 @@ def decide(
         candidate: answers of the checkpoint to judge.
         champion: answers of the one that serves now, if any.
         base: answers of the base model without adapter. With no champion, the candidate must be
-            significantly better (exact McNemar). A base that was itself fitted to these tasks
-            (the `tiny` profile) is no such floor: hand it in as the champion.
+            significantly better (exact McNemar).
+        base_was_fitted: the base was itself made from these tasks (the `tiny` profile). It serves
+            nobody, so that with no champion the candidate must only not be significantly worse:
+            what it may answer is up to the certificate.
         groups: task group by prompt id.
         coverage: certified coverage of both (`routing.coverage.compare_coverage`); None leaves it
             out of the decision.
@@ -115,6 +118,8 @@ def decide(
     figures = _figures(pair, alpha)
     if champion is not None:
         claims = _not_worse(figures, name, margin, worst, alpha)
+    elif base_was_fitted:
+        claims = [_as_good(figures, name, alpha)]
     else:
         claims = [_better(figures, name, alpha)]
     guards = [_valid(pair, figures, name), _truthful(pair, figures, name)]
@@ -184,6 +189,17 @@ def _not_worse(
         else f"a loss of {worst * 100:g} points cannot be ruled out with {n} gold rows."
     )
     return [observed, _Claim(ruled_out, text)]
+
+
+def _as_good(figures: dict[str, Any], name: str, alpha: float) -> _Claim:
+    good = figures["p_worse"] > alpha
+    return _Claim(
+        good,
+        f"There is no champion. Agreement is {figures['candidate_agreement']:.1%}, {name}'s, which"
+        f" was made from the same traffic, {figures['rival_agreement']:.1%} on the same"
+        f" {figures['n']} gold rows: the candidate is {'not ' if good else ''}significantly worse"
+        f" (exact McNemar p = {figures['p_worse']:.2g}).",
+    )
 
 
 def _better(figures: dict[str, Any], name: str, alpha: float) -> _Claim:

@@ -171,6 +171,17 @@ def test_without_a_champion_the_base_has_to_be_beaten() -> None:
         decide(base, None)
 
 
+def test_a_base_made_from_the_traffic_must_only_not_beat_the_first_candidate() -> None:
+    base = answers(np.arange(60) < 50)
+    few = decide(answers(np.arange(60) < 48), None, base=base, base_was_fitted=True)
+    assert few.approved, "two rows lost, p = 1/4"
+    worse = decide(answers(np.arange(60) < 43), None, base=base, base_was_fitted=True)
+    assert not worse.approved
+    assert "is significantly worse" in worse.reasons[0]
+    champion = decide(answers(np.arange(60) < 48), base, base=base, base_was_fitted=True)
+    assert not champion.approved, "a champion has something to lose"
+
+
 def test_only_rows_both_answered_count() -> None:
     new, old = answers(np.ones(400, bool)), answers(np.arange(400) >= 100)
     decision = decide(new, old.iloc[100:])
