@@ -23,7 +23,7 @@ from loop_pipeline.store.tables import (
     FeedbackRow,
     LabeledPairRow,
 )
-from loop_pipeline.training.adapters import finished_adapters
+from loop_pipeline.training.adapters import finished_adapters, run_folder
 from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.dataset import NotEnoughPairs, freeze, record_training_set
 from loop_pipeline.training.overlap import audit
@@ -139,7 +139,7 @@ def qlora_checkpoint(
     """A 4-bit QLoRA adapter trained on the training set: a candidate until it is evaluated."""
     engine, settings = loop.engine(), loop.settings()
     dataset = frozen_set(engine)
-    output = settings.artifacts / "checkpoints" / dataset["dataset_id"][:16]
+    output = run_folder(settings.artifacts, dataset["dataset_id"], config.recipe(settings))
     result = _train(context, config, loop, pipes, "qlora", {"output_dir": str(output)})
     metas = finished_adapters(output)
     _record_candidates(engine, dataset["dataset_id"], metas)

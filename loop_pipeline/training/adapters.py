@@ -13,6 +13,8 @@ from typing import Any
 
 from loop_pipeline.store.run_record import RunRecord
 from loop_pipeline.store.tracking import Tracking
+from loop_pipeline.traces.records import digest
+from loop_pipeline.training.config import QLoRAConfig
 
 WEIGHTS = "adapter_model.safetensors"
 META = "meta.json"
@@ -52,6 +54,12 @@ def finished_adapters(run_dir: Path) -> list[dict[str, Any]]:
         return [first]
     meta = read_meta(second)
     return [first, meta] if meta["parent_sha256"] == first["adapter_sha256"] else [first]
+
+
+def run_folder(artifacts: Path, dataset_id: str, recipe: QLoRAConfig) -> Path:
+    """Where a run lies: no other recipe writes there, where the champion may be served from."""
+    fields = json.dumps(recipe.of_the_adapter(), sort_keys=True)
+    return artifacts / "checkpoints" / f"{dataset_id[:16]}-{digest(fields)[:8]}"
 
 
 def file_sha256(path: Path) -> str:

@@ -14,6 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 Profile = Literal["tiny", "smollm2-135m", "qwen2.5-7b", "qwen3-8b"]
 
 
+NOT_THE_ADAPTER = {
+    "max_minutes",
+    "max_usd",
+    "usd_per_hour",
+    "logging_steps",
+    "save_steps",
+    "preference",
+}
+
+
 def is_hub_id(model: str) -> bool:
     """Whether a hub names this model, as in ``Qwen/Qwen3-8B``; else it is a folder."""
     return not Path(model).is_dir() and model.count("/") == 1 and model[0] not in "./~"
@@ -77,6 +87,10 @@ class QLoRAConfig(BaseModel):
         if any(rank > self.lora_r for rank in self.sweep_lora_r):
             raise ValueError(f"sweep_lora_r: more than lora_r, {self.lora_r}, is not served")
         return self
+
+    def of_the_adapter(self) -> dict[str, Any]:
+        """The fields that decide which adapter comes out, not how long or how watched a run is."""
+        return self.model_dump(exclude=NOT_THE_ADAPTER)
 
     @property
     def minutes(self) -> float:

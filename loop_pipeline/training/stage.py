@@ -27,16 +27,6 @@ from loop_pipeline.training.provenance import environment
 from loop_pipeline.training.rows import Log
 from loop_pipeline.training.trainer import Build, fit, save_adapter
 
-# Fields that say how long or how watched a run is, not which adapter comes out of it.
-NOT_THE_ADAPTER = {
-    "max_minutes",
-    "max_usd",
-    "usd_per_hour",
-    "logging_steps",
-    "save_steps",
-    "preference",
-}
-
 
 @dataclass(frozen=True)
 class Job:
@@ -88,7 +78,7 @@ def is_open(job: Job) -> bool:
     Of a job that is done, MLflow gets what it has missed.
     """
     if is_main():
-        recipe = job.config.model_dump(exclude=NOT_THE_ADAPTER)
+        recipe = job.config.of_the_adapter()
         same = {k: v for k, v in job.facts().items() if k != "base"}  # the same base elsewhere
         text = json.dumps([recipe, same], sort_keys=True)
         done = prepare(job.run_dir, hashlib.sha256(text.encode()).hexdigest(), job.log)

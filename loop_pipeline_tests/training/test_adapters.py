@@ -13,7 +13,9 @@ from loop_pipeline.training.adapters import (
     deliver_buffered,
     finish,
     read_meta,
+    run_folder,
 )
+from loop_pipeline.training.config import QLoRAConfig
 
 
 @pytest.fixture
@@ -70,3 +72,11 @@ def test_an_adapter_has_no_version_before_its_record_has_arrived(base: Path, tmp
     assert client.get_run(meta["mlflow_run_id"]).data.metrics == {"loss": 1.0}
     files = {f.path for f in client.list_artifacts(meta["mlflow_run_id"], "adapter")}
     assert files == {"adapter/meta.json"}
+
+
+def test_another_recipe_never_writes_where_an_adapter_lies(tmp_path: Path):
+    recipe = QLoRAConfig.from_profile("tiny")
+    lies = run_folder(tmp_path, "d" * 64, recipe)
+    assert run_folder(tmp_path, "d" * 64, recipe.model_copy(update={"max_minutes": 1.0})) == lies
+    assert run_folder(tmp_path, "d" * 64, recipe.model_copy(update={"seed": 1})) != lies
+    assert run_folder(tmp_path, "e" * 64, recipe) != lies
