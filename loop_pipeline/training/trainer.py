@@ -164,13 +164,21 @@ def _figures(trainer: Trainer, progress: Progress, config: QLoRAConfig) -> dict[
 
 
 def save_adapter(trainer: Trainer, folder: Path) -> str:
-    """Save the adapter and return the sha256 of its weights; every process has to call it."""
+    """Save the adapter and return the sha256 of its weights; every process has to call it.
+
+    Raises:
+        FloatingPointError: the training diverged.
+    """
     model = trainer.model
     if sharded():
         trainer.save_model(str(folder))
     elif is_main():
         if not isinstance(model, PeftModel):
             raise TypeError(f"expected a model with an adapter, got {type(model).__name__}")
+        learned = [p for p in model.parameters() if p.requires_grad]
+        if not all(bool(torch.isfinite(p).all()) for p in learned):
+            rate = f"{trainer.args.learning_rate:g}"
+            raise FloatingPointError(f"the training diverged: lower learning_rate (it was {rate})")
         # A preference stage also holds the frozen adapter it started from.
         model.save_pretrained(str(folder), selected_adapters=["default"])
     wait_for_all()

@@ -54,6 +54,13 @@ def test_a_step_is_random_and_its_micro_batches_are_of_like_length(work: Path, t
     assert sum(ids.numel() for ids in batches) < 1.3 * tokens  # at random 1.6
 
 
+def test_a_training_that_diverged_leaves_no_adapter(job: Make):
+    diverging = job(learning_rate=1e30, num_train_epochs=2)
+    with pytest.raises(FloatingPointError, match="diverged: lower learning_rate"):
+        train_adapter(diverging)
+    assert not (diverging.run_dir / "adapter" / "meta.json").exists()
+
+
 def test_only_the_answers_carry_loss_and_linear_layers_are_nf4(work: Path, tmp_path: Path):
     tokenizer = AutoTokenizer.from_pretrained(work / "base")
     tokens = tokenise(CONFIG, work / "set", tokenizer)
