@@ -120,7 +120,7 @@ def base_model(
     pipes: dg.PipesSubprocessClient,
 ) -> dg.MaterializeResult:
     """The model that every adapter is trained on; the `tiny` profile pre-trains its own, once."""
-    return _train(context, config, loop, pipes, "base", {})
+    return _train(context, config.recipe(loop.settings()), loop, pipes, "base", {})
 
 
 @dg.asset(
@@ -139,8 +139,9 @@ def qlora_checkpoint(
     """A 4-bit QLoRA adapter trained on the training set: a candidate until it is evaluated."""
     engine, settings = loop.engine(), loop.settings()
     dataset = frozen_set(engine)
-    output = run_folder(settings.artifacts, dataset["dataset_id"], config.recipe(settings))
-    result = _train(context, config, loop, pipes, "qlora", {"output_dir": str(output)})
+    recipe = config.recipe(settings)
+    output = run_folder(settings.artifacts, dataset["dataset_id"], recipe)
+    result = _train(context, recipe, loop, pipes, "qlora", {"output_dir": str(output)})
     metas = finished_adapters(output)
     _record_candidates(engine, dataset["dataset_id"], metas)
     figure = loss_figure([tuple(point) for point in metas[0]["loss_curve"]])
@@ -188,14 +189,13 @@ def frozen_set(engine: Engine) -> dict[str, Any]:
 
 def _train(
     context: dg.AssetExecutionContext,
-    config: TrainConfig,
+    recipe: QLoRAConfig,
     loop: Loop,
     pipes: dg.PipesSubprocessClient,
     process: str,
     extras: dict[str, Any],
 ) -> dg.MaterializeResult:
     settings = loop.settings()
-    recipe = config.recipe(settings)
     tags = {"dagster_run_id": context.run.run_id}
     invocation = pipes.run(
         context=context,

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, binom
 
+# Thresholds that a walk from strict to loose tries.
+STEPS = 60
+
 
 def smallest_certifiable(alpha: float, delta: float) -> int:
     """Rows without a single error that prove an error rate of at most ``alpha`` (59 at 5%, 5%)."""
@@ -20,7 +23,7 @@ def bounded_threshold(
     *,
     alpha: float,
     delta: float,
-    steps: int = 60,
+    steps: int = STEPS,
 ) -> float | None:
     """Loosest threshold with an error rate of at most ``alpha``, except with chance ``delta``.
 

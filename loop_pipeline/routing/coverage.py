@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from loop_pipeline.groups.clustering import UNASSIGNED
-from loop_pipeline.labels.threshold import smallest_certifiable
+from loop_pipeline.labels.threshold import STEPS, smallest_certifiable
 from loop_pipeline.routing.certificate import certify_group, shared_delta
 from loop_pipeline.routing.score import fit_score, scores
 
 SWAPS = 400
-# Thresholds that `labels.threshold.bounded_threshold` walks through.
-STEPS = 60
 
 
 @dataclass(frozen=True)

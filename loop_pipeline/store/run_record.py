@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,11 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loop_pipeline.store.tracking import (
     Tracking,
+    TrackingDown,
     dataset_input,
     experiment_id,
+    few_retries,
     mlflow_client,
     register_adapter,
-    told,
 )
 
 if TYPE_CHECKING:
@@ -47,9 +47,6 @@ class RunRecord:
         self._sent = folder / "mlflow_sent"  # bytes of the lines that have arrived
         self._run_id = folder / "mlflow_run_id"
         self._next_try = 0.0
-        # A dead server must not hold up the training for MLflow's patient default of minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
     @property
     def run_id(self) -> str | None:
@@ -149,13 +146,11 @@ class RunRecord:
 
     def _attempt(self, what: Callable[[], T]) -> T | None:
         """None and the reason in ``error`` if MLflow or the way to it fails."""
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
-            done = what()
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            self.error = told(self.tracking.tracking_uri, error)
+            with few_retries(self.tracking.tracking_uri):
+                done = what()
+        except TrackingDown as error:
+            self.error = str(error)
             self._next_try = time.monotonic() + RETRY_S
             return None
         self.error = ""

@@ -127,13 +127,9 @@ def few_retries(tracking_uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise TrackingDown(told(tracking_uri, error)) from error
-
-
-def told(tracking_uri: str, error: Exception) -> str:
-    """What MLflow, or the way to it, said; no password gets into a log."""
-    first = str(error).partition("\n")[0]
-    return re.sub(r"//[^/@\s]*@", "//", f"MLflow at {tracking_uri}: {first}")[:400]
+        first = str(error).partition("\n")[0]
+        said = re.sub(r"//[^/@\s]*@", "//", f"MLflow at {tracking_uri}: {first}")[:400]
+        raise TrackingDown(said) from error  # no password gets into a log
 
 
 def set_alias(

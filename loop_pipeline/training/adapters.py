@@ -21,10 +21,15 @@ META = "meta.json"
 
 
 def write_mark(path: Path, content: dict[str, Any]) -> None:
-    """Write a completion mark: a reader finds all of it or nothing, whenever the writer dies."""
-    part = path.with_suffix(".part")
+    """Write a completion mark, whole or not at all."""
+    write_whole(path, json.dumps(content, indent=1))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file: a reader finds all of it or nothing, whenever the writer dies."""
+    part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from sqlalchemy import Engine
 from loop_pipeline.store.queries import count_validated_pairs, records, upsert
 from loop_pipeline.store.tables import DatasetExclusionRow, DatasetMemberRow, DatasetRow
 from loop_pipeline.traces.records import digest
+from loop_pipeline.training.adapters import write_whole
 from loop_pipeline.training.selection import Selection
 
 MIN_ROWS = 200
@@ -70,12 +70,12 @@ def freeze(selection: Selection, parent: Path) -> TrainingSet:
     folder = parent / dataset_id[:16]
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in lines.items():
-        _write(folder / f"{name}.jsonl", "".join(line + "\n" for line in part))
+        write_whole(folder / f"{name}.jsonl", "".join(line + "\n" for line in part))
     counts = selection.counts | {name: len(part) for name, part in lines.items()}
     until = pd.Timestamp(train["ts"].max()).isoformat()
     facts = {"sha256": dataset_id, "rows": counts, "trained_until": until}
     # Written last: a folder with this file is whole.
-    _write(folder / "dataset.json", json.dumps(facts))
+    write_whole(folder / "dataset.json", json.dumps(facts))
     return TrainingSet(
         dataset_id=dataset_id, folder=str(folder), counts=counts, trained_until=until
     )
@@ -110,16 +110,6 @@ def _check(train: pd.DataFrame, counts: dict[str, int]) -> None:
             f"all {len(train)} training pairs have the same answer, "
             f"{str(train['chosen'].iloc[0])[:60]!r}: nothing to learn ({counts})"
         )
-
-
-def _write(path: Path, text: str) -> None:
-    """A reader finds the file whole or not at all, whenever the writer dies."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _dicts(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
+from loop_pipeline.groups.stats import clopper_pearson
 from loop_pipeline.training.agreement import MEASURES
 
 # Fields of free-form JSON are without end; so many of the commonest are kept.
@@ -40,7 +40,7 @@ def summarise_by(judged: pd.DataFrame, column: str) -> dict[str, Any]:
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
     n, good = len(rows), int(rows["agrees"].sum())
-    low, high = exact_interval(good, n)
+    low, high = clopper_pearson(good, n)
     right = rows["agrees"].to_numpy(bool)
     confidence = rows["confidence"].to_numpy(float)
     told = rows[rows["told"].astype(bool)]
@@ -107,14 +107,6 @@ def _fields(rows: pd.Series) -> dict[str, Any]:
     }
 
 
-def exact_interval(good: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Clopper-Pearson interval of a share; (0, 1) without rows."""
-    tail = (1 - level) / 2
-    low = float(beta.ppf(tail, good, n - good + 1)) if good else 0.0
-    high = float(beta.ppf(1 - tail, good + 1, n - good)) if good < n else 1.0
-    return low, high
-
-
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
     """Mean distance between confidence and share right, over bins of equal width on [0, 1]."""
     gap = np.bincount(_bin(confidence, bins), weights=confidence - right, minlength=bins)
@@ -127,7 +119,7 @@ def reliability(judged: pd.DataFrame, bins: int = 10) -> list[dict[str, Any]]:
     places = _bin(judged["confidence"].to_numpy(float), bins)
     for place, part in judged.groupby(places, sort=True):
         good = int(part["agrees"].sum())
-        low, high = exact_interval(good, len(part))
+        low, high = clopper_pearson(good, len(part))
         rows.append(
             {
                 "bin": int(place),  # pyright: ignore[reportArgumentType]

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from loop_pipeline.groups.stats import clopper_pearson
 from loop_pipeline.training.metrics import (
-    exact_interval,
     expected_calibration_error,
     reliability,
     summarise,
@@ -96,9 +96,9 @@ def test_nothing_can_be_told_without_rows() -> None:
 
 
 def test_intervals_and_calibration_against_known_values() -> None:
-    assert exact_interval(0, 59) == pytest.approx((0.0, 0.0606), abs=1e-4)
-    assert exact_interval(90, 100) == pytest.approx((0.8238, 0.9510), abs=1e-4)
-    assert exact_interval(0, 0) == (0.0, 1.0)
+    assert clopper_pearson(0, 59) == pytest.approx((0.0, 0.0606), abs=1e-4)
+    assert clopper_pearson(90, 100) == pytest.approx((0.8238, 0.9510), abs=1e-4)
+    assert clopper_pearson(0, 0) == (0.0, 1.0)
     rng = np.random.default_rng(0)
     confidence = rng.random(20_000)
     honest = rng.random(20_000) < confidence
