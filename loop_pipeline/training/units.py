@@ -108,6 +108,8 @@ def settle(traces: pd.DataFrame) -> pd.DataFrame:
     Returns:
         prompt_id, unit (the prompt id of its first row) and split of the rows without a unit.
     """
+    if traces["unit"].notna().all():
+        return traces[["prompt_id", "unit", "split"]].head(0)
     rows = traces.assign(label=together(traces), rank=traces["split"].map(PROTECTION))
     rows = rows.sort_values(["ts", "prompt_id"], kind="stable")
     old, new = rows[rows["unit"].notna()], rows[rows["unit"].isna()]
