@@ -102,19 +102,50 @@ class FeedbackRow(Base):
     edited_output: Mapped[str | None]
     actor: Mapped[str | None]
     ts: Mapped[dt.datetime]
+    received_at: Mapped[dt.datetime] = mapped_column(index=True)
     source: Mapped[str]
 
 
 class QuarantineRow(Base):
-    """A row that could not be read, with the reason and the place it came from."""
+    """A row that could not be read, with the reason and the place it came from.
+
+    ``prompt_id``: feedback that waits for this trace.
+    """
 
     __tablename__ = "quarantine"
     quarantine_id: Mapped[str] = mapped_column(primary_key=True)
+    prompt_id: Mapped[str | None] = mapped_column(index=True)
     source: Mapped[str]
     line: Mapped[int]
     reason: Mapped[str]
     raw: Mapped[str]
     ts: Mapped[dt.datetime]
+
+
+class TraceSignalRow(Base):
+    """What is known about one answer besides reviewers' verdicts. Null: not known."""
+
+    __tablename__ = "trace_signals"
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
+    day: Mapped[str] = mapped_column(index=True)
+    action: Mapped[str | None]
+    edit_distance: Mapped[float | None]
+    thumb: Mapped[float | None]
+    rating: Mapped[float | None]
+    regenerated: Mapped[bool | None]
+    reasked_minutes: Mapped[float | None]
+    copied: Mapped[bool | None]
+    dwell_s: Mapped[float | None]
+    judge: Mapped[float | None]
+    reviews: Mapped[int]
+    review_good: Mapped[float | None]
+    contract_valid: Mapped[bool | None]
+    grounding: Mapped[float | None]
+    logprob_min: Mapped[float | None]
+    logprob_p10: Mapped[float | None]
+    words: Mapped[int]
+    latency_ms: Mapped[float | None]
+    version: Mapped[str]
 
 
 class HallucinationFlagRow(Base):
@@ -127,6 +158,7 @@ class HallucinationFlagRow(Base):
     flag: Mapped[bool]
     grounded: Mapped[str]
     reasons: Mapped[list[Any]]
+    spans: Mapped[list[Any]]
     tier: Mapped[str]
     version: Mapped[str]
 
@@ -144,24 +176,45 @@ class QualityModelRow(Base):
 
 
 class QualityScoreRow(Base):
-    """P(good) of one answer."""
+    """P(good) of one answer, and the signals that moved it, in log-odds."""
 
     __tablename__ = "quality_scores"
     prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
     day: Mapped[str] = mapped_column(index=True)
     score: Mapped[float | None]
+    threshold: Mapped[float | None]
     origin: Mapped[str]
+    because: Mapped[dict[str, Any]]
     version: Mapped[str | None]
 
 
 class ReviewItemRow(Base):
-    """A trace drawn for human review, with the probability it was drawn with."""
+    """The chance with which a trace is drawn for human review, and what became of it.
+
+    ``status``: ``skipped`` (not drawn), ``open``, ``second`` (another reviewer is asked) or
+    ``done``.
+    """
 
     __tablename__ = "review_items"
     prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
     p_review: Mapped[float]
-    status: Mapped[str]
+    reason: Mapped[str]
+    status: Mapped[str] = mapped_column(index=True)
     drawn_at: Mapped[dt.datetime]
+    mlflow_trace_id: Mapped[str | None]
+
+
+class ReviewerRow(Base):
+    """How far a reviewer's verdicts can be trusted, from items that others reviewed as well."""
+
+    __tablename__ = "reviewers"
+    actor: Mapped[str] = mapped_column(primary_key=True)
+    reviews: Mapped[int]
+    overlaps: Mapped[int]
+    finds_good: Mapped[float]
+    finds_bad: Mapped[float]
+    weight: Mapped[float]
+    warning: Mapped[str | None]
 
 
 class LabeledPairRow(Base):
@@ -177,6 +230,23 @@ class LabeledPairRow(Base):
     score: Mapped[float | None]
     reason: Mapped[str]
     version: Mapped[str]
+
+
+class SupersededPairRow(Base):
+    """A pair that held once: what it taught, until when, and what the trace teaches instead."""
+
+    __tablename__ = "superseded_pairs"
+    pair_id: Mapped[str] = mapped_column(primary_key=True)
+    superseded_at: Mapped[dt.datetime] = mapped_column(primary_key=True)
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), index=True)
+    day: Mapped[str]
+    kind: Mapped[str]
+    chosen: Mapped[str | None]
+    rejected: Mapped[str | None]
+    score: Mapped[float | None]
+    reason: Mapped[str]
+    version: Mapped[str]
+    instead: Mapped[str]
 
 
 class TaskGroupRow(Base):

@@ -114,7 +114,7 @@ def _import_batch(
 
 
 def _feedback_row(record: Feedback, source: str) -> dict[str, Any]:
-    row = record.model_dump() | {"source": source}
+    row = record.model_dump() | {"source": source, "received_at": dt.datetime.now(dt.UTC)}
     row["feedback_id"] = digest(
         record.prompt_id,
         record.kind,
@@ -129,6 +129,7 @@ def _feedback_row(record: Feedback, source: str) -> dict[str, Any]:
 def _quarantine(source: str, line: int, reason: str, raw: str) -> dict[str, Any]:
     return {
         "quarantine_id": digest(source, str(line), raw)[:32],
+        "prompt_id": None,
         "source": source,
         "line": line,
         "reason": reason,

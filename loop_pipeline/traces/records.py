@@ -21,6 +21,9 @@ FeedbackKind = Literal[
     "thumb_up",
     "thumb_down",
     "rating",
+    "copied",
+    "dwell",
+    "judge",
     "review",
 ]
 
@@ -70,15 +73,19 @@ class Feedback(BaseModel):
     model_config = ConfigDict(extra="forbid")
     prompt_id: str = Field(min_length=1)
     kind: FeedbackKind
-    value: float | None = Field(None, ge=0, le=1)
+    value: float | None = Field(None, ge=0, description="0 to 1; seconds for dwell.")
     edited_output: str | None = None
     actor: str | None = None
     ts: AwareDatetime
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.kind in ("review", "rating") and self.value is None:
+        if self.kind in ("review", "rating", "judge") and self.value is None:
             raise ValueError(f"feedback of kind {self.kind!r} needs a value from 0 to 1")
+        if self.kind == "dwell" and self.value is None:
+            raise ValueError("feedback of kind 'dwell' needs a value, the seconds")
+        if self.kind != "dwell" and self.value is not None and self.value > 1:
+            raise ValueError(f"value {self.value} of kind {self.kind!r} is not from 0 to 1")
         if self.kind == "modified" and self.edited_output is None:
             raise ValueError("feedback of kind 'modified' needs edited_output")
         return self
