@@ -138,6 +138,27 @@ def report() -> None:
 
 
 @app.command()
+def follow(prompt_id: str) -> None:
+    """Print everything that is known about one request, from its trace to what it teaches."""
+    from loop_pipeline.store.queries import follow as rows_of
+
+    found = rows_of(_store()[1], prompt_id)
+    if not found:
+        raise ValueError(f"no table knows the prompt id {prompt_id!r}")
+    for table, rows in found.items():
+        for row in rows:
+            typer.secho(table, bold=True)
+            for name, value in row.items():
+                if name != "prompt_id" and value is not None:
+                    typer.echo(f"  {name:16} {_short(value)}")
+
+
+def _short(value: Any, most: int = 300) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+@app.command()
 def status() -> None:
     """Count what is in the store."""
     from loop_pipeline.store.queries import count, open_store

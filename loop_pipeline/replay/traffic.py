@@ -124,8 +124,8 @@ def answer_reviews(
             raise ValueError(f"{prompt_id} is not in {truth_path}: it belongs to other traffic")
         rng = random.Random(f"review {seed} {prompt_id}")
         voices = 2 if rng.random() < REVIEWED_BY_BOTH else 1
-        for actor in rng.sample(REVIEWERS, voices):
-            reviews.append(_review(rng, truth[prompt_id], actor))
+        actors = rng.sample(REVIEWERS, voices)
+        reviews += [_review(rng, truth[prompt_id], actor) for actor in actors]
     return reviews
 
 

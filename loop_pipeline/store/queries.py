@@ -359,7 +359,7 @@ def days_touched(engine: Engine, since: dt.datetime) -> dict[str, dt.datetime]:
 def follow(engine: Engine, prompt_id: str) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table that is about a prompt id, by table, in the order of the loop."""
     found = {}
-    for table in Base.metadata.sorted_tables:
+    for table in Base.metadata.tables.values():
         if "prompt_id" in table.c:
             statement = select(table).where(table.c.prompt_id == prompt_id)
             with engine.connect() as connection:

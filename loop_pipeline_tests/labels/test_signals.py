@@ -59,7 +59,10 @@ def test_signals(make_traces, make_feedback, make_flags) -> None:
     frame = trace_signals(traces, feedback, flags, verdicts(feedback)).set_index("prompt_id")
     assert frame["action"].tolist() == ["accepted", None, "modified", None, None]
     assert records(frame[["thumb", "rating", "dwell_s", "judge"]])[3] == {
-        **{"thumb": None, "rating": 0.25, "dwell_s": 40.0, "judge": 0.9}
+        "thumb": None,
+        "rating": 0.25,
+        "dwell_s": 40.0,
+        "judge": 0.9,
     }
     assert frame["thumb"].iloc[0] == 0
     assert frame["copied"].tolist() == [True, None, False, False, None]

@@ -231,7 +231,7 @@ def test_reviewers_are_right_as_often_as_said(
     # Asked one by one and in another order the verdicts stay: imports stay idempotent.
     again = answer_reviews(folder / "truth.jsonl", ids[5:2:-1], seed=7)
     alone = [[r for r in reviews if r["prompt_id"] == prompt_id] for prompt_id in ids[5:2:-1]]
-    assert again == sum(alone, [])
+    assert again == [review for reviews in alone for review in reviews]
 
 
 def test_review_of_a_foreign_trace_names_it(folder: Path) -> None:
