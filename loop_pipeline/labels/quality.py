@@ -17,7 +17,7 @@ from loop_pipeline.labels.calibration import Calibrator, fit_calibrator, reliabi
 from loop_pipeline.labels.ppi import MeanQuality, ppi_mean, review_weights
 from loop_pipeline.labels.promise import Promise, promises, threshold_of
 from loop_pipeline.labels.review import MIN_LABELS, reviews_needed, uniform_sample
-from loop_pipeline.labels.stacking import POOLED, Stack, fit_stack, out_of_fold
+from loop_pipeline.labels.stacking import POOLED, Stack, fit_stack, fold_numbers, out_of_fold
 
 
 class QualityModel(BaseModel):
@@ -85,13 +85,13 @@ def fit_quality(
     verdicts = verdicts.loc[chance.index]
     good = verdicts["good"].astype(bool)
     promise = {"target_precision": target_precision, "delta": delta}
-    short = min(int(good.sum()), int((~good).sum()))
-    if len(good) < MIN_LABELS or short < 2:
+    folds = fold_numbers(good, clusters) if len(good) >= MIN_LABELS else None
+    if folds is None:
         means = _mean_quality(good, None, chance, tasks)
-        reason = _too_few(good.to_numpy(), short, **promise)
+        reason = _too_few(good.to_numpy(), **promise)
         return QualityModel(n_labels=len(good), quality=means, reason=reason).sealed()
     p_good = verdicts["p_good"].astype(float)
-    z = out_of_fold(features, tasks, p_good, clusters)
+    z = out_of_fold(features, tasks, p_good, folds)
     calibrator = fit_calibrator(z, p_good.to_numpy())
     model = QualityModel(
         stack=fit_stack(features, tasks, p_good),
@@ -181,15 +181,17 @@ def _drawn(features: pd.DataFrame, verdicts: pd.DataFrame, p_review: pd.Series |
     return chance
 
 
-def _too_few(good: NDArray[np.bool_], short: int, *, target_precision: float, delta: float) -> str:
+def _too_few(good: NDArray[np.bool_], *, target_precision: float, delta: float) -> str:
     more = reviews_needed(len(good), target_precision=target_precision, delta=delta)
     if more:
         return (
             f"no score: {len(good)} reviews of randomly drawn answers, at least {more} more are "
             f"needed to promise {target_precision:.0%} good answers"
         )
-    kind = "bad" if good.sum() > len(good) / 2 else "good"
+    right = int(good.sum())
+    kind, short = ("bad", len(good) - right) if right > len(good) / 2 else ("good", right)
     return (
-        f"no score: {len(good)} reviews hold {short} {kind} answers, 2 are the least to learn what "
-        "sets them apart; people's verdicts are used as they are"
+        f"no score: {len(good)} reviews hold {short} {kind} answers; it takes 2 or more from "
+        "different conversations to learn what sets them apart; people's verdicts are used as "
+        "they are"
     )

@@ -91,26 +91,46 @@ def fit_stack(features: pd.DataFrame, tasks: pd.Series, p_good: pd.Series) -> St
     )
 
 
+def fold_numbers(
+    good: pd.Series, clusters: pd.Series | None = None, seed: int = 0
+) -> NDArray[np.int_] | None:
+    """The fold of each labelled row. Rows of one cluster share one; bad ones are spread evenly.
+
+    Args:
+        good: verdicts, by prompt_id.
+        clusters: conversation or the like, by prompt_id; None: each row by itself.
+        seed: of the shuffle.
+
+    Returns:
+        Numbers from 0, at most ``FOLDS`` different; None if leaving a fold out would leave only
+        good or only bad answers to learn from.
+    """
+    named = pd.Series(good.index, good.index) if clusters is None else clusters.loc[good.index]
+    spoilt = good.groupby(named.to_numpy()).all()  # clusters with a bad answer come first
+    dealt = spoilt.sample(frac=1, random_state=seed).sort_values(kind="stable")
+    folds = min(FOLDS, int((~spoilt).sum()), max(2, int(spoilt.sum())))
+    if folds < 2:
+        return None
+    number = pd.Series(np.arange(len(dealt)) % folds, index=dealt.index)
+    found = number.loc[named].to_numpy()
+    sides = [good.to_numpy()[found != fold] for fold in range(folds)]
+    return found if all(0 < side.sum() < len(side) for side in sides) else None
+
+
 def out_of_fold(
-    features: pd.DataFrame, tasks: pd.Series, p_good: pd.Series, clusters: pd.Series | None = None
+    features: pd.DataFrame, tasks: pd.Series, p_good: pd.Series, folds: NDArray[np.int_]
 ) -> NDArray[np.float64]:
-    """Log-odds of each labelled row by a fit that has seen neither it nor its cluster.
+    """Log-odds of each labelled row by a fit that has not seen its fold.
 
     Args:
         features: as for ``fit_stack``.
         tasks: as for ``fit_stack``.
-        p_good: as for ``fit_stack``; both sides of 0.5 must be there twice.
-        clusters: rows of one conversation or the like stay together; None: each by itself.
+        p_good: as for ``fit_stack``.
+        folds: of the labelled rows, as ``fold_numbers`` gives them.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    good = p_good.to_numpy() >= 0.5
-    groups = np.arange(len(good)) if clusters is None else clusters.loc[p_good.index].to_numpy()
-    folds = min(FOLDS, int(good.sum()), int((~good).sum()))
-    z = np.empty(len(good))
-    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-    for fit, rest in cut.split(np.zeros(len(good)), good, groups):
-        left = p_good.index[rest]
-        stack = fit_stack(features, tasks, p_good.iloc[fit])
-        z[rest] = stack.log_odds(features.loc[left], tasks)
+    z = np.empty(len(p_good))
+    for fold in np.unique(folds):
+        stack = fit_stack(features, tasks, p_good[folds != fold])
+        left = p_good.index[folds == fold]
+        z[folds == fold] = stack.log_odds(features.loc[left], tasks)
     return z

@@ -99,7 +99,11 @@ def test_a_score_says_what_it_is_made_of(known) -> None:
 
 @pytest.mark.parametrize(
     ("case", "says"),
-    [("few", "more are needed"), ("one class", "2 are the least"), ("noise", "hardly tell")],
+    [
+        ("few", "more are needed"),
+        ("one class", "different conversations"),
+        ("noise", "hardly tell"),
+    ],
 )
 def test_no_threshold_says_why(known, case: str, says: str) -> None:
     frame, task, truth = known

@@ -1,10 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 
-from loop_pipeline.labels.stacking import POOLED, Stack, fit_stack, out_of_fold
+from loop_pipeline.labels.stacking import POOLED, Stack, fit_stack, fold_numbers, out_of_fold
 
 
 def _tasks(n: int, seed: int):
@@ -70,7 +72,30 @@ def test_out_of_fold_rows_never_share_a_conversation_with_what_was_fitted() -> N
     good = pd.Series(rng.random(100) < 0.5).reindex(talk.to_numpy()).set_axis(index)
     columns = [f"c{i}" for i in range(100)]
     x = pd.DataFrame(np.eye(100)[talk.to_numpy()], index=index, columns=columns)
-    leaking = out_of_fold(x, tasks, good.astype(float))
-    honest = out_of_fold(x, tasks, good.astype(float), talk)
+    by_row, by_talk = fold_numbers(good), fold_numbers(good, talk)
+    assert by_row is not None
+    assert by_talk is not None
+    leaking = out_of_fold(x, tasks, good.astype(float), by_row)
+    honest = out_of_fold(x, tasks, good.astype(float), by_talk)
     assert roc_auc_score(good, leaking) > 0.9
     assert roc_auc_score(good, honest) < 0.65
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=60))
+def test_folds_keep_clusters_whole_and_both_sides_to_learn_from(rows) -> None:
+    index = pd.Index([f"p{i}" for i in range(len(rows))])
+    good = pd.Series([side for side, _ in rows], index=index)
+    talk = pd.Series([cluster for _, cluster in rows], index=index)
+    folds = fold_numbers(good, talk)
+    if folds is None:
+        return
+    assert pd.Series(folds).groupby(talk.to_numpy()).nunique().max() == 1
+    for fold in set(folds):
+        assert set(good[folds != fold]) == {True, False}
+
+
+def test_two_bad_answers_of_one_conversation_are_too_few() -> None:
+    index = pd.Index([f"p{i}" for i in range(50)])
+    good = pd.Series(np.arange(50) >= 2, index=index)
+    assert fold_numbers(good) is not None
+    assert fold_numbers(good, pd.Series(np.maximum(np.arange(50), 1), index=index)) is None
