@@ -92,7 +92,7 @@ def fit_quality(
         return QualityModel(n_labels=len(good), quality=means, reason=reason).sealed()
     p_good = verdicts["p_good"].astype(float)
     z = out_of_fold(features, tasks, p_good, folds)
-    calibrator = fit_calibrator(z, p_good.to_numpy())
+    calibrator = fit_calibrator(z, p_good.to_numpy(float))
     model = QualityModel(
         stack=fit_stack(features, tasks, p_good),
         calibrator=calibrator,
@@ -100,7 +100,9 @@ def fit_quality(
         reason="",
     )
     scores = pd.Series(calibrator.apply(z), index=chance.index)
-    figures = reliability(scores.to_numpy(), good.to_numpy(), weights=review_weights(chance))
+    figures = reliability(
+        scores.to_numpy(float), good.to_numpy(bool), weights=review_weights(chance)
+    )
     proxy = model.predict(features, tasks)
     proxy.loc[chance.index] = scores
     made = promises(scores, good, tasks, uniform_sample(chance), auc=figures["auc"], **promise)
@@ -131,12 +133,14 @@ def score_quality(
     """
     frame = pd.DataFrame(index=features.index)
     frame["score"] = frame["threshold"] = np.nan
-    frame["origin"], frame["because"], version = "none", [{}] * len(frame), None
+    frame["origin"], version = "none", None
+    because: list[dict[str, float]] = [{}] * len(frame)
     if model is not None and model.usable:
         frame["score"] = model.predict(features, tasks)
         frame["threshold"] = threshold_of(model.promises, tasks.loc[features.index])
         frame["origin"], version = "model", model.version
-        frame["because"] = _because(model.stack.contributions(features, tasks), most)
+        because = _because(model.stack.contributions(features, tasks), most)
+    frame["because"] = pd.Series(because, index=frame.index, dtype=object)
     known = verdicts[verdicts.index.isin(frame.index)]
     frame.loc[known.index, "score"] = known["good"].astype(float)
     frame.loc[known.index, "origin"] = "human"

@@ -104,7 +104,7 @@ def features(signals: pd.DataFrame) -> pd.DataFrame:
     columns |= {"contract_broken": valid == 0, "no_contract": valid.isna()}
     for name in MEASURED:
         values = _float(rows[name])
-        values = np.log1p(values) if name in LONG_TAILED else values
+        values = values.map(np.log1p) if name in LONG_TAILED else values
         columns |= {name: values, f"{name}_missing": values.isna()}
     columns["log_words"] = np.log1p(rows["words"].astype(float))
     return pd.DataFrame(columns, index=rows.index).astype(float)

@@ -34,12 +34,12 @@ class Stack(BaseModel):
         z = (rows.to_numpy(float) - self.means) / self.scales
         own = tasks.loc[features.index]
         parts = np.empty_like(z)
-        for task in own.unique():
+        for task in map(str, own.unique()):
             mine = (own == task).to_numpy()
             parts[mine] = z[mine] * np.array(self.weights.get(task, self.weights[POOLED]))
-        start = own.map(lambda task: self.intercepts.get(task, self.intercepts[POOLED]))
+        start = [self.intercepts.get(task, self.intercepts[POOLED]) for task in map(str, own)]
         found = pd.DataFrame(parts, index=features.index, columns=pd.Index(self.columns))
-        found.insert(0, "start", start.astype(float))
+        found.insert(0, "start", pd.Series(start, index=features.index, dtype=float))
         return found
 
     def log_odds(self, features: pd.DataFrame, tasks: pd.Series) -> NDArray[np.float64]:

@@ -9,8 +9,11 @@ from loop_pipeline.labels.quality import QualityModel, fit_quality, score_qualit
 from loop_pipeline.labels.review import coin
 from loop_pipeline.labels.signals import features, tasks, trace_signals
 
-PROMISE = {"target_precision": 0.95, "delta": 0.05}
 REACTIONS = ["accepted", "modified", "rejected", "edit_distance", "no_action"]
+
+
+def fit(frame, task, verdicts, chance, target: float = 0.95) -> QualityModel:
+    return fit_quality(frame, task, verdicts, chance, target_precision=target, delta=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def test_score_is_calibrated_with_200_biased_labels_and_acceptance_is_not(known)
     errors = []
     for seed in range(4):
         verdicts, chance = _reviewed(frame, truth, 200, seed)
-        model = fit_quality(frame, task, verdicts, chance, **PROMISE)
+        model = fit(frame, task, verdicts, chance)
         errors.append(_ece(model.predict(frame, task), truth))
     assert np.mean(errors) <= 0.05
 
@@ -57,7 +60,7 @@ def test_threshold_keeps_its_promise_on_the_truth(known) -> None:
     kept = []
     for seed in range(5):
         verdicts, chance = _reviewed(frame, truth, 1600, seed)
-        model = fit_quality(frame, task, verdicts, chance, target_precision=0.8, delta=0.05)
+        model = fit(frame, task, verdicts, chance, target=0.8)
         scores = score_quality(model, frame, task, verdicts.iloc[:0]).set_index("prompt_id")
         for name in task.unique():
             above = scores["score"].astype(float) >= scores["threshold"].astype(float)
@@ -71,9 +74,9 @@ def test_threshold_keeps_its_promise_on_the_truth(known) -> None:
 def test_model_reads_back_and_is_named_by_its_content(known) -> None:
     frame, task, truth = known
     verdicts, chance = _reviewed(frame, truth, 300, 1)
-    model = fit_quality(frame, task, verdicts, chance, **PROMISE)
+    model = fit(frame, task, verdicts, chance)
     again = QualityModel.model_validate_json(model.model_dump_json())
-    assert again == fit_quality(frame, task, verdicts, chance, **PROMISE)
+    assert again == fit(frame, task, verdicts, chance)
     assert again.predict(frame, task).equals(model.predict(frame, task))
     assert model.model_copy(update={"n_labels": 9}).sealed().version != model.version
     assert model.figures["auc"] == pytest.approx(
@@ -84,7 +87,7 @@ def test_model_reads_back_and_is_named_by_its_content(known) -> None:
 def test_a_score_says_what_it_is_made_of(known) -> None:
     frame, task, truth = known
     verdicts, chance = _reviewed(frame, truth, 300, 1)
-    model = fit_quality(frame, task, verdicts, chance, **PROMISE)
+    model = fit(frame, task, verdicts, chance)
     scores = score_quality(model, frame, task, verdicts.iloc[:0], most=99).set_index("prompt_id")
     rejected = frame.index[frame["rejected"] == 1][0]
     assert scores["because"][rejected]["rejected"] < 0
@@ -112,7 +115,7 @@ def test_no_threshold_says_why(known, case: str, says: str) -> None:
         verdicts = verdicts | True
     if case == "noise":
         frame = frame * 0 + np.random.default_rng(0).normal(size=frame.shape)
-    model = fit_quality(frame, task, _verdicts(verdicts), None, **PROMISE)
+    model = fit(frame, task, _verdicts(verdicts), None)
     assert says in model.reason
     assert model.quality
     scores = score_quality(model, frame, task, _verdicts(verdicts.iloc[:0]))
@@ -125,15 +128,15 @@ def test_volunteered_reviews_do_not_count_as_drawn(known) -> None:
     verdicts, chance = _reviewed(frame, truth, 300, 2)
     praised = pd.Series(True, index=frame.index.difference(chance.index)[:500])
     both = pd.concat([verdicts, _verdicts(praised)])
-    assert fit_quality(frame, task, both, chance, **PROMISE).n_labels == len(chance)
+    assert fit(frame, task, both, chance).n_labels == len(chance)
     with pytest.raises(ValueError, match="not in \\(0, 1\\]"):
-        fit_quality(frame, task, verdicts, chance * 0, **PROMISE)
+        fit(frame, task, verdicts, chance * 0)
 
 
 def test_a_human_verdict_wins(known) -> None:
     frame, task, truth = known
     verdicts, chance = _reviewed(frame, truth, 300, 3)
-    model = fit_quality(frame, task, verdicts, chance, **PROMISE)
+    model = fit(frame, task, verdicts, chance)
     scores = score_quality(model, frame, task, verdicts).set_index("prompt_id")
     human = scores.loc[verdicts.index]
     assert (human["origin"] == "human").all()

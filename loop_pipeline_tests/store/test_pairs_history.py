@@ -36,7 +36,8 @@ from loop_pipeline.store.tables import (
 )
 from loop_pipeline.traces.ingest import import_file
 
-Make, Write = Callable[..., dict[str, Any]], Callable[..., Path]
+Make = Callable[..., dict[str, Any]]
+Write = Callable[..., Path]
 DAYS = ["2026-09-01", "2026-09-02", "2026-09-03"]
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -53,8 +54,9 @@ def _label(engine: Engine, days: list[str]) -> int:
     )
     pairs = label_pairs(traces, feedback, flag_hallucinations(traces), scores, verdicts(feedback))
     because = [{"start": 1.0, "accepted": 2.0}] * len(scores)
+    scores["because"] = pd.Series(because, index=scores.index, dtype=object)
     with engine.begin() as connection:
-        replace_days(connection, QualityScoreRow, days, records(scores.assign(because=because)))
+        replace_days(connection, QualityScoreRow, days, records(scores))
         return replace_pairs(connection, days, records(pairs))
 
 
