@@ -60,7 +60,8 @@ def judge_reviewers(feedback: pd.DataFrame) -> pd.DataFrame:
         Columns of ``ReviewerRow``, by actor: reviews, overlaps, finds_good = P(says good | good),
         finds_bad = P(says bad | bad), weight (log-odds that one verdict is expected to add to the
         truth, the symmetric Kullback-Leibler divergence; 0 for a coin), and a warning (or None)
-        that names who answers no better than a coin or clearly worse than the others. The rates of reviewers with few overlaps are the prior's.
+        that names who answers no better than a coin or clearly worse than the others. The
+        rates of reviewers with few overlaps are the prior's.
     """
     reviews = newest_words(feedback)
     voices = reviews.groupby("prompt_id")["actor"].transform("size") > 1
