@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from loop_pipeline.traces.records import digest
 
 DOUBT = 3.0
 MIN_LABELS = 100
-SUSPICIOUS = ("modified", "rejected", "regenerated", "thumb_down")
+PLAIN = "base rate"
 
 
 def coin(seed: int | str, prompt_id: str) -> float:
@@ -21,42 +22,97 @@ def coin(seed: int | str, prompt_id: str) -> float:
     return int(digest("coin", str(seed), prompt_id)[:13], 16) / 16**13
 
 
-def review_probability(signals: pd.DataFrame, *, base_rate: float) -> pd.Series:
-    """Chance of being drawn: the base rate, three times that for flagged or contested answers.
+def review_probability(
+    known: pd.DataFrame, *, base_rate: float, quartiles: Mapping[str, float] | None = None
+) -> pd.DataFrame:
+    """Chance of being drawn: the base rate, three times that where there is a reason to doubt.
 
-    It can only rise when feedback comes late and the coin stays the same, so the chance that a
-    trace has been drawn by now is its probability by now, whenever it was drawn.
+    Args:
+        known: indexed by prompt_id, columns of ``TraceSignalRow``; where there are any, also flag
+            (of ``HallucinationFlagRow``), score (of ``QualityScoreRow``), task, and new_group
+            (whether its task group is new). Null or missing: not known, no reason to doubt.
+        base_rate: chance of an answer nobody has doubts about, above 0.
+        quartiles: lower quartile of the scores by task; a score below it, or below 0.5, is low.
+
+    Returns:
+        Indexed by prompt_id: p_review in (0, 1], and the reason (all doubts there are).
+
+    Raises:
+        ValueError: the base rate is not in (0, 1].
     """
-    doubtful = (signals["hallucination"] >= 0.5) & (signals["cannot_tell"] == 0)
-    doubtful |= signals[list(SUSPICIOUS)].any(axis=1) | (signals["contract_broken"] > 0)
-    doubtful |= (signals["rating_missing"] == 0) & (signals["rating"] < 0.5)
-    return (base_rate * (1 + (DOUBT - 1) * doubtful)).clip(upper=1.0).rename("p_review")
+    if not 0 < base_rate <= 1:
+        raise ValueError(f"a review rate of {base_rate} is not in (0, 1]: nothing could be learned")
+    doubts = pd.DataFrame(_doubts(known, quartiles or {}), index=known.index).astype(bool)
+    names = np.array(doubts.columns, dtype=object)
+    reasons = ["; ".join(names[row]) or PLAIN for row in doubts.to_numpy()]
+    chance = (base_rate * (1 + (DOUBT - 1) * doubts.any(axis=1))).clip(upper=1.0)
+    return pd.DataFrame({"p_review": chance, "reason": reasons}, index=known.index)
+
+
+def _doubts(known: pd.DataFrame, quartiles: Mapping[str, float]) -> dict[str, pd.Series]:
+    """Reasons to look at an answer, and where each holds."""
+
+    def number(name: str) -> pd.Series:
+        values = known[name] if name in known else pd.Series(index=known.index, dtype=float)
+        return pd.to_numeric(values, errors="coerce").astype(float)
+
+    action = known["action"] if "action" in known else pd.Series(index=known.index, dtype=object)
+    liked, thumb, judge = action == "accepted", number("thumb"), number("judge")
+    refused = action.isin(["rejected", "modified"])
+    flagged = number("flag") == 1
+    task = known["task"] if "task" in known else pd.Series(index=known.index, dtype=object)
+    low = task.map(quartiles).astype(float).fillna(0.5).clip(lower=0.5)
+    return {
+        "low score": number("score") < low,
+        "accepted but flagged": liked & flagged,
+        "flagged as hallucination": ~liked & flagged,
+        "thumb against action": (liked & (thumb < 0.5)) | (refused & (thumb > 0.5)),
+        "judge against action": (liked & (judge < 0.5)) | (refused & (judge >= 0.5)),
+        "rejected": action == "rejected",
+        "modified": action == "modified",
+        "thumb down": thumb < 0.5,
+        "low rating": number("rating") < 0.5,
+        "asked again": (number("regenerated") == 1) | number("reasked_minutes").notna(),
+        "breaks its contract": number("contract_valid") == 0,
+        "new group": number("new_group") == 1,
+    }
 
 
 def draw_reviews(
-    traces: pd.DataFrame,
-    signals: pd.DataFrame,
+    known: pd.DataFrame,
     *,
     seed: int,
     base_rate: float,
-    already: set[str],
+    earlier: pd.DataFrame | None = None,
+    quartiles: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Traces for the review queue. The same traces give the same draw, in any order.
+    """Decide of every trace whether people look at it. The same traces give the same draw.
+
+    The chance only rises when something new comes in, and the coin of a trace stays the same. So
+    the chance that it has been drawn by now is its ``p_review`` by now, whenever it was drawn.
 
     Args:
-        traces: rows with ``prompt_id``.
-        signals: as ``labels.signals.signals`` gives them, with a row for each trace.
+        known: as for ``review_probability``.
         seed: of the coin.
         base_rate: chance of an answer nobody has doubts about.
-        already: prompt ids that are in the queue; they are not drawn again.
+        earlier: columns of ``ReviewItemRow`` of the traces that were in a draw before.
+        quartiles: as for ``review_probability``.
 
     Returns:
-        prompt_id and p_review of the drawn rows.
+        prompt_id, p_review, reason, status: ``skipped``, or ``open`` if it is drawn now; what was
+        drawn before keeps its status.
     """
-    chance = review_probability(signals, base_rate=base_rate).loc[traces["prompt_id"]]
-    points = np.array([coin(seed, str(prompt_id)) for prompt_id in chance.index])
-    drawn = chance[(points < chance) & ~chance.index.isin(list(already))]
-    return drawn.rename_axis("prompt_id").reset_index()
+    names = ["p_review", "reason", "status"]
+    rows = review_probability(known, base_rate=base_rate, quartiles=quartiles)
+    before = pd.DataFrame(columns=names) if earlier is None else earlier.set_index("prompt_id")
+    before = before[names].reindex(rows.index)
+    stands = before["p_review"].astype(float) >= rows["p_review"]
+    rows = rows.where(~stands, before[["p_review", "reason"]])
+    points = np.array([coin(seed, str(prompt_id)) for prompt_id in rows.index])
+    drawn = pd.Series(np.where(points < rows["p_review"], "open", "skipped"), index=rows.index)
+    was_drawn = before["status"].notna() & (before["status"] != "skipped")
+    rows["status"] = drawn.astype(object).where(~was_drawn, before["status"])
+    return rows.astype({"p_review": float}).rename_axis("prompt_id").reset_index()
 
 
 def uniform_sample(p_review: pd.Series, *, seed: int | str = "thin") -> pd.Series:

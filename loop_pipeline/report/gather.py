@@ -65,7 +65,7 @@ def gather(
         simulated=bool(traces["simulated"].any()),
         traces=len(traces),
         days=traces["day"].nunique(),
-        quarantined=count(engine, QuarantineRow),
+        quarantined=count(engine, QuarantineRow, prompt_id=None),
         pairs=dict(Counter(read(engine, LabeledPairRow, columns=["kind"])["kind"])),
         flags=count(engine, HallucinationFlagRow, flag=True),
         flagged_share=count(engine, HallucinationFlagRow, flag=True) / max(len(traces), 1),

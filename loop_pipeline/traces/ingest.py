@@ -1,22 +1,27 @@
-"""Puts records into the store: idempotent, in batches, and nothing is dropped without a reason."""
+"""Puts records into the store: idempotent, in batches, and nothing is dropped without a reason.
+
+Feedback on a prompt id that is not in the store waits in ``quarantine`` and is joined in the
+transaction that brings its trace, so the order in which files arrive does not matter.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, delete, func, select
 
-from loop_pipeline.store.queries import insert_new, stored_outputs
+from loop_pipeline.store.queries import CHUNK, insert_new, stored_outputs
 from loop_pipeline.store.tables import ContractRow, FeedbackRow, QuarantineRow, TraceRow
 from loop_pipeline.traces.importers.jsonl import BadLine, Record, read_jsonl
 from loop_pipeline.traces.records import Feedback, Trace, digest
 
 BATCH = 2000
+WAITS = "feedback on a prompt id that is not in the store; it waits for its trace"
 
 
 class Imported(BaseModel):
@@ -28,9 +33,24 @@ class Imported(BaseModel):
     feedback_known: int = 0
     quarantined: int = 0
     quarantined_known: int = 0
+    waiting: int = 0
+    """Feedback in the store, of this import or an earlier one, whose trace has not come yet."""
+    joined: int = 0
+    """Feedback that had waited and whose trace has come now; not counted in ``feedback``."""
 
     def __str__(self) -> str:
         """One line for people."""
+        late = [
+            f"{number} feedback {what}"
+            for number, what in (
+                (self.joined, "joined to traces they waited for"),
+                (self.waiting, "still wait for their trace"),
+            )
+            if number
+        ]
+        return ", ".join([self._new(), *late])
+
+    def _new(self) -> str:
         return (
             f"{self.traces} new traces ({self.traces_known} were there), "
             f"{self.feedback} new feedback ({self.feedback_known} were there), "
@@ -65,6 +85,10 @@ def import_records(
             _import_batch(connection, batch, source, total)
         if progress:
             progress(total)
+    with engine.begin() as connection:
+        # A trace and its feedback may have come at the same moment by two imports.
+        total.joined += _join_waiting(connection)
+        total.waiting = _waiting(connection)
     return total
 
 
@@ -79,9 +103,35 @@ def _batches(
 def _import_batch(
     connection: Connection, batch: tuple[tuple[int, Record], ...], source: str, total: Imported
 ) -> None:
+    traces, bad = _import_traces(connection, batch, source, total)
+    feedback: list[tuple[int, Feedback]] = []
+    for line, record in batch:
+        if isinstance(record, Feedback):
+            feedback.append((line, record))
+        elif isinstance(record, BadLine):
+            bad.append(_quarantine(source, line, record.reason, record.raw))
+    known = stored_outputs(connection, list({record.prompt_id for _, record in feedback}))
+    rows = [_feedback_row(record, source) for _, record in feedback if record.prompt_id in known]
+    new = insert_new(connection, FeedbackRow, rows)
+    total.feedback += new
+    total.feedback_known += len({row["feedback_id"] for row in rows}) - new
+    new = insert_new(connection, QuarantineRow, bad)
+    total.quarantined += new
+    total.quarantined_known += len(bad) - new
+    early = [
+        _waits(source, line, record) for line, record in feedback if record.prompt_id not in known
+    ]
+    insert_new(connection, QuarantineRow, early)
+    total.joined += _join_waiting(connection, traces)
+    total.waiting = _waiting(connection)
+
+
+def _import_traces(
+    connection: Connection, batch: tuple[tuple[int, Record], ...], source: str, total: Imported
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Insert the traces of a batch. Returns their prompt ids, and those that contradict a trace."""
     traces: dict[str, dict[str, Any]] = {}
     contracts: dict[str, dict[str, Any]] = {}
-    feedback: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
     parsed = [(line, *record.rows(source)) for line, record in batch if isinstance(record, Trace)]
     known = stored_outputs(connection, [row["prompt_id"] for _, row, _ in parsed])
@@ -96,26 +146,47 @@ def _import_batch(
         traces.setdefault(row["prompt_id"], row)
         if contract:
             contracts[contract["contract_id"]] = contract
-    for line, record in batch:
-        if isinstance(record, Feedback):
-            feedback.append(_feedback_row(record, source))
-        elif isinstance(record, BadLine):
-            bad.append(_quarantine(source, line, record.reason, record.raw))
     insert_new(connection, ContractRow, list(contracts.values()))
     new = insert_new(connection, TraceRow, list(traces.values()))
     total.traces += new
     total.traces_known += len(traces) - new
-    new = insert_new(connection, FeedbackRow, feedback)
-    total.feedback += new
-    total.feedback_known += len(feedback) - new
-    new = insert_new(connection, QuarantineRow, bad)
-    total.quarantined += new
-    total.quarantined_known += len(bad) - new
+    return list(traces), bad
 
 
-def _feedback_row(record: Feedback, source: str) -> dict[str, Any]:
-    row = record.model_dump() | {"source": source, "received_at": dt.datetime.now(dt.UTC)}
-    row["feedback_id"] = digest(
+def _join_waiting(connection: Connection, prompt_ids: Sequence[str] | None = None) -> int:
+    """Move feedback whose trace is in the store out of quarantine.
+
+    Args:
+        connection: of the transaction that brings the traces.
+        prompt_ids: of these traces; None: of all.
+
+    Returns:
+        How many were moved.
+    """
+    table = QuarantineRow.__table__
+    query = select(table.c.quarantine_id, table.c.source, table.c.raw)
+    if prompt_ids is None:
+        queries = [query.join(TraceRow, TraceRow.prompt_id == table.c.prompt_id)]
+    else:
+        chunks = (prompt_ids[i : i + CHUNK] for i in range(0, len(prompt_ids), CHUNK))
+        queries = [query.where(table.c.prompt_id.in_(chunk)) for chunk in chunks]
+    found = [row for query in queries for row in connection.execute(query)]
+    rows = [_feedback_row(Feedback.model_validate_json(raw), source) for _, source, raw in found]
+    insert_new(connection, FeedbackRow, rows)
+    for start in range(0, len(found), CHUNK):
+        names = [name for name, _, _ in found[start : start + CHUNK]]
+        connection.execute(delete(QuarantineRow).where(table.c.quarantine_id.in_(names)))
+    return len(found)
+
+
+def _waiting(connection: Connection) -> int:
+    waits = QuarantineRow.prompt_id.is_not(None)
+    return connection.scalar(select(func.count()).select_from(QuarantineRow).where(waits)) or 0
+
+
+def feedback_id(record: Feedback) -> str:
+    """Names a piece of feedback by its content: the same words at the same moment are one row."""
+    return digest(
         record.prompt_id,
         record.kind,
         str(record.value),
@@ -123,7 +194,23 @@ def _feedback_row(record: Feedback, source: str) -> dict[str, Any]:
         record.actor or "",
         record.ts.astimezone(dt.UTC).isoformat(),
     )[:32]
-    return row
+
+
+def _feedback_row(record: Feedback, source: str) -> dict[str, Any]:
+    return record.model_dump() | {
+        "feedback_id": feedback_id(record),
+        "source": source,
+        "received_at": dt.datetime.now(dt.UTC),
+    }
+
+
+def _waits(source: str, line: int, record: Feedback) -> dict[str, Any]:
+    row = _quarantine(source, line, WAITS, record.model_dump_json())
+    # Named by its content, not by its line: the same feedback waits once.
+    return row | {
+        "quarantine_id": digest("waits", feedback_id(record))[:32],
+        "prompt_id": record.prompt_id,
+    }
 
 
 def _quarantine(source: str, line: int, reason: str, raw: str) -> dict[str, Any]:

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import Engine
+
+from loop_pipeline.store.queries import upsert
+from loop_pipeline.store.tables import TraceSignalRow
 
 START = dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
 FEEDBACK = ["prompt_id", "kind", "value", "edited_output", "actor", "ts"]
@@ -86,3 +90,18 @@ def desk() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.Series]:
         rows.append({"prompt_id": f"p{i}", "kind": str(kind), "edited_output": edit})
     truth = pd.Series(good, index=traces["prompt_id"])
     return traces, _feedback(*rows), flags, truth
+
+
+@pytest.fixture
+def add_signals() -> Callable[..., None]:
+    """Writes rows of ``trace_signals`` in which nothing is known but what is given."""
+
+    def write(engine: Engine, prompt_ids: list[str], **known: Any) -> None:
+        table = TraceSignalRow.__table__
+        empty: dict[str, Any] = dict.fromkeys(c.name for c in table.columns)
+        empty |= {"day": "2026-09-01", "reviews": 0, "words": 1, "version": "v"}
+        rows = [empty | known | {"prompt_id": prompt_id} for prompt_id in prompt_ids]
+        with engine.begin() as connection:
+            upsert(connection, TraceSignalRow, rows)
+
+    return write

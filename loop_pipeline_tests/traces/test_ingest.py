@@ -5,15 +5,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, delete
 
 from loop_pipeline.store.queries import count, open_store, read, read_feedback, read_traces
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow, TraceRow
+from loop_pipeline.traces import ingest
+from loop_pipeline.traces.importers.jsonl import Record
 from loop_pipeline.traces.ingest import import_file
+from loop_pipeline.traces.records import Feedback, Trace
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -118,12 +124,83 @@ def test_a_prompt_id_with_two_answers_keeps_the_first(
     assert "p1 is already stored" in read(engine, QuarantineRow).iloc[0]["reason"]
 
 
+def _review(prompt_id: str, value: float = 1, hour: int = 0) -> dict[str, Any]:
+    ts = f"2026-10-01T{hour:02d}:00:00Z"
+    return {"prompt_id": prompt_id, "kind": "review", "value": value, "actor": "ann", "ts": ts}
+
+
 def test_late_feedback_joins_its_trace(engine: Engine, trace: Make, jsonl: Write) -> None:
-    late = {"prompt_id": "p1", "kind": "review", "value": 1, "ts": "2026-10-01T00:00:00Z"}
-    import_file(engine, jsonl(late, name="early.jsonl"))
+    early = jsonl(_review("p1"), _review("never"), name="early.jsonl")
+    done = import_file(engine, early)
+    assert (done.feedback, done.quarantined, done.waiting, done.joined) == (0, 0, 2, 0)
+    assert "2 feedback still wait for their trace" in str(done)
+    row = read(engine, QuarantineRow, prompt_id="p1").iloc[0]
+    assert (row["source"], row["line"]) == ("early.jsonl", 1)
+    assert "waits for its trace" in row["reason"]
+    assert import_file(engine, early).waiting == 2  # twice the same file: the same rows
     assert read_feedback(engine).empty
-    import_file(engine, jsonl(trace(1)))
-    assert list(read_feedback(engine, days=["2026-09-02"])["kind"]) == ["review"]
+
+    done = import_file(engine, jsonl(trace(1)))
+    assert (done.traces, done.waiting, done.joined) == (1, 1, 1)
+    assert "1 feedback joined to traces they waited for" in str(done)
+    joined = read_feedback(engine, days=["2026-09-02"])
+    assert joined[["prompt_id", "kind", "actor", "source"]].to_numpy().tolist() == [
+        ["p1", "review", "ann", "early.jsonl"]
+    ]
+    assert list(read(engine, QuarantineRow)["prompt_id"]) == ["never"]
+    # A draw of reviews has to notice it: it counts from when it was joined.
+    assert joined["received_at"].iloc[0] > row["ts"]
+
+
+def test_feedback_before_its_trace_in_one_file_is_joined(
+    engine: Engine, trace: Make, jsonl: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "BATCH", 2)
+    lines = [_review("p9"), _review("p2"), trace(2), trace(3), trace(9)]
+    done = import_file(engine, jsonl(*lines))
+    assert (done.traces, done.waiting, count(engine, FeedbackRow)) == (3, 0, 2)
+    assert count(engine, QuarantineRow) == 0
+
+
+LINES = st.lists(
+    st.one_of(
+        st.tuples(st.just("trace"), st.integers(0, 3), st.just(0)),
+        st.tuples(st.just("review"), st.integers(0, 5), st.integers(0, 2)),
+    ),
+    max_size=14,
+)
+
+
+@given(lines=LINES, data=st.data())
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_order_over_any_files_ends_in_the_same_store(
+    engine: Engine, lines: list[tuple[str, int, int]], data: st.DataObject, trace: Make
+) -> None:
+    records: list[Record] = [
+        Trace.model_validate(trace(n))
+        if kind == "trace"
+        else Feedback.model_validate(_review(f"p{n}", hour % 2, hour))
+        for kind, n, hour in lines
+    ]
+
+    tables = (FeedbackRow, QuarantineRow, TraceRow)
+
+    def stored(parts: list[list[Record]]) -> list[list[Any]]:
+        with engine.begin() as connection:
+            for table in tables:
+                connection.execute(delete(table))
+        for part in parts:
+            ingest.import_records(engine, enumerate(part, start=1), source="files")
+        timed = ["received_at", "ts", "line"]
+        found = [read(engine, table).drop(columns=timed, errors="ignore") for table in tables]
+        return [frame.to_dict("records") for frame in found]
+
+    shuffled = data.draw(st.permutations(records))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(records)), max_size=3)))
+    parts = [shuffled[a:b] for a, b in pairwise([0, *cuts, len(records)])]
+    assert stored(parts) == stored([records])
 
 
 def test_an_import_killed_half_way_can_simply_be_run_again(

@@ -1,0 +1,226 @@
+"""The review queue in the store: who is drawn, what waits for whom, what has been decided.
+
+An item is ``skipped`` (not drawn), ``open``, ``second`` (another reviewer is asked) or ``done``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Engine, Select, exists, or_, select
+
+from loop_pipeline.labels.plan import review_plan
+from loop_pipeline.labels.review import coin, draw_reviews, uniform_sample
+from loop_pipeline.labels.reviewers import judge_reviewers, verdicts
+from loop_pipeline.settings import LoopSettings
+from loop_pipeline.store.queries import read, records, upsert
+from loop_pipeline.store.tables import (
+    FeedbackRow,
+    GroupMemberRow,
+    HallucinationFlagRow,
+    QualityScoreRow,
+    ReviewerRow,
+    ReviewItemRow,
+    TaskGroupRow,
+    TraceRow,
+    TraceSignalRow,
+)
+
+SEED = 7
+# A task group with fewer requests than this is new: little is known about it.
+NEW_GROUP = 50
+# Whose verdicts differ, is asked for a third voice and no more.
+VOICES = 3
+
+
+def update_queue(engine: Engine, *, base_rate: float) -> pd.DataFrame:
+    """Draw among the traces that are new, or that users reacted to since they were last drawn.
+
+    A trace is in the draw once its signals are in the store; answers of the frontier and of the
+    student alike.
+
+    Returns:
+        The rows that were looked at: prompt_id, p_review, reason, status.
+    """
+    now = dt.datetime.now(dt.UTC)
+    known = _query(engine, _due()).set_index("prompt_id")
+    earlier = read(engine, ReviewItemRow)
+    drawn = draw_reviews(
+        known, seed=SEED, base_rate=base_rate, earlier=earlier, quartiles=_quartiles(engine)
+    )
+    links = earlier.set_index("prompt_id")["mlflow_trace_id"].reindex(drawn["prompt_id"])
+    rows = drawn.assign(drawn_at=now, mlflow_trace_id=links.to_numpy())
+    with engine.begin() as connection:
+        upsert(connection, ReviewItemRow, records(rows))
+    return drawn
+
+
+def _due() -> Select[Any]:
+    """Everything that is known of the traces that are due for a draw."""
+    item, signals = ReviewItemRow, TraceSignalRow
+    # Reviews are left out: what a reviewer found must never change the chance of the review.
+    reacted = exists().where(
+        FeedbackRow.prompt_id == signals.prompt_id,
+        FeedbackRow.kind != "review",
+        FeedbackRow.received_at > item.drawn_at,
+    )
+    scored = (QualityScoreRow.prompt_id == signals.prompt_id) & (QualityScoreRow.origin == "model")
+    return (
+        select(
+            *signals.__table__.c,
+            TraceRow.task,
+            HallucinationFlagRow.flag,
+            QualityScoreRow.score,
+            (TaskGroupRow.size < NEW_GROUP).label("new_group"),
+        )
+        .join(TraceRow, TraceRow.prompt_id == signals.prompt_id)
+        .outerjoin(HallucinationFlagRow, HallucinationFlagRow.prompt_id == signals.prompt_id)
+        .outerjoin(QualityScoreRow, scored)
+        .outerjoin(GroupMemberRow, GroupMemberRow.prompt_id == signals.prompt_id)
+        .outerjoin(TaskGroupRow, TaskGroupRow.group_id == GroupMemberRow.group_id)
+        .outerjoin(item, item.prompt_id == signals.prompt_id)
+        .where(or_(item.prompt_id.is_(None), reacted))
+    )
+
+
+def _quartiles(engine: Engine) -> dict[str, float]:
+    scored = (
+        select(TraceRow.task, QualityScoreRow.score)
+        .join(QualityScoreRow, QualityScoreRow.prompt_id == TraceRow.prompt_id)
+        .where(QualityScoreRow.origin == "model")
+    )
+    scores = _query(engine, scored).astype({"score": float})
+    return {
+        str(task): float(q) for task, q in scores.groupby("task")["score"].quantile(0.25).items()
+    }
+
+
+def _query(engine: Engine, statement: Select[Any]) -> pd.DataFrame:
+    with engine.connect() as connection:
+        result = connection.execute(statement)
+        return pd.DataFrame(list(map(tuple, result)), columns=list(result.keys()), dtype=object)
+
+
+def open_items(
+    engine: Engine, *, reviewer: str | None = None, limit: int | None = None
+) -> pd.DataFrame:
+    """What waits for a review, in the order in which it should be done.
+
+    Second opinions come first. The rest goes by coin / p_review, which says nothing about an
+    answer: those done first are a sample of all that were drawn, whenever people stop.
+
+    Args:
+        engine: the store.
+        reviewer: leave out what this person has reviewed already.
+        limit: at most so many.
+
+    Returns:
+        prompt_id, p_review, reason, status, mlflow_trace_id, task, messages, context, output, and
+        flags (reasons of the hallucination flag, or None).
+    """
+    item = ReviewItemRow
+    statement = (
+        select(
+            *(item.prompt_id, item.p_review, item.reason, item.status, item.mlflow_trace_id),
+            *(TraceRow.task, TraceRow.messages, TraceRow.context, TraceRow.output),
+            HallucinationFlagRow.reasons.label("flags"),
+        )
+        .join(TraceRow, TraceRow.prompt_id == item.prompt_id)
+        .outerjoin(HallucinationFlagRow, HallucinationFlagRow.prompt_id == item.prompt_id)
+        .where(item.status.in_(["open", "second"]))
+    )
+    if reviewer is not None:
+        seen = select(FeedbackRow.prompt_id).where(
+            FeedbackRow.kind == "review", FeedbackRow.actor == reviewer
+        )
+        statement = statement.where(item.prompt_id.not_in(seen))
+    found = _query(engine, statement)
+    turn = [
+        (status != "second", coin(SEED, prompt_id) / p)
+        for status, prompt_id, p in zip(
+            found["status"], found["prompt_id"], found["p_review"], strict=True
+        )
+    ]
+    order = sorted(range(len(found)), key=turn.__getitem__)[:limit]
+    return found.iloc[order].reset_index(drop=True)
+
+
+def settled(
+    items: pd.DataFrame, found: pd.DataFrame, doubts: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Status and reason of drawn items after what was said about them. No verdict is changed.
+
+    Who disagree are joined by a third voice. What the audit doubts waits for a second voice; after
+    that, the reviewers have decided.
+
+    Args:
+        items: columns of ``ReviewItemRow``.
+        found: as ``labels.reviewers.verdicts`` gives it.
+        doubts: as ``labels.audit.doubtful`` gives it.
+
+    Returns:
+        The items that change, with their new status and reason.
+    """
+    rows = items[items["status"] != "skipped"].set_index("prompt_id")
+    of_item = found.reindex(rows.index)
+    voices, contested = of_item["reviews"].fillna(0), of_item["contested"].eq(True)
+    doubted = pd.Series(dtype=object) if doubts is None else doubts.set_index("prompt_id")["reason"]
+    doubted = doubted.reindex(rows.index)
+    split = contested & (voices < VOICES)
+    unsure = (voices == 1) & (doubted.notna() | (rows["status"] == "second"))
+    after = rows.copy()
+    after.loc[voices > 0, "status"] = "done"
+    after.loc[split | unsure, "status"] = "second"
+    why = doubted.where(doubted.notna(), "").where(~split, "reviewers disagree")
+    new = (after["status"] == "second") & (rows["status"] != "second")
+    after.loc[new, "reason"] = after.loc[new, "reason"] + "; " + why[new]
+    return after[after["status"] != rows["status"]].reset_index()
+
+
+def take_reviews_in(engine: Engine, doubts: pd.DataFrame | None = None) -> list[str]:
+    """After reviews have come: weigh the reviewers again, close what is decided.
+
+    Args:
+        engine: the store.
+        doubts: as ``labels.audit.doubtful`` gives it.
+
+    Returns:
+        Warnings that name reviewers.
+    """
+    feedback = read(engine, FeedbackRow, kind="review")
+    crew = judge_reviewers(feedback)
+    changed = settled(read(engine, ReviewItemRow), verdicts(feedback, crew), doubts)
+    with engine.begin() as connection:
+        upsert(connection, ReviewerRow, records(crew))
+        upsert(connection, ReviewItemRow, records(changed))
+    return [str(text) for text in crew["warning"].dropna()]
+
+
+def describe(engine: Engine, settings: LoopSettings) -> list[str]:
+    """The queue, the reviewers one should know about, and what the reviews there are allow."""
+    feedback = read(engine, FeedbackRow, kind="review")
+    crew = judge_reviewers(feedback)
+    items = read(engine, ReviewItemRow, columns=["prompt_id", "p_review", "status"])
+    drawn = items[items["status"] != "skipped"].set_index("prompt_id")
+    count = drawn["status"].value_counts()
+    found = verdicts(feedback, crew)
+    found = found[found.index.isin(drawn.index)]
+    tasks = read(engine, TraceRow, columns=["prompt_id", "task"]).set_index("prompt_id")["task"]
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(days=7)
+    lately = feedback.loc[feedback["ts"] >= since, "prompt_id"].nunique() if len(feedback) else 0
+    chance = drawn.loc[found.index, "p_review"].astype(float)
+    plan = review_plan(
+        found.assign(task=tasks.reindex(found.index)),
+        target_precision=settings.target_precision,
+        delta=settings.delta,
+        per_day=lately / 7,
+        uniform_share=float(uniform_sample(chance).mean()) if len(chance) else 1.0,
+    )
+    states = ("open", "second", "done")
+    queue = "{} open, {} wait for a second reviewer, {} done".format(
+        *(count.get(state, 0) for state in states)
+    )
+    looked_at = f"{len(drawn):,} of {len(items):,} answers drawn: {queue}"
+    return [looked_at, *plan, *crew["warning"].dropna()]
