@@ -6,6 +6,7 @@ import pandas as pd
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import ONE_RUN, TRACE_DAYS, count_by_day, trace_log
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.pairs import label_pairs
 from loop_pipeline.labels.quality import QualityModel, fit_quality, review_verdicts, score_quality
 from loop_pipeline.labels.review import draw_reviews, review_probability
@@ -24,12 +25,12 @@ from loop_pipeline.store.tables import LabeledPairRow, QualityModelRow, ReviewIt
 _DAILY = {"partitions_def": TRACE_DAYS, "backfill_policy": ONE_RUN, "group_name": "labels"}
 
 
-@dg.asset(**_DAILY, kinds={"pandas"}, code_version="1")
+@dg.asset(**_DAILY, kinds={"pandas"}, code_version="2")
 def hallucination_flags(
-    context: dg.AssetExecutionContext, raw_traces: pd.DataFrame
+    context: dg.AssetExecutionContext, loop: Loop, raw_traces: pd.DataFrame
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """For every answer: does it say what its request and contract do not support, and why."""
-    flags = flag_hallucinations(raw_traces)
+    flags = flag_hallucinations(raw_traces, tiers=tiers_of(loop.settings()))
     reasons = flags.loc[flags["flag"], "reasons"].explode().str.replace(r"[:'\"].*", "", regex=True)
     unsure = flags["grounded"] == "cannot_tell"
     count_by_day(context, flags[["day"]].assign(flagged=flags["flag"], cannot_tell=unsure))

@@ -1,0 +1,178 @@
+"""Fits T1 to labels, and says how good it is on answers to sources it was not fitted to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+
+from loop_pipeline.labels.hallucination.features import design_of
+from loop_pipeline.labels.hallucination.lexical import EVERYWHERE, Detector
+
+MIN_LABELS = 100
+MIN_OF_A_KIND = 10
+OWN_CALIBRATION = 200
+FOLDS, SEED, DRAWS = 5, 0, 1000
+PENALTY = 1e-3
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class Row(NamedTuple):
+    """A labelled answer. Rows with one ``source`` are never on both sides of a fold."""
+
+    source: str
+    output: str
+    bad: bool
+    template: str = EVERYWHERE
+    usual: frozenset[str] = frozenset()
+
+
+class NoSkill(ValueError):
+    """These labels do not make a detector. The text says why."""
+
+
+class Skill(NamedTuple):
+    """Balanced accuracy with its 95% bootstrap interval over groups."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the interval lies above what a coin has."""
+        return self.low > 0.5
+
+    def __str__(self) -> str:
+        """One line for people; it says so where there is no skill."""
+        told = f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
+        return told if self.above_chance else f"no skill: {told} is not above chance (50%)"
+
+
+def balanced_accuracy(bad: Bools, flagged: Bools, groups: Sequence[object]) -> Skill:
+    """Mean of the shares found of either kind; groups are drawn with replacement, 1,000 times."""
+    _, place = np.unique(np.array([str(g) for g in groups]), return_inverse=True)
+    kinds = np.stack([bad & flagged, bad, ~bad & ~flagged, ~bad]).astype(float)
+    counts = np.stack([np.bincount(place, weights=kind) for kind in kinds])
+    size = counts.shape[1]
+    drawn = np.random.default_rng(SEED).multinomial(size, np.full(size, 1 / size), DRAWS)
+    totals = np.vstack([counts.sum(axis=1), drawn @ counts.T])
+    totals = totals[(totals[:, 1] > 0) & (totals[:, 3] > 0)]  # a draw may lack a kind
+    values = (totals[:, 0] / totals[:, 1] + totals[:, 2] / totals[:, 3]) / 2
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return Skill(float(values[0]), float(low), float(high))
+
+
+def fit_detector(rows: Sequence[Row], *, trained_on: str) -> Detector:
+    """Fit weights and calibration, and measure both on folds that were not fitted.
+
+    Args:
+        rows: labelled answers.
+        trained_on: where the labels come from, for people.
+
+    Raises:
+        NoSkill: too few labels, or cross-validated no better than chance.
+    """
+    bad = np.array([row.bad for row in rows], dtype=bool)
+    kinds = np.bincount(bad.astype(int), minlength=2)
+    if len(rows) < MIN_LABELS or kinds.min() < MIN_OF_A_KIND:
+        raise NoSkill(
+            f"{len(rows)} labelled texts, {kinds[1]} of them hallucinated: it takes {MIN_LABELS}, "
+            f"with {MIN_OF_A_KIND} of either kind; review more of them"
+        )
+    design = design_of([(row.output, row.source, row.usual) for row in rows])
+    sources = [row.source for row in rows]
+    raw = out_of_fold(design, bad, sources)
+    skill = balanced_accuracy(bad, _flags_out_of_fold(raw, bad, sources), sources)
+    if not skill.above_chance:
+        raise NoSkill(f"balanced accuracy on {len(rows)} labels, cross-validated: {skill}")
+    return Detector(
+        trained_on=trained_on,
+        weights=_rounded(fit_weights(design, bad)),
+        calibration=_calibrations(rows, raw, bad),
+        n=len(rows),
+        share=round(float(bad.mean()), 4),
+        auc=round(float(roc_auc_score(bad, raw)), 4),
+        balanced_accuracy=round(skill.value, 4),
+        interval=(round(skill.low, 4), round(skill.high, 4)),
+    )
+
+
+def fit_weights(design: Floats, bad: Bools, penalty: float = PENALTY) -> Floats:
+    """Logistic regression in which both kinds weigh the same and no feature may lower the risk.
+
+    The sign constraint keeps a weight that noise turned round from rewarding invention.
+
+    Args:
+        design: shape (n, k).
+        bad: shape (n,).
+        penalty: on the squared weights of standardised features.
+
+    Returns:
+        Intercept and weights, shape (k + 1,).
+    """
+    spread = np.where(design.std(axis=0) > 0, design.std(axis=0), 1.0)
+    inputs = np.column_stack([np.ones(len(design)), design / spread])
+    weigh = np.where(bad, 0.5 / bad.mean(), 0.5 / (1 - bad.mean())) / len(bad)
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        z = inputs @ weights
+        slope = np.concatenate(([0.0], weights[1:]))
+        value = (weigh * (np.logaddexp(0, z) - bad * z)).sum() + penalty * slope @ slope
+        return value, inputs.T @ (weigh * (1 / (1 + np.exp(-z)) - bad)) + 2 * penalty * slope
+
+    bounds = [(None, None)] + [(0.0, None)] * design.shape[1]
+    found = minimize(loss, np.zeros(len(bounds)), jac=True, bounds=bounds, method="L-BFGS-B")
+    return np.concatenate((found.x[:1], found.x[1:] / spread))
+
+
+def out_of_fold(design: Floats, bad: Bools, groups: Sequence[object]) -> Floats:
+    """Raw score of each row by weights that saw no row of its group, shape (n,)."""
+    raw = np.zeros(len(bad))
+    for fitted, scored in _folds(bad, groups):
+        weights = fit_weights(design[fitted], bad[fitted])
+        raw[scored] = design[scored] @ weights[1:] + weights[0]
+    return raw
+
+
+def _flags_out_of_fold(raw: Floats, bad: Bools, groups: Sequence[object]) -> Bools:
+    """Flags by a calibration that saw no row of the group either."""
+    flags = np.zeros(len(bad), dtype=bool)
+    for fitted, scored in _folds(bad, groups):
+        slope, intercept = _platt(raw[fitted], bad[fitted])
+        flags[scored] = slope * raw[scored] + intercept >= 0
+    return flags
+
+
+def _folds(bad: Bools, groups: Sequence[object]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    names = np.array([str(group) for group in groups])
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=SEED)
+    return [*folds.split(bad, bad, names)]
+
+
+def _platt(raw: Floats, bad: Bools) -> tuple[float, float]:
+    """Slope and intercept from raw scores to log-odds, both kinds weighing the same (Platt)."""
+    intercept, slope = fit_weights(raw[:, None], bad, penalty=0.0)
+    return round(float(slope), 4), round(float(intercept), 4)
+
+
+def _calibrations(rows: Sequence[Row], raw: Floats, bad: Bools) -> dict[str, tuple[float, float]]:
+    found = {EVERYWHERE: _platt(raw, bad)}
+    for template, count in Counter(row.template for row in rows).items():
+        mine = np.array([row.template == template for row in rows])
+        rarest = np.bincount(bad[mine].astype(int), minlength=2).min()
+        if template != EVERYWHERE and count >= OWN_CALIBRATION and rarest >= MIN_OF_A_KIND:
+            found[template] = _platt(raw[mine], bad[mine])
+    return found
+
+
+def _rounded(weights: Floats) -> tuple[float, ...]:
+    return tuple(round(float(weight), 3) for weight in weights)
