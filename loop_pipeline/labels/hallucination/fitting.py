@@ -57,9 +57,9 @@ class Skill(NamedTuple):
         return told if self.above_chance else f"no skill: {told} is not above chance (50%)"
 
 
-def balanced_accuracy(bad: Bools, flagged: Bools, groups: Sequence[object]) -> Skill:
+def balanced_accuracy(bad: Bools, flagged: Bools, groups: Sequence[str]) -> Skill:
     """Mean of the shares found of either kind; groups are drawn with replacement, 1,000 times."""
-    _, place = np.unique(np.array([str(g) for g in groups]), return_inverse=True)
+    _, place = np.unique(np.array(groups), return_inverse=True)
     kinds = np.stack([bad & flagged, bad, ~bad & ~flagged, ~bad]).astype(float)
     counts = np.stack([np.bincount(place, weights=kind) for kind in kinds])
     size = counts.shape[1]
@@ -71,39 +71,59 @@ def balanced_accuracy(bad: Bools, flagged: Bools, groups: Sequence[object]) -> S
     return Skill(float(values[0]), float(low), float(high))
 
 
-def fit_detector(rows: Sequence[Row], *, trained_on: str) -> Detector:
+def fit_detector(rows: Sequence[Row], *, trained_on: str, demand_skill: bool = True) -> Detector:
     """Fit weights and calibration, and measure both on folds that were not fitted.
 
     Args:
         rows: labelled answers.
         trained_on: where the labels come from, for people.
+        demand_skill: False: for a benchmark, which has to show what no skill looks like.
 
     Raises:
         NoSkill: too few labels, or cross-validated no better than chance.
     """
     bad = np.array([row.bad for row in rows], dtype=bool)
-    kinds = np.bincount(bad.astype(int), minlength=2)
-    if len(rows) < MIN_LABELS or kinds.min() < MIN_OF_A_KIND:
+    kinds, sources = np.bincount(bad.astype(int), minlength=2), {row.source for row in rows}
+    if len(rows) < MIN_LABELS or min(*kinds, len(sources)) < MIN_OF_A_KIND:
         raise NoSkill(
-            f"{len(rows)} labelled texts, {kinds[1]} of them hallucinated: it takes {MIN_LABELS}, "
-            f"with {MIN_OF_A_KIND} of either kind; review more of them"
+            f"{len(rows)} labelled texts on {len(sources)} sources, {kinds[1]} of them bad: it "
+            f"takes {MIN_LABELS} texts, with {MIN_OF_A_KIND} sources and as many of either kind; "
+            "review more of them"
         )
-    design = design_of([(row.output, row.source, row.usual) for row in rows])
-    sources = [row.source for row in rows]
-    raw = out_of_fold(design, bad, sources)
-    skill = balanced_accuracy(bad, _flags_out_of_fold(raw, bad, sources), sources)
-    if not skill.above_chance:
-        raise NoSkill(f"balanced accuracy on {len(rows)} labels, cross-validated: {skill}")
+    folded = cross_validate(rows)
+    if demand_skill and not folded.skill.above_chance:
+        raise NoSkill(f"balanced accuracy on {len(rows)} labels, cross-validated: {folded.skill}")
     return Detector(
         trained_on=trained_on,
-        weights=_rounded(fit_weights(design, bad)),
-        calibration=_calibrations(rows, raw, bad),
+        weights=_rounded(fit_weights(folded.design, bad)),
+        calibration=_calibrations(rows, folded.raw, bad),
         n=len(rows),
         share=round(float(bad.mean()), 4),
-        auc=round(float(roc_auc_score(bad, raw)), 4),
-        balanced_accuracy=round(skill.value, 4),
-        interval=(round(skill.low, 4), round(skill.high, 4)),
+        auc=round(float(roc_auc_score(bad, folded.raw)), 4),
+        balanced_accuracy=round(folded.skill.value, 4),
+        interval=(round(folded.skill.low, 4), round(folded.skill.high, 4)),
     )
+
+
+class Folded(NamedTuple):
+    """Every row by weights and a calibration that saw no row of its source: n rows each."""
+
+    design: Floats
+    raw: Floats
+    flags: Bools
+    skill: Skill
+
+
+def cross_validate(rows: Sequence[Row]) -> Folded:
+    """Score and flag every row out of fold; a fold's calibration comes from folds of the rest."""
+    bad, sources = np.array([row.bad for row in rows]), np.array([row.source for row in rows])
+    design = design_of([(row.output, row.source, row.usual) for row in rows])
+    raw, flags = _out_of_fold(design, bad, sources), np.zeros(len(bad), dtype=bool)
+    for fitted, scored in _folds(bad, sources):
+        inner = _out_of_fold(design[fitted], bad[fitted], sources[fitted])
+        slope, intercept = _platt(inner, bad[fitted])
+        flags[scored] = slope * raw[scored] + intercept >= 0
+    return Folded(design, raw, flags, balanced_accuracy(bad, flags, [row.source for row in rows]))
 
 
 def fit_weights(design: Floats, bad: Bools, penalty: float = PENALTY) -> Floats:
@@ -134,33 +154,25 @@ def fit_weights(design: Floats, bad: Bools, penalty: float = PENALTY) -> Floats:
     return np.concatenate((found.x[:1], found.x[1:] / spread))
 
 
-def out_of_fold(design: Floats, bad: Bools, groups: Sequence[object]) -> Floats:
-    """Raw score of each row by weights that saw no row of its group, shape (n,)."""
+def _out_of_fold(design: Floats, bad: Bools, sources: NDArray[np.str_]) -> Floats:
+    """Raw score of each row by weights that saw no row of its source, shape (n,)."""
     raw = np.zeros(len(bad))
-    for fitted, scored in _folds(bad, groups):
+    for fitted, scored in _folds(bad, sources):
         weights = fit_weights(design[fitted], bad[fitted])
         raw[scored] = design[scored] @ weights[1:] + weights[0]
     return raw
 
 
-def _flags_out_of_fold(raw: Floats, bad: Bools, groups: Sequence[object]) -> Bools:
-    """Flags by a calibration that saw no row of the group either."""
-    flags = np.zeros(len(bad), dtype=bool)
-    for fitted, scored in _folds(bad, groups):
-        slope, intercept = _platt(raw[fitted], bad[fitted])
-        flags[scored] = slope * raw[scored] + intercept >= 0
-    return flags
-
-
-def _folds(bad: Bools, groups: Sequence[object]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    names = np.array([str(group) for group in groups])
+def _folds(
+    bad: Bools, sources: NDArray[np.str_]
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=SEED)
-    return [*folds.split(bad, bad, names)]
+    return [*folds.split(bad, bad, sources)]
 
 
 def _platt(raw: Floats, bad: Bools) -> tuple[float, float]:
     """Slope and intercept from raw scores to log-odds, both kinds weighing the same (Platt)."""
-    intercept, slope = fit_weights(raw[:, None], bad, penalty=0.0)
+    intercept, slope = fit_weights(raw[:, None], bad, penalty=1e-4)
     return round(float(slope), 4), round(float(intercept), 4)
 
 
