@@ -102,8 +102,8 @@ def calibration_table() -> pd.DataFrame:
             lines.setdefault((name, 0), []).append(reliability(score, good.to_numpy()))
         for labels in (100, 200, 500):
             taught, rest = order[:labels], order[labels:]
-            verdicts = pd.DataFrame({"good": good[taught], "p_good": good[taught].astype(float)})
-            model = fit_quality(frame, task, verdicts, None, **PROMISE)
+            verdicts = good[taught].to_frame("good")
+            model = fit_quality(frame, task, verdicts, None, **PROMISE).model
             score = model.predict(frame.loc[rest], task)
             found = reliability(score.to_numpy(), good[rest].to_numpy())
             lines.setdefault(("loop_pipeline", labels), []).append(found)
@@ -156,11 +156,11 @@ def interval_table(draws: int = 400) -> pd.DataFrame:
             rng = np.random.default_rng(draw)
             frame = with_acceptance(facts, good, rng)
             taught = rng.permutation(frame.index)[:labels]
-            verdicts = pd.DataFrame({"good": good[taught], "p_good": good[taught].astype(float)})
+            verdicts = good[taught].to_frame("good")
             half = norm.ppf(0.975) * good[taught].std() / np.sqrt(labels)
             middle = good[taught].mean()
             classical.append((middle - half, middle + half))
-            found = fit_quality(frame, task, verdicts, None, **PROMISE).quality[""]
+            found = fit_quality(frame, task, verdicts, None, **PROMISE).model.quality[""]
             ours.append((found.low, found.high))
         for name, pairs in (("labels alone", classical), ("loop_pipeline (PPI++)", ours)):
             low, high = np.array(pairs).T
@@ -334,8 +334,8 @@ def promise_table(draws: int = 600) -> pd.DataFrame:
         for draw in range(draws):
             rng = np.random.default_rng(draw)
             rows, own, truth = simulated(rng, labels)
-            verdicts = pd.DataFrame({"good": truth, "p_good": truth.astype(float)})
-            model = fit_quality(rows, own, verdicts, None, **PROMISE)
+            verdicts = truth.to_frame("good")
+            model = fit_quality(rows, own, verdicts, None, **PROMISE).model
             scores = score_quality(model, frame, task, verdicts.iloc[:0]).set_index("prompt_id")
             value = scores["score"].astype(float)
             held = scores["threshold"].astype(float)

@@ -54,7 +54,8 @@ def labelled(work: Path, traces: int) -> tuple[pd.DataFrame, dict[str, Any], Qua
     flags, judged = flag_hallucinations(frame), verdicts(feedback)
     known = features(trace_signals(frame, feedback, flags))
     chance = pd.Series(REVIEWED, index=drawn)
-    model = fit_quality(known, tasks(frame), judged, chance, target_precision=0.95, delta=0.05)
+    promise = {"target_precision": 0.95, "delta": 0.05}
+    model = fit_quality(known, tasks(frame), judged, chance, **promise).model
     scores = score_quality(model, known, tasks(frame), judged)
     truth = pd.read_json(work / "truth.jsonl", lines=True).set_index("prompt_id")
     frame = frame.join(truth[["truth", "right"]], on="prompt_id")

@@ -63,6 +63,33 @@ def serve() -> None:
     )
 
 
+@app.command("fit-detector")
+def fit_detector(out: Path) -> None:
+    """Fit the hallucination score of texts to your reviews; name the file in LOOP_DETECTOR_FILE."""
+    from loop_pipeline.labels.hallucination.reviews import detector_from_reviews
+
+    detector = detector_from_reviews(_store()[1])
+    out.write_text(detector.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    low, high = detector.interval
+    typer.echo(
+        f"{out}: version {detector.version}, {detector.n} labels, {detector.share:.0%} bad; "
+        f"cross-validated AUC {detector.auc:.3f}, balanced accuracy "
+        f"{detector.balanced_accuracy:.1%} [{low:.1%}, {high:.1%}]"
+    )
+
+
+@app.command()
+def judge() -> None:
+    """Ask the model at LOOP_JUDGE_URL about a sample of texts; its verdicts are signals."""
+    from loop_pipeline.labels.hallucination.judge import Judge, judge_sample
+
+    settings, engine = _store()
+    if not settings.judge_url or not settings.judge_model:
+        raise ValueError("no judge: set LOOP_JUDGE_URL and LOOP_JUDGE_MODEL")
+    found = Judge(settings.judge_url, settings.judge_model)
+    typer.echo(judge_sample(engine, found, rate=settings.judge_rate))
+
+
 rollout = typer.Typer(no_args_is_help=True, help="Watch, advance or end a canary.")
 app.add_typer(rollout, name="rollout")
 Why = Annotated[str, typer.Option(help="Goes into the history.")]

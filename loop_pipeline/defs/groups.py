@@ -11,7 +11,7 @@ from loop_pipeline.defs.traces import trace_log
 from loop_pipeline.groups.clustering import Groups, fit_groups, member_rows
 from loop_pipeline.groups.embedding import Embedder, request_text
 from loop_pipeline.groups.stats import frontier_statistics, student_statistics
-from loop_pipeline.labels.reviewers import verdicts
+from loop_pipeline.labels.reviewers import relied_on, verdicts
 from loop_pipeline.report.plots import cluster_figure, plot_png_markdown
 from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.settings import LoopSettings
@@ -93,7 +93,9 @@ def group_model_stats(loop: Loop) -> dg.MaterializeResult:
             traces,
             members,
             read(engine, HallucinationFlagRow),
-            verdicts(read_feedback(engine, kind="review"), read(engine, ReviewerRow))["good"],
+            relied_on(verdicts(read_feedback(engine, kind="review"), read(engine, ReviewerRow)))[
+                "good"
+            ],
         )
     ]
     if student := newest_checkpoint(engine, "approved"):

@@ -9,9 +9,10 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.reviews import quality_model, reviewers
 from loop_pipeline.defs.traces import ONE_RUN, TRACE_DAYS, count_by_day
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.pairs import label_pairs
 from loop_pipeline.labels.quality import QualityModel, score_quality
-from loop_pipeline.labels.reviewers import verdicts
+from loop_pipeline.labels.reviewers import relied_on, verdicts
 from loop_pipeline.labels.signals import features, tasks
 from loop_pipeline.labels.signals import trace_signals as signals_of
 from loop_pipeline.report.plots import daily_counts_figure, group_counts_figure, plot_png_markdown
@@ -32,12 +33,12 @@ from loop_pipeline.store.tables import (
 _DAILY = {"partitions_def": TRACE_DAYS, "backfill_policy": ONE_RUN, "group_name": "labels"}
 
 
-@dg.asset(**_DAILY, kinds={"pandas"}, code_version="1")
+@dg.asset(**_DAILY, kinds={"pandas"}, code_version="2")
 def hallucination_flags(
-    context: dg.AssetExecutionContext, raw_traces: pd.DataFrame
+    context: dg.AssetExecutionContext, loop: Loop, raw_traces: pd.DataFrame
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """For every answer: does it say what its request and contract do not support, and why."""
-    flags = flag_hallucinations(raw_traces)
+    flags = flag_hallucinations(raw_traces, tiers=tiers_of(loop.settings()))
     reasons = flags.loc[flags["flag"], "reasons"].explode().str.replace(r"[:'\"].*", "", regex=True)
     unsure = flags["grounded"] == "cannot_tell"
     count_by_day(context, flags[["day"]].assign(flagged=flags["flag"], cannot_tell=unsure))
@@ -97,14 +98,11 @@ def quality_scores(
     """P(good) of every answer and why: a person's verdict where there is one, else the score."""
     engine = loop.engine()
     reviews = read_feedback(engine, days=context.partition_keys, kind="review")
+    judged = relied_on(verdicts(reviews, read(engine, ReviewerRow)))
     stored = newest_quality_model(engine)
     model = QualityModel.model_validate(stored["model"]) if stored else None
-    scores = score_quality(
-        model,
-        features(trace_signals),
-        tasks(raw_traces),
-        verdicts(reviews, read(engine, ReviewerRow)),
-    ).merge(raw_traces[["prompt_id", "day"]], on="prompt_id")
+    scores = score_quality(model, features(trace_signals), tasks(raw_traces), judged)
+    scores = scores.merge(raw_traces[["prompt_id", "day"]], on="prompt_id")
     above = scores["score"].astype(float) >= scores["threshold"].astype(float)
     by_people = scores["origin"] == "human"
     count_by_day(context, scores[["day"]].assign(by_people=by_people, above_threshold=above))
@@ -136,7 +134,7 @@ def labeled_pairs(
     """What a trace teaches: an answer to learn, a pair to prefer, one to avoid, or nothing."""
     engine = loop.engine()
     feedback = read_feedback(engine, days=context.partition_keys)
-    judged = verdicts(feedback, read(engine, ReviewerRow))
+    judged = relied_on(verdicts(feedback, read(engine, ReviewerRow)))
     scores = quality_scores.drop(columns="day")
     pairs = label_pairs(raw_traces, feedback, hallucination_flags, scores, judged)
     kinds = {kind: pairs["kind"] == kind for kind in ("sft", "dpo", "kto_pos", "kto_neg")}

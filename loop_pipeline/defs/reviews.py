@@ -6,9 +6,11 @@ import dagster as dg
 import pandas as pd
 
 from loop_pipeline.defs.resources import Loop
+from loop_pipeline.labels.audit import doubtful
 from loop_pipeline.labels.promise import Promise
 from loop_pipeline.labels.quality import QualityModel, fit_quality
-from loop_pipeline.labels.reviewers import verdicts
+from loop_pipeline.labels.queue import describe, take_reviews_in, update_queue
+from loop_pipeline.labels.reviewers import relied_on, verdicts
 from loop_pipeline.labels.signals import features, tasks
 from loop_pipeline.report.plots import (
     plot_png_markdown,
@@ -29,8 +31,56 @@ from loop_pipeline.store.tables import (
 from loop_pipeline.store.tracking import Tracking, TrackingDown, few_retries, record_fit
 
 
+@dg.asset(deps=[trace_log, "trace_signals"], group_name="labels", kinds={"pandas"})
+def review_queue(loop: Loop) -> dg.MaterializeResult:
+    """Who is drawn for human review, with which chance and why; every trace has its chance."""
+    engine, settings = loop.engine(), loop.settings()
+    looked_at = update_queue(engine, base_rate=settings.review_rate)
+    items = read(engine, ReviewItemRow, columns=["status"])
+    states = items["status"].value_counts()
+    drawn = looked_at[looked_at["status"] == "open"]
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(items),
+            "looked_at": len(looked_at),
+            "drawn": len(drawn),
+            "states": dg.MetadataValue.md(states.to_markdown() or "none"),
+            "reasons": dg.MetadataValue.md(
+                drawn["reason"].value_counts().head(12).to_markdown() or "none"
+            ),
+            "plan": dg.MetadataValue.md("\n".join(f"- {s}" for s in describe(engine, settings))),
+        }
+    )
+
+
+@dg.asset(deps=[trace_log], group_name="labels", kinds={"pandas"})
+def reviewers(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
+    """How far each reviewer can be trusted, from answers that others reviewed as well."""
+    engine = loop.engine()
+    for warning in take_reviews_in(engine):
+        context.log.warning(warning)
+    crew = read(engine, ReviewerRow)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(crew),
+            "reviewers": dg.MetadataValue.md(crew.to_markdown(index=False, floatfmt=".2f")),
+        }
+    )
+
+
+@dg.asset_check(asset=reviewers)
+def reviewers_can_be_relied_on(loop: Loop) -> dg.AssetCheckResult:
+    """Nobody answers like a coin, or clearly worse than the others."""
+    warnings = read(loop.engine(), ReviewerRow)["warning"].dropna().tolist()
+    return dg.AssetCheckResult(
+        passed=not warnings,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(warnings) or None,
+    )
+
+
 @dg.asset(
-    deps=["trace_signals", "review_queue", "reviewers"],
+    deps=["trace_signals", review_queue, reviewers],
     group_name="labels",
     kinds={"scikitlearn", "mlflow"},
 )
@@ -43,10 +93,11 @@ def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materiali
     queue = read(engine, ReviewItemRow, columns=["prompt_id", "p_review", "status"])
     drawn = queue[queue["status"] != "skipped"].set_index("prompt_id")["p_review"].astype(float)
     talk = traces["conversation_id"].where(traces["conversation_id"].notna(), traces["dedup_key"])
-    model = fit_quality(
+    judged = verdicts(read_feedback(engine, kind="review"), read(engine, ReviewerRow))
+    model, out_of_fold = fit_quality(
         features(signals),
         tasks(traces),
-        verdicts(read_feedback(engine, kind="review"), read(engine, ReviewerRow)),
+        relied_on(judged),
         drawn if len(queue) else None,
         talk.set_axis(traces["prompt_id"]),
         target_precision=settings.target_precision,
@@ -64,7 +115,11 @@ def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materiali
     }
     with engine.begin() as connection:
         upsert(connection, QualityModelRow, [row])
-    return dg.MaterializeResult(metadata=_describe(model) | _record(context, settings, model))
+    doubts = doubtful(judged, out_of_fold)
+    take_reviews_in(engine, doubts)
+    facts = _describe(model) | _record(context, settings, model)
+    facts["doubtful_verdicts"] = dg.MetadataValue.md(doubts.to_markdown(index=False) or "none")
+    return dg.MaterializeResult(metadata=facts)
 
 
 def _figures(model: QualityModel) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Users' reactions are signals, never labels: they are given by who is unhappy or 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,13 @@ class QualityModel(BaseModel):
         return pd.Series(self.calibrator.apply(z), index=features.index)
 
 
+class Fitted(NamedTuple):
+    """A quality model and P(good) of the reviewed answers, each out of fold."""
+
+    model: QualityModel
+    scores: pd.Series
+
+
 def fit_quality(
     features: pd.DataFrame,
     tasks: pd.Series,
@@ -59,7 +66,7 @@ def fit_quality(
     *,
     target_precision: float,
     delta: float,
-) -> QualityModel:
+) -> Fitted:
     """Stack the signals into P(good) by L2 logistic regression on the reviewed rows.
 
     All figures and thresholds use calibrated out-of-fold scores; the threshold is then applied to
@@ -69,7 +76,7 @@ def fit_quality(
         features: of all traces, reviewed or not, as ``labels.signals.features`` gives them; a null
             counts as the mean.
         tasks: of all traces, by prompt_id.
-        verdicts: columns good and p_good of the reviewed answers, by prompt_id.
+        verdicts: column good of the reviewed answers, by prompt_id, as people found them.
         p_review: chance with which each reviewed row was drawn; rows without one were volunteered
             and are left out. None: all were drawn with the same chance.
         clusters: conversation or the like of each trace: no score is out of fold that has seen
@@ -78,7 +85,7 @@ def fit_quality(
         delta: allowed chance that the promise is broken.
 
     Returns:
-        A model; not ``usable`` if it may score nothing, without thresholds if nothing can be
+        The model; not ``usable`` if it may score nothing, without thresholds if nothing can be
         promised. ``reason`` says why, and how many reviews are missing.
     """
     chance = _drawn(features, verdicts, p_review)
@@ -89,8 +96,9 @@ def fit_quality(
     if folds is None:
         means = _mean_quality(good, None, chance, tasks)
         reason = _too_few(good.to_numpy(), **promise)
-        return QualityModel(n_labels=len(good), quality=means, reason=reason).sealed()
-    p_good = verdicts["p_good"].astype(float)
+        model = QualityModel(n_labels=len(good), quality=means, reason=reason)
+        return Fitted(model.sealed(), pd.Series(dtype=float))
+    p_good = good.astype(float)
     z = out_of_fold(features, tasks, p_good, folds)
     calibrator = fit_calibrator(z, p_good.to_numpy(float))
     model = QualityModel(
@@ -106,14 +114,15 @@ def fit_quality(
     proxy = model.predict(features, tasks)
     proxy.loc[chance.index] = scores
     made = promises(scores, good, tasks, uniform_sample(chance), auc=figures["auc"], **promise)
-    return model.model_copy(
+    model = model.model_copy(
         update={
             "figures": figures,
             "quality": _mean_quality(good, proxy, chance, tasks),
             "promises": made,
             "reason": "; ".join(f"{name}: {p.reason}" for name, p in made.items()),
         }
-    ).sealed()
+    )
+    return Fitted(model.sealed(), scores)
 
 
 def score_quality(

@@ -115,9 +115,13 @@ def verdicts(feedback: pd.DataFrame, reviewers: pd.DataFrame | None = None) -> p
     )
 
 
-def review_verdicts(feedback: pd.DataFrame) -> pd.Series:
-    """Whether reviewers found an answer good, by prompt_id, reliability taken into account."""
-    return verdicts(feedback)["good"]
+def relied_on(found: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts that decide something: those as sure as half of an untested reviewer's word.
+
+    Whoever answers like a coin decides nothing alone: their answers wait for another reviewer.
+    """
+    sure = (2 * found["p_good"] - 1).abs()
+    return found[sure >= (2 * UNTESTED - 1) / 2]
 
 
 def _confusion(

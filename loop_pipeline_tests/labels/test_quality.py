@@ -13,7 +13,7 @@ REACTIONS = ["accepted", "modified", "rejected", "edit_distance", "no_action"]
 
 
 def fit(frame, task, verdicts, chance, target: float = 0.95) -> QualityModel:
-    return fit_quality(frame, task, verdicts, chance, target_precision=target, delta=0.05)
+    return fit_quality(frame, task, verdicts, chance, target_precision=target, delta=0.05).model
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def known(desk):
 
 
 def _verdicts(good: pd.Series) -> pd.DataFrame:
-    return pd.DataFrame({"good": good.astype(bool), "p_good": good.astype(float)})
+    return pd.DataFrame({"good": good.astype(bool)})
 
 
 def _reviewed(frame: pd.DataFrame, truth: pd.Series, labels: int, seed: int):

@@ -78,17 +78,41 @@ def check_contract(output: str, contract: dict[str, Any] | None, request_text: s
 
 def unsupported_facts(output: str, request_text: str) -> list[str]:
     """Numbers, ids, URLs and e-mail addresses of an answer that its request does not hold."""
-    found = [link.rstrip(".,;:!?") for link in URL.findall(output)] + EMAIL.findall(output)
-    held = request_text.casefold()
-    missing = [fact for fact in found if not _held(fact.casefold(), held)]
-    rest = LIST_MARK.sub(" ", EMAIL.sub(" ", URL.sub(" ", output)))
-    tokens = TOKEN.findall(rest)
-    if not tokens:
-        return missing
-    pieces = [_number(piece) for piece in PIECE.findall(held)]
+    return [output[start:end] for start, end in fact_spans(output, request_text)]
+
+
+def fact_spans(output: str, request_text: str) -> list[tuple[int, int]]:
+    """Where the unsupported facts of an answer stand: (start, end) in characters of it."""
+    addresses = [(m.start(), m.start() + len(_trim(m[0]))) for m in URL.finditer(output)]
+    addresses += [match.span() for match in EMAIL.finditer(output)]
+    held = request_text.casefold() if addresses else ""
+    missing = [(a, b) for a, b in addresses if not _held(output[a:b].casefold(), held)]
+    rest = output
+    for pattern in (URL, EMAIL, LIST_MARK):
+        rest = pattern.sub(_blank, rest)
+    tokens = [match.span() for match in TOKEN.finditer(rest)]
+    if tokens:
+        known, numbers = _pieces(request_text)
+        missing += [
+            (a, b) for a, b in tokens if not _supported(rest[a:b].casefold(), known, numbers)
+        ]
+    return missing
+
+
+def _trim(link: str) -> str:
+    return link.rstrip(".,;:!?")
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])
+
+
+@lru_cache(maxsize=2048)
+def _pieces(text: str) -> tuple[frozenset[str], list[str]]:
+    """All words and numbers of a text, and its numbers in order."""
+    pieces = [_number(piece) for piece in PIECE.findall(text.casefold())]
     pieces += [NUMBER_WORDS[word] for word in pieces if word in NUMBER_WORDS]
-    known, numbers = set(pieces), [piece for piece in pieces if piece[0].isdigit()]
-    return missing + [t for t in tokens if not _supported(t.casefold(), known, numbers)]
+    return frozenset(pieces), [piece for piece in pieces if piece[0].isdigit()]
 
 
 def _held(fact: str, text: str) -> bool:
@@ -96,7 +120,7 @@ def _held(fact: str, text: str) -> bool:
     return re.search(re.escape(fact) + r"(?![\w@/-]|\.\w)", text) is not None
 
 
-def _supported(token: str, known: set[str], numbers: list[str]) -> bool:
+def _supported(token: str, known: frozenset[str], numbers: list[str]) -> bool:
     """Letters before a number name it (A-48213), letters after it are units (5kg, 3pm)."""
     pieces = [_number(piece) for piece in PIECE.findall(token)]
     first = next(i for i, piece in enumerate(pieces) if piece[0].isdigit())
