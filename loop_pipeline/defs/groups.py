@@ -88,16 +88,9 @@ def group_model_stats(loop: Loop) -> dg.MaterializeResult:
     """Which model is best for which group: quality, agreement, cost and latency side by side."""
     engine, settings = loop.engine(), loop.settings()
     traces, members = read_traces(engine), read(engine, GroupMemberRow)
-    parts = [
-        frontier_statistics(
-            traces,
-            members,
-            read(engine, HallucinationFlagRow),
-            relied_on(verdicts(read_feedback(engine, kind="review"), read(engine, ReviewerRow)))[
-                "good"
-            ],
-        )
-    ]
+    judged = verdicts(read_feedback(engine, kind="review"), read(engine, ReviewerRow))
+    flags = read(engine, HallucinationFlagRow)
+    parts = [frontier_statistics(traces, members, flags, relied_on(judged)["good"])]
     if student := newest_checkpoint(engine, "approved"):
         name = student["checkpoint_id"]
         answers = read(engine, StudentAnswerRow, checkpoint_id=name, split=["calibration", "gold"])

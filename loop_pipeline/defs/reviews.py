@@ -6,6 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from loop_pipeline.defs.resources import Loop
+from loop_pipeline.defs.traces import trace_log
 from loop_pipeline.labels.audit import doubtful
 from loop_pipeline.labels.promise import Promise
 from loop_pipeline.labels.quality import QualityModel, fit_quality

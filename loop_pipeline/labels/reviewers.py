@@ -2,10 +2,11 @@
 
 The rule, here and nowhere else. Everything that anybody said is kept; of each reviewer the newest
 word on an answer counts, once. Voices are added up in log-odds, each with the weight that its
-reviewer has earned on answers which others reviewed as well; equal sums are decided by the newest
-word. Until somebody has ``MIN_OVERLAPS`` such answers their voice counts like everybody's, so
-few reviews are decided by the majority. How common good answers are never enters: a verdict says
-what people found, not what is usual. Reactions of users are signals and decide nothing.
+reviewer has earned on answers which others reviewed as well; of equal sums the newest word is
+shown, and decides nothing until a third voice is heard (``relied_on``). Until somebody has
+``MIN_OVERLAPS`` such answers their voice counts like everybody's, so few reviews are decided by
+the majority. How common good answers are never enters: a verdict says what people found, not what
+is usual. Reactions of users are signals and decide nothing.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from loop_pipeline.labels.hallucination.detector import free_texts, worded_traces
 from loop_pipeline.labels.hallucination.fitting import Row, fit_detector
 from loop_pipeline.labels.hallucination.lexical import Detector
-from loop_pipeline.labels.quality import review_verdicts
+from loop_pipeline.labels.reviewers import relied_on, verdicts
 from loop_pipeline.store.queries import read_feedback, read_traces
 
 
@@ -21,7 +21,7 @@ def detector_from_reviews(engine: Engine) -> Detector:
         NoSkill: too few reviewed texts, or what they teach is no better than chance.
     """
     traces = read_traces(engine)
-    good = review_verdicts(read_feedback(engine)).to_dict()
+    good = relied_on(verdicts(read_feedback(engine, kind="review")))["good"].to_dict()
     worded = worded_traces(traces)
     # The common form of a template is learned from all its answers, as flagging does.
     rows = [
