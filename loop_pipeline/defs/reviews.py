@@ -8,6 +8,7 @@ import pandas as pd
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
 from loop_pipeline.labels.audit import doubtful
+from loop_pipeline.labels.pairs import candidates
 from loop_pipeline.labels.promise import Promise
 from loop_pipeline.labels.quality import QualityModel, fit_quality
 from loop_pipeline.labels.queue import describe, take_reviews_in, update_queue
@@ -23,6 +24,7 @@ from loop_pipeline.report.plots import (
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.queries import read, read_feedback, upsert
 from loop_pipeline.store.tables import (
+    HallucinationFlagRow,
     QualityModelRow,
     ReviewerRow,
     ReviewItemRow,
@@ -88,19 +90,22 @@ def reviewers_can_be_relied_on(loop: Loop) -> dg.AssetCheckResult:
 def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
     """What P(good) is made of, fitted on reviews, and thresholds that keep their promise."""
     engine, settings = loop.engine(), loop.settings()
-    facts = ["prompt_id", "task", "template_hash", "conversation_id", "dedup_key"]
+    facts = ["prompt_id", "task", "template_hash", "conversation_id", "dedup_key", "producer"]
     traces = read(engine, TraceRow, columns=facts)
     signals = read(engine, TraceSignalRow)
     queue = read(engine, ReviewItemRow, columns=["prompt_id", "p_review", "status"])
     drawn = queue[queue["status"] != "skipped"].set_index("prompt_id")["p_review"].astype(float)
     talk = traces["conversation_id"].where(traces["conversation_id"].notna(), traces["dedup_key"])
-    judged = verdicts(read_feedback(engine, kind="review"), read(engine, ReviewerRow))
+    feedback = read_feedback(engine)
+    judged = verdicts(feedback, read(engine, ReviewerRow))
+    flags = read(engine, HallucinationFlagRow, columns=["prompt_id", "flag"])
     model, out_of_fold = fit_quality(
         features(signals),
         tasks(traces),
         relied_on(judged),
         drawn if len(queue) else None,
         talk.set_axis(traces["prompt_id"]),
+        candidates(traces, feedback, flags),
         target_precision=settings.target_precision,
         delta=settings.delta,
     )

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
@@ -83,6 +84,33 @@ def label_pairs(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def last_actions(feedback: pd.DataFrame) -> pd.Series:
+    """The newest action of a user on each answer, by prompt_id.
+
+    Accepted, modified, rejected or regenerated; thumbs and ratings say accepted or rejected, a
+    look says nothing.
+    """
+    rows = feedback.sort_values("ts", kind="stable")
+    words = {kind: kind for kind in ("accepted", "modified", "rejected", "regenerated")}
+    action = rows["kind"].map(words | {"thumb_up": "accepted", "thumb_down": "rejected"})
+    liked = pd.Series(np.where(rows["value"].astype(float) >= 0.5, "accepted", "rejected"))
+    action = action.where(rows["kind"] != "rating", liked.set_axis(rows.index))
+    return action.dropna().groupby(rows["prompt_id"]).last()
+
+
+def candidates(traces: pd.DataFrame, feedback: pd.DataFrame, flags: pd.DataFrame) -> pd.Series:
+    """Whether a score alone could make an answer a positive, by prompt_id.
+
+    Nobody objected, nothing is flagged and no student made it. A threshold's promise is about
+    these.
+    """
+    index = pd.Index(traces["prompt_id"])
+    action = last_actions(feedback).reindex(index)
+    flagged = flags.set_index("prompt_id")["flag"].reindex(index).eq(True)
+    trusted = traces["producer"].isin(TRUSTED).to_numpy()
+    return (action.isna() | (action == "accepted")) & ~flagged & trusted
+
+
 def _people(
     traces: pd.DataFrame, feedback: pd.DataFrame, verdicts: pd.DataFrame
 ) -> dict[str, dict[str, Any]]:
@@ -94,11 +122,11 @@ def _people(
     judged = verdicts.loc[verdicts.index.isin(traces["prompt_id"]), "good"]
     for prompt_id, good in judged.items():
         said.setdefault(str(prompt_id), {})["verdict"] = bool(good)
+    for prompt_id, action in last_actions(known).items():
+        said.setdefault(str(prompt_id), {})["action"] = action
     for record in known.to_dict("records"):
         row = {str(name): value for name, value in record.items()}
         person = said.setdefault(str(row["prompt_id"]), {})
-        if action := _action(row):
-            person["action"] = action
         if isinstance(row["edited_output"], str) and row["edited_output"].strip():
             person["edit"] = row["edited_output"]
             person["edit_action"] = row["kind"]
@@ -110,16 +138,6 @@ def _people(
     for prompt_id, flag, tier in zip(flags["prompt_id"], flags["flag"], flags["tier"], strict=True):
         said[prompt_id] |= {"edit_flag": flag, "edit_tier": tier}
     return said
-
-
-def _action(row: dict[str, Any]) -> str | None:
-    """The action in one word; ratings and thumbs say accepted or rejected, a look says nothing."""
-    kind = str(row["kind"])
-    if kind == "rating":
-        return "accepted" if row["value"] >= 0.5 else "rejected"
-    if kind in ("accepted", "modified", "rejected", "regenerated"):
-        return kind
-    return {"thumb_up": "accepted", "thumb_down": "rejected"}.get(kind)
 
 
 def _lessons(trace: dict[str, Any]) -> list[Lesson]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from loop_pipeline.labels.review import reviews_needed
 from loop_pipeline.labels.threshold import (
-    bounded_threshold,
+    all_or_threshold,
     smallest_certifiable,
     threshold_curve,
 )
@@ -62,7 +62,7 @@ def promises(
     own = tasks.loc[scores.index]
     counts = own[uniform].value_counts()
     # Half of the rows is the strictest threshold tried: it has to be able to pass by itself.
-    least = 2 * smallest_certifiable(1 - target_precision, delta)
+    least = 2 * smallest_certifiable(1 - target_precision, delta / 2)
     large = sorted(counts.index[counts >= least])
     parts: dict[str, pd.Series] = {str(task): own == task for task in large}
     if len(rest := sorted({*own} - {*large})) or not large:
@@ -99,7 +99,7 @@ def _promise(
     kept_scores, kept = scores[uniform], good[uniform]
     threshold = None
     if auc >= MIN_AUC:
-        threshold = bounded_threshold(kept_scores, kept, alpha=1 - target_precision, delta=delta)
+        threshold = all_or_threshold(kept_scores, kept, alpha=1 - target_precision, delta=delta)
     if auc < MIN_AUC:
         reason = (
             f"no threshold: the signals hardly tell good from bad (AUC {auc:.2f}, {MIN_AUC} is the "
@@ -110,9 +110,9 @@ def _promise(
     else:
         share = float((kept_scores >= threshold).mean())
         reason = (
-            f"at least {target_precision:.0%} of answers scored {threshold:.3f} or more are good, "
-            f"except with chance {delta:.0%}; {share:.0%} of the answers are ({len(kept)} reviews "
-            f"in a uniform sample of {len(good)})"
+            f"at least {target_precision:.0%} of unopposed answers scored {threshold:.3f} or more "
+            f"are good, except with chance {delta:.0%}; {share:.0%} of them are ({len(kept)} "
+            f"reviews in a uniform sample of {len(good)})"
         )
     return Promise(
         tasks=[],

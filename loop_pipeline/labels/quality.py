@@ -63,6 +63,7 @@ def fit_quality(
     verdicts: pd.DataFrame,
     p_review: pd.Series | None,
     clusters: pd.Series | None = None,
+    candidates: pd.Series | None = None,
     *,
     target_precision: float,
     delta: float,
@@ -81,7 +82,9 @@ def fit_quality(
             and are left out. None: all were drawn with the same chance.
         clusters: conversation or the like of each trace: no score is out of fold that has seen
             another turn of the conversation. None: each trace by itself.
-        target_precision: promised share of good answers at or above the threshold.
+        candidates: whether a score could make the answer a positive: thresholds are about these.
+            None: all.
+        target_precision: promised share of good candidates at or above the threshold.
         delta: allowed chance that the promise is broken.
 
     Returns:
@@ -113,7 +116,11 @@ def fit_quality(
     )
     proxy = model.predict(features, tasks)
     proxy.loc[chance.index] = scores
-    made = promises(scores, good, tasks, uniform_sample(chance), auc=figures["auc"], **promise)
+    open_to = chance.index if candidates is None else chance.index[candidates.loc[chance.index]]
+    uniform = uniform_sample(chance.loc[open_to])
+    made = promises(
+        scores.loc[open_to], good.loc[open_to], tasks, uniform, auc=figures["auc"], **promise
+    )
     model = model.model_copy(
         update={
             "figures": figures,

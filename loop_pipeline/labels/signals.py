@@ -152,6 +152,7 @@ def _reasked(traces: pd.DataFrame, later: pd.DataFrame | None) -> pd.Series:
     names = ["prompt_id", "ts", "conversation_id", "user_hash", "template_hash", "messages"]
     rows = pd.concat([traces[names], later[names]] if later is not None else [traces[names]])
     who = rows["conversation_id"].astype(object)
+    rows["ts"] = pd.to_datetime(rows["ts"], utc=True)
     rows["who"] = who.where(who.notna(), rows["user_hash"])
     rows = rows[rows["who"].notna()].sort_values("ts", kind="stable")
     by_person = rows.groupby(["who", "template_hash"], sort=False)

@@ -63,6 +63,30 @@ def bounded_threshold(
     return threshold
 
 
+def all_or_threshold(
+    score: NDArray[np.float64], good: NDArray[np.bool_], *, alpha: float, delta: float
+) -> float | None:
+    """Everything if that keeps the promise, else the loosest threshold of the walk that does.
+
+    Each of the two has half of ``delta`` (Bonferroni), so together they break the promise with
+    chance at most ``delta``. Where nearly all rows are good a score has little left to tell apart,
+    and the strict end of a walk, with half of the rows, would fail by bad luck.
+
+    Args:
+        score: shape (n,), higher is surer.
+        good: shape (n,).
+        alpha: largest error rate allowed among the accepted rows.
+        delta: allowed chance that the promise is broken.
+
+    Returns:
+        As ``bounded_threshold``.
+    """
+    usable = len(score) > 0 and bool(np.isfinite(score).all())
+    if usable and binom.cdf(int((~good).sum()), len(good), alpha) <= delta / 2:
+        return float(score.min())
+    return bounded_threshold(score, good, alpha=alpha, delta=delta / 2)
+
+
 def threshold_curve(
     score: NDArray[np.float64], good: NDArray[np.bool_], *, delta: float, steps: int = 40
 ) -> list[tuple[float, float, float, float]]:

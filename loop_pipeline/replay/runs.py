@@ -23,7 +23,7 @@ SERVER_HOURLY_USD = 0.10
 # The sets have labels, tags and short summaries.
 MAX_ANSWER_TOKENS = 64
 # Enough reviews for a threshold with a bound within the three weeks of the simulated traffic.
-REVIEW_RATE = 0.05
+REVIEW_RATE = 0.08
 
 
 def demo(home: Path) -> None:

@@ -66,7 +66,7 @@ def test_threshold_keeps_its_promise_on_the_truth(known) -> None:
             above = scores["score"].astype(float) >= scores["threshold"].astype(float)
             if (mine := above & (task == name)).any():
                 kept.append(truth[mine].mean())
-    assert len(kept) >= 8
+    assert len(kept) >= 6
     broken = sum(precision < 0.8 for precision in kept)
     assert broken <= len(kept) * 0.05 + 3 * np.sqrt(len(kept) * 0.05 * 0.95)
 
