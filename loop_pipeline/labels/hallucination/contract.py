@@ -16,7 +16,7 @@ TOKEN = re.compile(
     r"(?:[^\W_]+[-./:_,])*[^\W_]*\d[^\W_]*(?:[-./:_,][^\W_]+)*"
 )
 PIECE = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
-LIST_MARK = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
+LIST_MARK = re.compile(r"^[^\S\n]*\d{1,2}[.)]\s", re.MULTILINE)
 # fmt: off
 NUMBER_WORDS = {
     "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
@@ -87,9 +87,7 @@ def fact_spans(output: str, request_text: str) -> list[tuple[int, int]]:
     addresses += [match.span() for match in EMAIL.finditer(output)]
     held = request_text.casefold() if addresses else ""
     missing = [(a, b) for a, b in addresses if not _held(output[a:b].casefold(), held)]
-    rest = output
-    for pattern in (URL, EMAIL, LIST_MARK):
-        rest = pattern.sub(_blank, rest)
+    rest = without_list_marks(EMAIL.sub(_blank, URL.sub(_blank, output)))
     tokens = [match.span() for match in TOKEN.finditer(rest)]
     if tokens:
         known, numbers = _pieces(request_text)
@@ -97,6 +95,11 @@ def fact_spans(output: str, request_text: str) -> list[tuple[int, int]]:
             (a, b) for a, b in tokens if not _supported(rest[a:b].casefold(), known, numbers)
         ]
     return missing
+
+
+def without_list_marks(text: str) -> str:
+    """Blanks where "1." and the like number the points of a list; places stay as they are."""
+    return LIST_MARK.sub(_blank, text)
 
 
 def _trim(link: str) -> str:

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from loop_pipeline.labels.hallucination.contract import unsupported_facts
+from loop_pipeline.labels.hallucination.contract import unsupported_facts, without_list_marks
 from loop_pipeline.labels.hallucination.words import (
     FAR,
     NAME,
@@ -62,7 +62,7 @@ def features(output: str, source: str, usual: frozenset[str] = frozenset()) -> l
         source: everything it may rest on.
         usual: stems that belong to the form of such answers ("customer asks"), not to their claims.
     """
-    held = source_of(source)
+    held, output = source_of(source), without_list_marks(output)
     parts = [[w for w in stems(part) if w not in usual] for part in SENTENCE.split(output)]
     sentences = [part for part in parts if part]
     words = [word for part in sentences for word in part]
@@ -102,7 +102,7 @@ def novel_words(output: str, source: str, usual: frozenset[str]) -> list[tuple[i
     """
     known = source_of(source).known | usual | STOP_WORDS
     found: list[tuple[int, int]] = []
-    for match in WORD.finditer(output):
+    for match in WORD.finditer(without_list_marks(output)):
         if stem(match.group().casefold()) in known:
             continue
         if found and not output[found[-1][1] : match.start()].strip():
