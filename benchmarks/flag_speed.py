@@ -22,6 +22,7 @@ import pandas as pd
 from loop_pipeline.labels.hallucination.detector import check_answer, flag_hallucinations
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.settings import load_settings
+from loop_pipeline.store.queries import records
 
 ROWS, SINGLE = 50_000, 1000
 KINDS = ("label", "tags", "json", "text")
@@ -88,7 +89,7 @@ def main() -> None:
     tiers = tiers_of(load_settings())
     for kind, part in frame[ROWS // 2 :].groupby("template_hash"):
         taken = []
-        for trace in part.head(SINGLE).to_dict("records"):
+        for trace in records(part.head(SINGLE)):
             start = time.perf_counter()
             check_answer(trace, tiers=tiers)
             taken.append(1000 * (time.perf_counter() - start))

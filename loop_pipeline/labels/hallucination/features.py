@@ -73,7 +73,7 @@ def features(output: str, source: str, usual: frozenset[str] = frozenset()) -> l
         _novel(content, held.known),
         _novel([word for word in words if word in STOP_WORDS], held.known),
         max((_novel(part, held.known) for part in sentences), default=0.0),
-        _novel(grams(output if not usual else " ".join(words)), held.grams),
+        _novel([gram for run in _runs(output, usual) for gram in grams(run)], held.grams),
         1 - held.longest_run(words) / len(words) if words else 0.0,
         _scattered(content, held),
         float(bool(unsupported_facts(output, source))),
@@ -122,6 +122,19 @@ def usual_stems(outputs: Sequence[str], share: float = 0.05, at_least: int = 20)
     counts = Counter(word for output in outputs for word in {*stems(output)})
     counts[QUESTION] = sum(QUESTION in output for output in outputs)
     return frozenset(word for word, n in counts.items() if n >= max(3, share * len(outputs)))
+
+
+def _runs(output: str, usual: frozenset[str]) -> list[str]:
+    """The answer without the words of its form: what stands between them."""
+    if not usual:
+        return [output]
+    runs = [""]
+    for match in WORD.finditer(output):
+        if stem(match[0].casefold()) in usual:
+            runs.append("")
+        else:
+            runs[-1] += f" {match[0]}"
+    return runs
 
 
 def _novel(items: Sequence[object], known: Set[object]) -> float:
