@@ -11,8 +11,9 @@ is measured here in this run; "published" is quoted from the source that is name
 from __future__ import annotations
 
 import json
+import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,7 @@ from loop_pipeline.labels.hallucination.fitting import (
 from loop_pipeline.labels.hallucination.lexical import FLAG_FROM
 from loop_pipeline.labels.hallucination.recipe import SETS, begin_rows
 from loop_pipeline.labels.hallucination.tiers import Tiers
+from loop_pipeline.labels.hallucination.words import STOP_WORDS, WORD, source_of, stem
 
 # Balanced accuracy, README of salesforce/factualNLG.
 SUMMEDITS = {
@@ -43,6 +45,7 @@ SUMMEDITS = {
 DOMAINS = ("sales_email", "scitldr")
 # Accuracy, the paper's recognition table (arXiv 2305.11747) as a secondary summary prints it.
 HALUEVAL = {"ChatGPT": 79.44, "Claude 2": 75.00, "GPT-3": 72.72, "Llama 2": 20.46}
+NAMES = ("Quibble", "Zanzibar", "Mortimer", "Petrowski")
 
 Scores = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -95,6 +98,11 @@ def line(name: str, rows: Sequence[Row], scores: Scores, flags: Flags) -> dict[s
 
 def shipped_line(name: str, rows: Sequence[Row]) -> dict[str, object]:
     """T0 and T1 as they ship, end to end: each source is the context of a free text."""
+    found = _flagged(rows)
+    return line(name, rows, found["score"].to_numpy(float), found["flag"].to_numpy(bool))
+
+
+def _flagged(rows: Sequence[Row]) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "prompt_id": [str(i) for i in range(len(rows))],
@@ -108,8 +116,7 @@ def shipped_line(name: str, rows: Sequence[Row]) -> dict[str, object]:
             "template_hash": [str(i) for i in range(len(rows))],
         }
     )
-    found = flag_hallucinations(frame, tiers=Tiers())
-    return line(name, rows, found["score"].to_numpy(float), found["flag"].to_numpy(bool))
+    return flag_hallucinations(frame, tiers=Tiers())
 
 
 def transferred_line(name: str, fitted: Sequence[Row], rows: Sequence[Row]) -> dict[str, object]:
@@ -158,12 +165,47 @@ def halueval_table() -> pd.DataFrame:
     )
 
 
+def swap_table(seed: int = 0) -> pd.DataFrame:
+    """One word of each fully attributable BEGIN reply changed: does the score rise, is it found?"""
+    rng = random.Random(seed)
+    good = [row for rows in begin(generic=False).values() for row in rows if not row.bad]
+    found: dict[str, list[tuple[Row, Row]]] = {}
+    for row in good:
+        for name, output in _swaps(row, rng):
+            found.setdefault(name, []).append((row, row._replace(output=output)))
+    lines = []
+    for name, pairs in found.items():
+        before, after = (_flagged(part) for part in zip(*pairs, strict=True))
+        rises = (after["score"] > before["score"]).mean()
+        shares = [f"{part['flag'].mean():.1%}" for part in (before, after)]
+        line = {"measured": name, "replies": len(pairs), "score rises": f"{rises:.1%}"}
+        lines.append(line | dict(zip(("flagged before", "flagged after"), shares, strict=True)))
+    return pd.DataFrame(lines)
+
+
+def _swaps(row: Row, rng: random.Random) -> Iterator[tuple[str, str]]:
+    held = source_of(row.source).known - STOP_WORDS
+    words = [m for m in WORD.finditer(row.output) if stem(m[0].casefold()) in held]
+    known = [word for word in WORD.findall(row.source) if stem(word.casefold()) in held]
+    numbers = [m for m in words if m[0].isdigit()]
+    others = [m for m in words if m[0].isalpha()]
+    for name, places, new in (
+        ("a number by another", numbers, lambda m: str(int(m[0]) + 7)),
+        ("a word by a foreign name", others, lambda _: rng.choice(NAMES)),
+        ("a word by another of the source", others, lambda _: rng.choice(known)),
+    ):
+        if places:
+            place = rng.choice(places)
+            yield name, row.output[: place.start()] + new(place) + row.output[place.end() :]
+
+
 def main() -> None:
     """Print the tables."""
     quoted = pd.DataFrame(SUMMEDITS, index=pd.Index(DOMAINS)).T
     parts = {
         "BEGIN, Generic rows count as not attributable": begin_table(generic=True),
         "BEGIN without Generic rows": begin_table(generic=False),
+        "BEGIN, fully attributable replies with one word changed": swap_table(),
         "SummEdits": summedits_table(),
         "SummEdits, published: balanced accuracy": quoted.rename_axis("published").reset_index(),
         "HaluEval general (as traffic every row is cannot_tell: it has no context)": (

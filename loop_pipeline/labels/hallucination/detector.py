@@ -18,8 +18,8 @@ import pandas as pd
 from loop_pipeline.labels.hallucination.contract import (
     UnsupportedContract,
     check_contract,
-    fact_spans,
 )
+from loop_pipeline.labels.hallucination.facts import fact_spans
 from loop_pipeline.labels.hallucination.features import design_of, novel_words, usual_stems
 from loop_pipeline.labels.hallucination.lexical import FLAG_FROM
 from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder, tiers_of

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from loop_pipeline.labels.hallucination.contract import unsupported_facts
+from loop_pipeline.labels.hallucination.facts import unsupported_facts, without_list_marks
 from loop_pipeline.labels.hallucination.words import (
     FAR,
     NAME,
@@ -62,7 +62,7 @@ def features(output: str, source: str, usual: frozenset[str] = frozenset()) -> l
         source: everything it may rest on.
         usual: stems that belong to the form of such answers ("customer asks"), not to their claims.
     """
-    held = source_of(source)
+    held, output = source_of(source), without_list_marks(output)
     parts = [[w for w in stems(part) if w not in usual] for part in SENTENCE.split(output)]
     sentences = [part for part in parts if part]
     words = [word for part in sentences for word in part]
@@ -73,7 +73,7 @@ def features(output: str, source: str, usual: frozenset[str] = frozenset()) -> l
         _novel(content, held.known),
         _novel([word for word in words if word in STOP_WORDS], held.known),
         max((_novel(part, held.known) for part in sentences), default=0.0),
-        _novel(grams(output if not usual else " ".join(words)), held.grams),
+        _novel([gram for run in _runs(output, usual) for gram in grams(run)], held.grams),
         1 - held.longest_run(words) / len(words) if words else 0.0,
         _scattered(content, held),
         float(bool(unsupported_facts(output, source))),
@@ -102,7 +102,7 @@ def novel_words(output: str, source: str, usual: frozenset[str]) -> list[tuple[i
     """
     known = source_of(source).known | usual | STOP_WORDS
     found: list[tuple[int, int]] = []
-    for match in WORD.finditer(output):
+    for match in WORD.finditer(without_list_marks(output)):
         if stem(match.group().casefold()) in known:
             continue
         if found and not output[found[-1][1] : match.start()].strip():
@@ -122,6 +122,19 @@ def usual_stems(outputs: Sequence[str], share: float = 0.05, at_least: int = 20)
     counts = Counter(word for output in outputs for word in {*stems(output)})
     counts[QUESTION] = sum(QUESTION in output for output in outputs)
     return frozenset(word for word, n in counts.items() if n >= max(3, share * len(outputs)))
+
+
+def _runs(output: str, usual: frozenset[str]) -> list[str]:
+    """The answer without the words of its form: what stands between them."""
+    if not usual:
+        return [output]
+    runs = [""]
+    for match in WORD.finditer(output):
+        if stem(match[0].casefold()) in usual:
+            runs.append("")
+        else:
+            runs[-1] += f" {match[0]}"
+    return runs
 
 
 def _novel(items: Sequence[object], known: Set[object]) -> float:
