@@ -98,7 +98,7 @@ def _queue(desk: TracingClient, experiment: str) -> str:
         },
     }
     there = {schema.name: schema.schema_id for schema in desk._list_label_schemas(experiment)}
-    for name, question in ask.items():
+    for name, question in reversed(ask.items()):  # the page shows the newest first
         if name not in there:
             made = desk._create_label_schema(experiment, name=name, **question)
             there[name] = made.schema_id
@@ -132,9 +132,7 @@ def _trace(item: dict[Any, Any], experiment: str) -> tuple[Span, TraceInfo]:
     from mlflow.entities import Span, TraceInfo, TraceLocation, TraceState
 
     name, now = digest(EXPERIMENT, experiment, item["prompt_id"])[:32], time.time_ns()
-    messages = [{"role": m["role"], "content": m["content"]} for m in item["messages"]]
-    if item["context"]:
-        messages.insert(-1, {"role": "user", "content": f"Context:\n\n{item['context']}"})
+    messages = _as_shown(item["messages"], item["context"])
     attributes = {
         "mlflow.traceRequestId": f"tr-{name}",
         "mlflow.spanType": "CHAT_MODEL",
@@ -169,6 +167,19 @@ def _trace(item: dict[Any, Any], experiment: str) -> tuple[Span, TraceInfo]:
         tags={key: value[:PREVIEW] for key, value in tags.items() if value},
     )
     return span, info
+
+
+def _as_shown(turns: list[dict[str, Any]], context: str | None) -> list[dict[str, Any]]:
+    """The request with all that an answer is judged by in its last turn: the page shows no other.
+
+    System turns stay as they are, behind "View full trace".
+    """
+    system = [{"role": "system", "content": t["content"]} for t in turns if t["role"] == "system"]
+    said = [turn for turn in turns if turn["role"] != "system"] or turns[-1:]
+    parts = [f"{turn['role']}: {turn['content']}" for turn in said[:-1]]
+    parts += [f"Context: {context}"] if context else []
+    last = "\n\n".join([*parts, str(said[-1]["content"])])
+    return [*system, {"role": "user", "content": last}]
 
 
 def _base64(hexadecimal: str) -> str:

@@ -81,8 +81,10 @@ def test_the_queue_is_laid_out_once(store: Engine, tracking: Tracking) -> None:
     assert info.tags["reason"] == "base rate"
     assert info.tags["p_review"] == "1.0"
     contents = [turn["content"] for turn in span.inputs["messages"]]
-    assert contents[-1] == "where is order 0?"
-    assert contents[1] == "Context:\n\nThe order left on Monday."
+    assert contents == [
+        "Classify the request.",
+        "Context: The order left on Monday.\n\nwhere is order 0?",
+    ]
     assert span.outputs["choices"][0]["message"]["content"] == "delivery"
     links = read(store, ReviewItemRow).set_index("prompt_id")["mlflow_trace_id"]
     assert links["p0"] == info.trace_id
