@@ -90,6 +90,86 @@ def judge() -> None:
     typer.echo(judge_sample(engine, found, rate=settings.judge_rate))
 
 
+review = typer.Typer(help="Review answers: the plan, MLflow's review desk, spreadsheets.")
+app.add_typer(review, name="review")
+
+
+@review.callback(invoke_without_command=True)
+def review_plan(context: typer.Context) -> None:
+    """Say what waits for review, and how many reviews which promise takes."""
+    if context.invoked_subcommand is None:
+        review_status()
+
+
+@review.command("status")
+def review_status() -> None:
+    """Say what waits for review, and how many reviews which promise takes."""
+    from loop_pipeline.labels.queue import describe
+
+    settings, engine = _store()
+    for line in describe(engine, settings):
+        typer.echo(line)
+
+
+@review.command("push")
+def review_push() -> None:
+    """Lay what waits for review out in MLflow, after fetching what was said there."""
+    from loop_pipeline.labels.desk import push_queue, review_tracking
+
+    review_pull()
+    settings, engine = _store()
+    new, where = push_queue(engine, review_tracking(settings.mlflow_target()))
+    typer.echo(f"{new} new items on the review desk: {where}")
+
+
+@review.command("pull")
+def review_pull() -> None:
+    """Fetch what reviewers said in MLflow."""
+    from loop_pipeline.labels.assessments import pull_verdicts
+    from loop_pipeline.labels.desk import review_tracking
+    from loop_pipeline.labels.queue import take_reviews_in
+
+    settings, engine = _store()
+    done = pull_verdicts(engine, review_tracking(settings.mlflow_target()))
+    typer.echo(f"from the review desk: {done.feedback_only()}")
+    for warning in take_reviews_in(engine):
+        typer.echo(warning)
+
+
+@review.command("export")
+def review_export(
+    file: Annotated[Path, typer.Argument(help="Ends in .csv or .jsonl.")],
+    limit: Annotated[int | None, typer.Option(help="At most so many.")] = None,
+    reviewer: Annotated[
+        str | None, typer.Option(help="Only what this person has not reviewed.")
+    ] = None,
+) -> None:
+    """Write what waits for review as a sheet to fill in."""
+    from loop_pipeline.labels.queue import open_items
+    from loop_pipeline.labels.sheets import write_sheet
+
+    items = open_items(_store()[1], reviewer=reviewer, limit=limit)
+    write_sheet(items, file)
+    typer.echo(f"{len(items)} items in {file}: fill in `good` (yes or no)")
+
+
+@review.command("import")
+def review_import(
+    file: Path,
+    reviewer: Annotated[
+        str, typer.Option(help="Whose verdicts they are, where the sheet names nobody.")
+    ],
+) -> None:
+    """Take a filled-in sheet in. Twice the same sheet: the same rows."""
+    from loop_pipeline.labels.queue import take_reviews_in
+    from loop_pipeline.labels.sheets import read_sheet
+
+    engine = _store()[1]
+    typer.echo(f"{file}: {read_sheet(engine, file, reviewer=reviewer)}")
+    for warning in take_reviews_in(engine):
+        typer.echo(warning)
+
+
 rollout = typer.Typer(no_args_is_help=True, help="Watch, advance or end a canary.")
 app.add_typer(rollout, name="rollout")
 Why = Annotated[str, typer.Option(help="Goes into the history.")]

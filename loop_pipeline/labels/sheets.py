@@ -46,7 +46,7 @@ class SheetRead(BaseModel):
     def __str__(self) -> str:
         """One line for people."""
         return (
-            f"{self.imported}; {self.blank} rows without a verdict, "
+            f"{self.imported.feedback_only()}; {self.blank} rows without a verdict, "
             f"{self.repeated} verdicts that were there"
         )
 

@@ -40,21 +40,16 @@ class Imported(BaseModel):
 
     def __str__(self) -> str:
         """One line for people."""
-        late = [
-            f"{number} feedback {what}"
-            for number, what in (
-                (self.joined, "joined to traces they waited for"),
-                (self.waiting, "still wait for their trace"),
-            )
-            if number
-        ]
-        return ", ".join([self._new(), *late])
+        traces = f"{self.traces} new traces ({self.traces_known} were there)"
+        joined = f", {self.joined} feedback joined to traces they waited for" if self.joined else ""
+        return f"{traces}, {self.feedback_only()}{joined}"
 
-    def _new(self) -> str:
+    def feedback_only(self) -> str:
+        """One line for an import that brings no traces."""
+        waiting = f", {self.waiting} feedback still wait for their trace" if self.waiting else ""
         return (
-            f"{self.traces} new traces ({self.traces_known} were there), "
             f"{self.feedback} new feedback ({self.feedback_known} were there), "
-            f"{self.quarantined} lines quarantined ({self.quarantined_known} were there)"
+            f"{self.quarantined} lines quarantined ({self.quarantined_known} were there){waiting}"
         )
 
 
