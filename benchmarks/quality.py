@@ -26,7 +26,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from benchmarks.data import load
 from loop_pipeline.labels.calibration import reliability
-from loop_pipeline.labels.hallucination import lexical
+from loop_pipeline.labels.hallucination.features import features
 from loop_pipeline.labels.quality import fit_quality, score_quality
 from loop_pipeline.labels.stacking import fit_stack
 
@@ -62,7 +62,7 @@ def begin() -> tuple[pd.DataFrame, pd.Series, pd.Series]:
         )
     ]
     index = pd.Index([f"b{i}" for i in range(len(rows))])
-    facts = pd.DataFrame([lexical.features(answer, source) for _, source, answer, _ in rows], index)
+    facts = pd.DataFrame([features(answer, source) for _, source, answer, _ in rows], index)
     facts.columns = pd.Index([f"lexical_{i}" for i in range(facts.shape[1])])
     facts["log_words"] = [np.log1p(len(answer.split())) for _, _, answer, _ in rows]
     task = pd.Series([name for name, *_ in rows], index)

@@ -132,7 +132,8 @@ def _figures(model: QualityModel) -> dict[str, Any]:
     """Pictures of a fitted score by name."""
     if not model.usable:
         return {}
-    shared = dict(zip(model.stack.columns, model.stack.weights[""], strict=True))
+    named = zip(model.stack.columns, model.stack.weights[""], strict=True)
+    shared = {name: weight for name, weight in named if abs(weight) >= 0.005}
     figures: dict[str, Any] = {
         "weights": weights_figure(shared),
         "reliability": reliability_figure(

@@ -122,6 +122,21 @@ class QuarantineRow(Base):
     ts: Mapped[dt.datetime]
 
 
+class HallucinationFlagRow(Base):
+    """Whether an answer says what its request does not support."""
+
+    __tablename__ = "hallucination_flags"
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
+    day: Mapped[str] = mapped_column(index=True)
+    score: Mapped[float]
+    flag: Mapped[bool]
+    grounded: Mapped[str]
+    reasons: Mapped[list[Any]]
+    spans: Mapped[list[Any]]
+    tier: Mapped[str]
+    version: Mapped[str]
+
+
 class TraceSignalRow(Base):
     """What is known about one answer besides reviewers' verdicts. Null: not known."""
 
@@ -145,21 +160,6 @@ class TraceSignalRow(Base):
     logprob_p10: Mapped[float | None]
     words: Mapped[int]
     latency_ms: Mapped[float | None]
-    version: Mapped[str]
-
-
-class HallucinationFlagRow(Base):
-    """Whether an answer says what its request does not support."""
-
-    __tablename__ = "hallucination_flags"
-    prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
-    day: Mapped[str] = mapped_column(index=True)
-    score: Mapped[float]
-    flag: Mapped[bool]
-    grounded: Mapped[str]
-    reasons: Mapped[list[Any]]
-    spans: Mapped[list[Any]]
-    tier: Mapped[str]
     version: Mapped[str]
 
 
