@@ -33,6 +33,7 @@ def _save(folder: Path, head: str, labels: list[str]) -> Path:
     )
 
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
     vocabulary = {name: i for i, name in enumerate(names)}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
