@@ -84,6 +84,7 @@ def turn(
             patch.setenv("LOOP_DAGSTER_URL", fresh_database(server))
         made = Turn(load_settings(), say=lambda _: None)
         made.import_traces(_traffic(home / "traffic.jsonl"))
+        made.run("describe_traces", days=True)
         turn_loop(made)
         yield made
         made.close()

@@ -88,7 +88,6 @@ def test_too_little_data_says_how_much_is_missing_and_the_policy_stays(
     with engine.begin() as connection:
         activate_policy(connection, sha256="old", bundle="{}", checkpoint_id=None)
     turn.import_traces(jsonl(*_reviewed(trace, 60), "{a bad line"))
-    turn.run("refresh_quality")
     turn.run("label_traces", days=True)
     with pytest.raises(TurnFailed, match=r"training pairs, 200 are the least: \d+ more") as failure:
         turn.run("retrain")
@@ -104,7 +103,6 @@ def test_a_set_with_a_single_answer_is_not_trained_on(
     turn: Turn, engine: Engine, trace: Make, jsonl: Write
 ) -> None:
     turn.import_traces(jsonl(*_reviewed(trace, 340)))
-    turn.run("refresh_quality")
     turn.run("label_traces", days=True)
     with pytest.raises(TurnFailed, match="have the same answer, 'delivery': nothing to learn"):
         turn.run("retrain")
