@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine, update
 
+from loop_pipeline.labels import queue
 from loop_pipeline.labels.queue import (
     describe,
     open_items,
@@ -57,8 +58,9 @@ def _say(engine: Engine, jsonl: Callable[..., Path], *words: tuple[str, str, int
 
 
 def test_only_what_is_new_or_reacted_to_is_drawn_again(
-    engine: Engine, desk_of: Any, jsonl: Callable[..., Path]
+    engine: Engine, desk_of: Any, jsonl: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(queue, "PART", 7)  # 40 traces are six parts
     desk_of(40)
     assert len(update_queue(engine, base_rate=0.2)) == 40
     before = _items(engine)
