@@ -63,6 +63,33 @@ def serve() -> None:
     )
 
 
+@app.command("fit-detector")
+def fit_detector(out: Path) -> None:
+    """Fit the hallucination score of texts to your reviews; name the file in LOOP_DETECTOR_FILE."""
+    from loop_pipeline.labels.hallucination.reviews import detector_from_reviews
+
+    detector = detector_from_reviews(_store()[1])
+    out.write_text(detector.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    low, high = detector.interval
+    typer.echo(
+        f"{out}: version {detector.version}, {detector.n} labels, {detector.share:.0%} bad; "
+        f"cross-validated AUC {detector.auc:.3f}, balanced accuracy "
+        f"{detector.balanced_accuracy:.1%} [{low:.1%}, {high:.1%}]"
+    )
+
+
+@app.command()
+def judge() -> None:
+    """Ask the model at LOOP_JUDGE_URL about a sample of texts; its verdicts are signals."""
+    from loop_pipeline.labels.hallucination.judge import Judge, judge_sample
+
+    settings, engine = _store()
+    if not settings.judge_url or not settings.judge_model:
+        raise ValueError("no judge: set LOOP_JUDGE_URL and LOOP_JUDGE_MODEL")
+    found = Judge(settings.judge_url, settings.judge_model)
+    typer.echo(judge_sample(engine, found, rate=settings.judge_rate))
+
+
 review = typer.Typer(help="Review answers: the plan, MLflow's review desk, spreadsheets.")
 app.add_typer(review, name="review")
 
@@ -215,6 +242,27 @@ def report() -> None:
     from loop_pipeline.replay import runs
 
     runs.show(load_settings())
+
+
+@app.command()
+def follow(prompt_id: str) -> None:
+    """Print everything that is known about one request, from its trace to what it teaches."""
+    from loop_pipeline.store.queries import follow as rows_of
+
+    found = rows_of(_store()[1], prompt_id)
+    if not found:
+        raise ValueError(f"no table knows the prompt id {prompt_id!r}")
+    for table, rows in found.items():
+        for row in rows:
+            typer.secho(table, bold=True)
+            for name, value in row.items():
+                if name != "prompt_id" and value is not None:
+                    typer.echo(f"  {name:16} {_short(value)}")
+
+
+def _short(value: Any, most: int = 300) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 @app.command()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -66,9 +66,23 @@ class LoopSettings(BaseSettings):
     delta: float = Field(0.05, gt=0, lt=0.5, description="Chance that the promise is broken.")
     review_rate: float = Field(0.02, gt=0, le=1, description="Share of answers people review.")
     target_precision: float = Field(0.95, gt=0.5, lt=1, description="Of the positive pairs.")
+    detector_file: Path | None = Field(
+        None, description="Detector fitted by `loop fit-detector`; empty: the one shipped."
+    )
+    encoder: Path | None = Field(
+        None, description="Folder of a model that judges uncertain texts; empty: none."
+    )
+    judge_url: str = Field("", description="OpenAI-compatible API of `loop judge`; empty: none.")
+    judge_model: str = Field("", description="The model that judges.")
+    judge_rate: float = Field(0.02, gt=0, le=1, description="Share of answers it judges.")
     retrain_every: int = Field(1000, gt=0, description="New validated pairs per retraining.")
     retrain_cooldown_hours: float = Field(24, ge=0, description="Hours between two trainings.")
     bench_data: Path = Field(Path("../shared/data"), description="Folder of the public sets.")
+
+    @field_validator("recipe_file", "detector_file", "encoder", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value
 
     @property
     def store_url(self) -> str:

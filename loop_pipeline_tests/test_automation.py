@@ -7,10 +7,18 @@ import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
-from loop_pipeline.defs.automation import enough_new_pairs, retrain
+from loop_pipeline.definitions import defs
+from loop_pipeline.defs.automation import enough_new_pairs, label_traces, late_feedback, retrain
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.store.queries import insert_new, upsert
-from loop_pipeline.store.tables import CheckpointRow, DatasetRow, LabeledPairRow, TraceRow
+from loop_pipeline.store.tables import (
+    CheckpointRow,
+    DatasetRow,
+    FeedbackRow,
+    LabeledPairRow,
+    QualityScoreRow,
+    TraceRow,
+)
 
 LONG_AGO = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -126,3 +134,46 @@ def test_after_a_failed_training_the_next_crossing_retrains(
     _pairs(engine, 20)
     instance.add_run(dg.DagsterRun(job_name=retrain.name, status=dg.DagsterRunStatus.FAILURE))
     assert _tick(instance)[0] == ["validated-20"]
+
+
+def _late(engine: Engine, received: dt.datetime) -> None:
+    """A labelled day, and feedback on it that came at a moment."""
+    _pairs(engine, 1)
+    score = {"prompt_id": "p0", "day": "2026-01-01", "origin": "none", "because": {}}
+    said = {
+        "feedback_id": received.isoformat(),
+        "prompt_id": "p0",
+        "kind": "rejected",
+        "ts": LONG_AGO,
+        "received_at": received,
+        "source": "s",
+    }
+    with engine.begin() as connection:
+        insert_new(connection, QualityScoreRow, [score])
+        insert_new(connection, FeedbackRow, [said])
+
+
+def test_late_feedback_labels_its_day_again_once(
+    engine: Engine, instance: dg.DagsterInstance
+) -> None:
+    def tick(cursor: str | None) -> tuple[list[tuple[str | None, str | None]], str | None]:
+        context = dg.build_sensor_context(
+            instance=instance,
+            resources={"loop": Loop()},
+            cursor=cursor,
+            repository_def=defs().get_repository_def(),
+        )
+        data = late_feedback.evaluate_tick(context)
+        found = [(r.partition_key, r.run_key) for r in data.run_requests or []]
+        return found, data.cursor
+
+    _late(engine, LONG_AGO)
+    nothing, cursor = tick(None)  # what came before the sensor was turned on is labelled already
+    assert nothing == []
+    assert cursor is not None
+    now = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
+    _late(engine, now)
+    requests, cursor = tick(cursor)
+    assert [day for day, _ in requests] == ["2026-01-01"]
+    assert tick(cursor)[0] == requests  # the same key: Dagster runs it once
+    assert late_feedback.job.name == label_traces.name

@@ -16,6 +16,8 @@ STAGES = {
     "traces": {"trace_log", "raw_traces"},
     "labels": {
         "hallucination_flags",
+        "trace_signals",
+        "reviewers",
         "review_queue",
         "quality_model",
         "quality_scores",

@@ -5,19 +5,30 @@ import datetime as dt
 import dagster as dg
 
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.store.queries import count_validated_pairs, pairs_last_trained
+from loop_pipeline.store.queries import count_validated_pairs, days_touched, pairs_last_trained
 
 _S = dg.AssetSelection
 
+_KNOWN, _LEARNED = ("raw_traces", "hallucination_flags"), ("quality_scores", "labeled_pairs")
 label_traces = dg.define_asset_job(
     "label_traces",
-    _S.assets("raw_traces", "hallucination_flags", "quality_scores", "labeled_pairs"),
+    _S.assets(*_KNOWN, "trace_signals", *_LEARNED),
     description="Days of traffic become labeled pairs.",
+)
+describe_traces = dg.define_asset_job(
+    "describe_traces",
+    _S.assets(*_KNOWN, "trace_signals"),
+    description="Flags and signals of days of traffic: what reviews are drawn by.",
+)
+score_traces = dg.define_asset_job(
+    "score_traces",
+    _S.assets("trace_signals", *_LEARNED),
+    description="Score and pair days again, by the newest reviews and quality score.",
 )
 refresh_quality = dg.define_asset_job(
     "refresh_quality",
-    _S.assets("quality_model"),
-    description="Fit the quality score and its threshold on what people have reviewed so far.",
+    _S.assets("reviewers", "quality_model"),
+    description="Weigh reviewers; fit the quality score and its thresholds on what they have said.",
 )
 draw_reviews = dg.define_asset_job(
     "draw_reviews",
@@ -48,6 +59,12 @@ refresh_report = dg.define_asset_job("refresh_report", _S.groups("report"))
 
 daily_labels = dg.build_schedule_from_partitioned_job(
     label_traces, name="daily_labels", hour_of_day=2
+)
+daily_reviews = dg.ScheduleDefinition(
+    job=draw_reviews, cron_schedule="0 4 * * *", name="daily_reviews"
+)
+weekly_quality = dg.ScheduleDefinition(
+    job=refresh_quality, cron_schedule="0 1 * * 1", name="weekly_quality"
 )
 weekly_groups = dg.ScheduleDefinition(job=regroup, cron_schedule="0 3 * * 1", name="weekly_groups")
 daily_report = dg.ScheduleDefinition(
@@ -82,4 +99,29 @@ def enough_new_pairs(
     # The key is the threshold crossed: one request a crossing, also after a failed run.
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=f"validated-{step * every}")], cursor=str(pairs)
+    )
+
+
+# A transaction may commit after a later one: what came since is looked for a little further back.
+LATE_OVERLAP = dt.timedelta(minutes=10)
+
+
+@dg.sensor(job=label_traces, minimum_interval_seconds=600)
+def late_feedback(
+    context: dg.SensorEvaluationContext, loop: Loop
+) -> dg.SensorResult | dg.SkipReason:
+    """Label again the days whose answers got feedback after they were labelled, and only those."""
+    now = dt.datetime.now(dt.UTC)
+    if context.cursor is None:
+        return dg.SensorResult(cursor=now.isoformat())
+    touched = days_touched(loop.engine(), dt.datetime.fromisoformat(context.cursor) - LATE_OVERLAP)
+    if not touched:
+        return dg.SkipReason("no labelled day has got feedback since")
+    # The key holds the newest feedback of the day: looked at twice, it is labelled once.
+    return dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(partition_key=day, run_key=f"late-{day}-{moment.isoformat()}")
+            for day, moment in touched.items()
+        ],
+        cursor=max(touched.values()).isoformat(),
     )

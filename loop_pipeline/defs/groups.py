@@ -11,7 +11,7 @@ from loop_pipeline.defs.traces import trace_log
 from loop_pipeline.groups.clustering import Groups, fit_groups, member_rows
 from loop_pipeline.groups.embedding import Embedder, request_text
 from loop_pipeline.groups.stats import frontier_statistics, student_statistics
-from loop_pipeline.labels.quality import review_verdicts
+from loop_pipeline.labels.reviewers import relied_on, verdicts
 from loop_pipeline.report.plots import cluster_figure, plot_png_markdown
 from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.settings import LoopSettings
@@ -27,6 +27,7 @@ from loop_pipeline.store.tables import (
     GroupMemberRow,
     GroupModelStatsRow,
     HallucinationFlagRow,
+    ReviewerRow,
     StudentAnswerRow,
     TaskGroupRow,
 )
@@ -87,14 +88,9 @@ def group_model_stats(loop: Loop) -> dg.MaterializeResult:
     """Which model is best for which group: quality, agreement, cost and latency side by side."""
     engine, settings = loop.engine(), loop.settings()
     traces, members = read_traces(engine), read(engine, GroupMemberRow)
-    parts = [
-        frontier_statistics(
-            traces,
-            members,
-            read(engine, HallucinationFlagRow),
-            review_verdicts(read_feedback(engine)),
-        )
-    ]
+    judged = verdicts(read_feedback(engine, kind="review"), read(engine, ReviewerRow))
+    flags = read(engine, HallucinationFlagRow)
+    parts = [frontier_statistics(traces, members, flags, relied_on(judged)["good"])]
     if student := newest_checkpoint(engine, "approved"):
         name = student["checkpoint_id"]
         answers = read(engine, StudentAnswerRow, checkpoint_id=name, split=["calibration", "gold"])

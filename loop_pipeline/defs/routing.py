@@ -12,8 +12,9 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
 from loop_pipeline.groups.clustering import Groups
 from loop_pipeline.groups.embedding import request_text
-from loop_pipeline.groups.stats import clopper_pearson, frontier_usd_by_group
-from loop_pipeline.labels.hallucination.detector import VERSION as DETECTOR
+from loop_pipeline.groups.stats import frontier_usd_by_group
+from loop_pipeline.labels.hallucination.tiers import tiers_of
+from loop_pipeline.labels.threshold import clopper_pearson
 from loop_pipeline.routing.fitting import NotEnoughRows, check_on_gold, fit_policy
 from loop_pipeline.routing.operations import tell
 from loop_pipeline.routing.policy import PolicyBundle
@@ -77,7 +78,7 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
             challenger=now.canary.policy if now and now.canary else None,
             recalibrations=spent_recalibrations(engine),
             versions={
-                "detector": DETECTOR,
+                "detector": tiers_of(settings).version,
                 "decoding": f"greedy, {settings.max_answer_tokens} tokens, logprobs 1",
                 "prices": PRICES_DATE,
             },

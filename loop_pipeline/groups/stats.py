@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
-from scipy.stats import beta
 
-
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact binomial interval of a rate; (0, 1) without a row."""
-    tail = (1 - level) / 2
-    low = beta.ppf(tail, successes, n - successes + 1) if successes else 0.0
-    high = beta.ppf(1 - tail, successes + 1, n - successes) if successes < n else 1.0
-    return float(low), float(high)
+from loop_pipeline.labels.threshold import clopper_pearson
 
 
 def frontier_statistics(

@@ -1,7 +1,8 @@
 """What each trace teaches, and why: the mapping from outcomes to training rows.
 
-Who decides when people contradict each other: reviewers before users, and among users the newest
-action. A correction is used unless a reviewer found the original good.
+Who decides when people contradict each other: reviewers before users (and among them
+``labels.reviewers``), among users the newest action. A correction is used unless a reviewer found
+the original good. Whatever does not decide stays in ``feedback``.
 
 | outcome                                              | rows                                     |
 |------------------------------------------------------|------------------------------------------|
@@ -18,15 +19,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
-from loop_pipeline.labels.quality import review_verdicts
 from loop_pipeline.labels.signals import edit_distance
 from loop_pipeline.store.tables import LabeledPairRow
 from loop_pipeline.traces.records import digest
 
-VERSION = "pairs-1"
+VERSION = "pairs-2"
 COLUMNS = [column.name for column in LabeledPairRow.__table__.columns]
 # Smaller edits are typing, larger ones another answer: neither says which wording is better.
 EDIT_RANGE = (0.02, 0.6)
@@ -47,8 +48,7 @@ def label_pairs(
     feedback: pd.DataFrame,
     flags: pd.DataFrame,
     scores: pd.DataFrame,
-    *,
-    threshold: float | None,
+    verdicts: pd.DataFrame,
 ) -> pd.DataFrame:
     """Map traces to training rows by the table above.
 
@@ -56,8 +56,9 @@ def label_pairs(
         traces: columns of ``TraceRow`` plus ``contract``.
         feedback: columns of ``FeedbackRow``.
         flags: columns of ``HallucinationFlagRow``, one row a trace.
-        scores: prompt_id, score, origin, version, one row a trace.
-        threshold: of the quality score; None: the score alone makes no positive.
+        scores: prompt_id, score, threshold, origin, version, one row a trace. Without a threshold
+            the score alone makes no positive.
+        verdicts: column good of the reviewed answers, by prompt_id.
 
     Returns:
         Rows with the columns of ``LabeledPairRow``; traces that teach nothing have none.
@@ -72,29 +73,60 @@ def label_pairs(
     outcome = known[["prompt_id", "day", "output", "producer"]].merge(
         flags[["prompt_id", "flag", "tier", "reasons", "version"]], on="prompt_id"
     )
-    outcome = outcome.merge(scores, on="prompt_id", suffixes=("_flag", "_score"))
-    people = _people(traces, feedback)
+    columns = ["prompt_id", "score", "threshold", "origin", "version"]
+    outcome = outcome.merge(scores[columns], on="prompt_id", suffixes=("_flag", "_score"))
+    people = _people(traces, feedback, verdicts)
     rows: list[dict[str, Any]] = []
     for row in outcome.to_dict("records"):
         trace = {str(name): value for name, value in row.items()}
         trace |= people.get(trace["prompt_id"], {})
-        rows += [_row(trace, lesson) for lesson in _lessons(trace, threshold)]
+        rows += [_row(trace, lesson) for lesson in _lessons(trace)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _people(traces: pd.DataFrame, feedback: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def last_actions(feedback: pd.DataFrame) -> pd.Series:
+    """The newest action of a user on each answer, by prompt_id.
+
+    Accepted, modified, rejected or regenerated; thumbs and ratings say accepted or rejected, a
+    look says nothing.
+    """
+    rows = feedback.sort_values("ts", kind="stable")
+    words = {kind: kind for kind in ("accepted", "modified", "rejected", "regenerated")}
+    action = rows["kind"].map(words | {"thumb_up": "accepted", "thumb_down": "rejected"})
+    liked = pd.Series(np.where(rows["value"].astype(float) >= 0.5, "accepted", "rejected"))
+    action = action.where(rows["kind"] != "rating", liked.set_axis(rows.index))
+    return action.dropna().groupby(rows["prompt_id"]).last()
+
+
+def candidates(traces: pd.DataFrame, feedback: pd.DataFrame, flags: pd.DataFrame) -> pd.Series:
+    """Whether a score alone could make an answer a positive, by prompt_id.
+
+    Nobody objected, nothing is flagged and no student made it. A threshold's promise is about
+    these.
+    """
+    index = pd.Index(traces["prompt_id"])
+    action = last_actions(feedback).reindex(index)
+    flagged = flags.set_index("prompt_id")["flag"].reindex(index).eq(True)
+    trusted = traces["producer"].isin(TRUSTED).to_numpy()
+    return (action.isna() | (action == "accepted")) & ~flagged & trusted
+
+
+def _people(
+    traces: pd.DataFrame, feedback: pd.DataFrame, verdicts: pd.DataFrame
+) -> dict[str, dict[str, Any]]:
     """What people said, by prompt id: verdict, newest action, newest edit and its flag."""
     known = feedback[feedback["prompt_id"].isin(traces["prompt_id"])].sort_values(
         "ts", kind="stable"
     )
     said: dict[str, dict[str, Any]] = {}
-    for prompt_id, good in review_verdicts(known).items():
+    judged = verdicts.loc[verdicts.index.isin(traces["prompt_id"]), "good"]
+    for prompt_id, good in judged.items():
         said.setdefault(str(prompt_id), {})["verdict"] = bool(good)
+    for prompt_id, action in last_actions(known).items():
+        said.setdefault(str(prompt_id), {})["action"] = action
     for record in known.to_dict("records"):
         row = {str(name): value for name, value in record.items()}
         person = said.setdefault(str(row["prompt_id"]), {})
-        if row["kind"] != "review":
-            person["action"] = _action(row)
         if isinstance(row["edited_output"], str) and row["edited_output"].strip():
             person["edit"] = row["edited_output"]
             person["edit_action"] = row["kind"]
@@ -108,15 +140,7 @@ def _people(traces: pd.DataFrame, feedback: pd.DataFrame) -> dict[str, dict[str,
     return said
 
 
-def _action(row: dict[str, Any]) -> str:
-    """The action in one word; ratings and thumbs say accepted or rejected."""
-    kind = str(row["kind"])
-    if kind == "rating":
-        return "accepted" if row["value"] >= 0.5 else "rejected"
-    return {"thumb_up": "accepted", "thumb_down": "rejected"}.get(kind, kind)
-
-
-def _lessons(trace: dict[str, Any], threshold: float | None) -> list[Lesson]:
+def _lessons(trace: dict[str, Any]) -> list[Lesson]:
     verdict, action, output = trace.get("verdict"), trace.get("action"), trace["output"]
     if _edit_stands(trace):
         return _from_edit(trace)
@@ -134,14 +158,14 @@ def _lessons(trace: dict[str, Any], threshold: float | None) -> list[Lesson]:
         return [Lesson("kto_neg", None, output, f"{heard}: {why}")]
     if verdict:
         return _positive(output, "a reviewer found it good")
-    return _by_score(output, action, trace["score"], threshold)
+    return _by_score(output, action, trace["score"], trace["threshold"])
 
 
 def _by_score(
     output: str, action: str | None, score: float | None, threshold: float | None
 ) -> list[Lesson]:
-    if threshold is None or score is None or pd.isna(score) or score < threshold:
-        return []
+    if score is None or threshold is None or not score >= threshold:
+        return []  # NaN is unknown, too
     if action not in (None, "accepted"):
         return []
     heard = "accepted" if action else "no reaction"

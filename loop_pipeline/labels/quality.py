@@ -6,50 +6,31 @@ Users' reactions are signals, never labels: they are given by who is unhappy or 
 from __future__ import annotations
 
 import hashlib
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel
-from scipy.special import expit
-from scipy.stats import beta, norm
 
+from loop_pipeline.labels.calibration import Calibrator, fit_calibrator, reliability
+from loop_pipeline.labels.ppi import MeanQuality, ppi_mean, review_weights
+from loop_pipeline.labels.promise import Promise, promises, threshold_of
 from loop_pipeline.labels.review import MIN_LABELS, reviews_needed, uniform_sample
-from loop_pipeline.labels.threshold import bounded_threshold, threshold_curve
-
-MIN_AUC = 0.6
-MAX_WEIGHT = 10.0
-PENALTY = 0.5  # sklearn's C on standardised signals; smaller pulls scores to the middle
-
-
-class MeanQuality(BaseModel):
-    """Share of good answers with its 95% interval, and how it was come by."""
-
-    mean: float
-    low: float
-    high: float
-    labels: int
-    method: str
+from loop_pipeline.labels.stacking import POOLED, Stack, fit_stack, fold_numbers, out_of_fold
 
 
 class QualityModel(BaseModel):
-    """A fitted score: weights a person can read, how far to trust it, and its threshold."""
+    """A fitted score: weights a person can read, how far to trust it, and its thresholds."""
 
-    columns: list[str] = []
-    means: list[float] = []
-    scales: list[float] = []
-    coef: list[float] = []
-    intercept: float = 0.0
+    stack: Stack = Stack()
+    calibrator: Calibrator = Calibrator()
     n_labels: int
-    ece: float | None = None
-    brier: float | None = None
-    auc: float | None = None
-    bins: list[tuple[float, float, float]] = []
-    """Reliability: mean score, share of good answers, share of the rows."""
-    threshold: float | None = None
-    curve: list[tuple[float, float, float, float]] = []
-    """Threshold, kept share, precision, exact lower bound of the precision."""
-    quality: MeanQuality | None = None
+    figures: dict[str, Any] = {}
+    """ece, brier, auc and bins of out-of-fold scores."""
+    promises: dict[str, Promise] = {}
+    quality: dict[str, MeanQuality] = {}
+    """Mean quality by task, and under "" of all answers."""
     reason: str
     version: str = ""
 
@@ -58,176 +39,160 @@ class QualityModel(BaseModel):
         content = self.model_dump_json(exclude={"version"})
         return self.model_copy(update={"version": hashlib.sha256(content.encode()).hexdigest()})
 
-    def predict(self, signals: pd.DataFrame) -> pd.Series:
-        """P(good) of each row; a signal that is not there counts as its mean."""
-        means = pd.Series(self.means, index=self.columns)
-        rows = signals.reindex(columns=self.columns).fillna(means)
-        z = (rows.to_numpy(float) - self.means) / self.scales @ np.array(self.coef) + self.intercept
-        return pd.Series(expit(z), index=signals.index)
+    @property
+    def usable(self) -> bool:
+        """Whether it scores anything."""
+        return bool(self.stack.columns)
+
+    def predict(self, features: pd.DataFrame, tasks: pd.Series) -> pd.Series:
+        """P(good) of each row, by prompt_id."""
+        z = self.stack.log_odds(features, tasks)
+        return pd.Series(self.calibrator.apply(z), index=features.index)
 
 
-def review_verdicts(feedback: pd.DataFrame) -> pd.Series:
-    """Whether reviewers found an answer good, by prompt_id.
+class Fitted(NamedTuple):
+    """A quality model and P(good) of the reviewed answers, each out of fold."""
 
-    Each reviewer's newest word counts once; the majority decides, the newest word breaks a tie.
-    """
-    reviews = feedback[feedback["kind"] == "review"].sort_values("ts", kind="stable")
-    named = reviews["actor"].fillna("") if len(reviews) else reviews["actor"]
-    reviews = reviews.assign(actor=named, good=reviews["value"].astype(float) >= 0.5)
-    last = reviews.drop_duplicates(["prompt_id", "actor"], keep="last").groupby("prompt_id")["good"]
-    share, newest = last.mean(), last.last()
-    return ((share > 0.5) | ((share == 0.5) & newest)).astype(bool).rename("good")
+    model: QualityModel
+    scores: pd.Series
 
 
 def fit_quality(
-    signals: pd.DataFrame,
-    verdicts: pd.Series,
+    features: pd.DataFrame,
+    tasks: pd.Series,
+    verdicts: pd.DataFrame,
     p_review: pd.Series | None,
+    clusters: pd.Series | None = None,
+    candidates: pd.Series | None = None,
     *,
     target_precision: float,
     delta: float,
-) -> QualityModel:
+) -> Fitted:
     """Stack the signals into P(good) by L2 logistic regression on the reviewed rows.
 
-    All figures and the threshold use out-of-fold scores; the threshold is then applied to the
-    model fitted on all folds. It comes from an exact test on a uniform sample of the reviews.
+    All figures and thresholds use calibrated out-of-fold scores; the threshold is then applied to
+    the model fitted on all folds. It comes from an exact test on a uniform sample of the reviews.
 
     Args:
-        signals: of all traces, reviewed or not, indexed by prompt_id.
-        verdicts: whether a reviewed answer is good, by prompt_id.
+        features: of all traces, reviewed or not, as ``labels.signals.features`` gives them; a null
+            counts as the mean.
+        tasks: of all traces, by prompt_id.
+        verdicts: column good of the reviewed answers, by prompt_id, as people found them.
         p_review: chance with which each reviewed row was drawn; rows without one were volunteered
             and are left out. None: all were drawn with the same chance.
-        target_precision: promised share of good answers at or above the threshold.
+        clusters: conversation or the like of each trace: no score is out of fold that has seen
+            another turn of the conversation. None: each trace by itself.
+        candidates: whether a score could make the answer a positive: thresholds are about these.
+            None: all.
+        target_precision: promised share of good candidates at or above the threshold.
         delta: allowed chance that the promise is broken.
 
     Returns:
-        A model; without ``columns`` if it may score nothing, without ``threshold`` if nothing can
-        be promised. ``reason`` says why, and how many reviews are missing.
+        The model; not ``usable`` if it may score nothing, without thresholds if nothing can be
+        promised. ``reason`` says why, and how many reviews are missing.
     """
-    chance = _drawn(signals, verdicts, p_review)
-    good = verdicts.loc[chance.index].to_numpy(bool)
+    chance = _drawn(features, verdicts, p_review)
+    verdicts = verdicts.loc[chance.index]
+    good = verdicts["good"].astype(bool)
     promise = {"target_precision": target_precision, "delta": delta}
-    short = min(int(good.sum()), int((~good).sum()))
-    if len(good) < MIN_LABELS or short < 2:
-        quality = ppi_mean(verdicts.loc[chance.index], None, chance)
-        reason = _too_few(good, short, **promise)
-        return QualityModel(n_labels=len(good), quality=quality, reason=reason).sealed()
-    reviewed = signals.loc[chance.index]
-    means, scales = reviewed.mean(), reviewed.std(ddof=0).replace(0.0, 1.0)
-    design = ((reviewed - means) / scales).to_numpy()
-    scores = _out_of_fold(design, good, folds=min(10, short))
-    coef, intercept = _logistic(design, good)
+    folds = fold_numbers(good, clusters) if len(good) >= MIN_LABELS else None
+    if folds is None:
+        means = _mean_quality(good, None, chance, tasks)
+        reason = _too_few(good.to_numpy(), **promise)
+        model = QualityModel(n_labels=len(good), quality=means, reason=reason)
+        return Fitted(model.sealed(), pd.Series(dtype=float))
+    p_good = good.astype(float)
+    z = out_of_fold(features, tasks, p_good, folds)
+    calibrator = fit_calibrator(z, p_good.to_numpy(float))
     model = QualityModel(
-        columns=list(signals.columns),
-        means=means.tolist(),
-        scales=scales.tolist(),
-        coef=coef.tolist(),
-        intercept=intercept,
+        stack=fit_stack(features, tasks, p_good),
+        calibrator=calibrator,
         n_labels=len(good),
         reason="",
     )
-    proxy = model.predict(signals)
+    scores = pd.Series(calibrator.apply(z), index=chance.index)
+    figures = reliability(
+        scores.to_numpy(float), good.to_numpy(bool), weights=review_weights(chance)
+    )
+    proxy = model.predict(features, tasks)
     proxy.loc[chance.index] = scores
-    figures = calibration(scores, good, weights=_weights(chance))
-    figures |= {"quality": ppi_mean(verdicts.loc[chance.index], proxy, chance)}
-    figures |= _threshold(scores, good, chance, figures["auc"], **promise)
-    return model.model_copy(update=figures).sealed()
+    open_to = chance.index if candidates is None else chance.index[candidates.loc[chance.index]]
+    uniform = uniform_sample(chance.loc[open_to])
+    made = promises(
+        scores.loc[open_to], good.loc[open_to], tasks, uniform, auc=figures["auc"], **promise
+    )
+    model = model.model_copy(
+        update={
+            "figures": figures,
+            "quality": _mean_quality(good, proxy, chance, tasks),
+            "promises": made,
+            "reason": "; ".join(f"{name}: {p.reason}" for name, p in made.items()),
+        }
+    )
+    return Fitted(model.sealed(), scores)
 
 
 def score_quality(
-    model: QualityModel | None, signals: pd.DataFrame, verdicts: pd.Series
+    model: QualityModel | None,
+    features: pd.DataFrame,
+    tasks: pd.Series,
+    verdicts: pd.DataFrame,
+    *,
+    most: int = 5,
 ) -> pd.DataFrame:
     """Score every trace: a human verdict wins, then the model, else nothing is claimed.
 
     Returns:
-        prompt_id, score (1 or 0 for a verdict, None if unknown), origin (human, model or none),
-        version of the model where it spoke.
+        prompt_id, score (1 or 0 for a verdict, None if unknown), threshold of its task (None: there
+        is none), origin (human, model or none), because (the ``most`` signals that moved it most,
+        in log-odds; the intercept under "start") and version of the model where it spoke.
     """
-    usable = model is not None and bool(model.columns)
-    score = model.predict(signals) if model and usable else pd.Series(np.nan, index=signals.index)
-    frame = pd.DataFrame({"score": score}, index=signals.index)
-    frame["origin"] = "model" if usable else "none"
-    frame["version"] = model.version if model and usable else None
+    frame = pd.DataFrame(index=features.index)
+    frame["score"] = frame["threshold"] = np.nan
+    frame["origin"], version = "none", None
+    because: list[dict[str, float]] = [{}] * len(frame)
+    if model is not None and model.usable:
+        frame["score"] = model.predict(features, tasks)
+        frame["threshold"] = threshold_of(model.promises, tasks.loc[features.index])
+        frame["origin"], version = "model", model.version
+        because = _because(model.stack.contributions(features, tasks), most)
+    frame["because"] = pd.Series(because, index=frame.index, dtype=object)
     known = verdicts[verdicts.index.isin(frame.index)]
-    frame.loc[known.index, "score"] = known.astype(float)
+    frame.loc[known.index, "score"] = known["good"].astype(float)
     frame.loc[known.index, "origin"] = "human"
-    frame["version"] = frame["version"].astype(object).where(frame["origin"] == "model", None)
-    frame["score"] = frame["score"].astype(object).where(frame["score"].notna(), None)
+    frame["version"] = pd.Series(version, index=frame.index, dtype=object).where(
+        frame["origin"] == "model", None
+    )
+    for name in ("score", "threshold"):
+        frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
     return frame.rename_axis("prompt_id").reset_index()
 
 
-def ppi_mean(
-    verdicts: pd.Series, scores: pd.Series | None, p_review: pd.Series | None
-) -> MeanQuality | None:
-    """Mean quality of all answers from few verdicts and many scores (PPI++, power-tuned).
-
-    The verdicts are a subset of the scored rows, so this is the difference estimator with its
-    variance-minimising weight (Angelopoulos et al. 2023, arXiv 2311.01453), self-normalised by
-    1 / p_review. Its interval needs a normal limit: below 50 verdicts or 5 of the rarer kind it is
-    the exact binomial one on a uniform sample of the verdicts instead.
-
-    Args:
-        verdicts: whether an answer is good, by prompt_id.
-        scores: P(good) of all answers, by prompt_id; those of reviewed rows out of fold.
-        p_review: chance of each review; None: all the same.
-    """
-    good = verdicts.to_numpy(bool)
-    chance = pd.Series(1.0, index=verdicts.index) if p_review is None else p_review
-    chance = chance.loc[verdicts.index]
-    if not len(good):
-        return None
-    if scores is None or len(good) < 50 or min(good.sum(), (~good).sum()) < 5:
-        return _exact_mean(good[uniform_sample(chance).to_numpy()])
-    f_all, f = scores.to_numpy(float), scores.loc[verdicts.index].to_numpy(float)
-    weight = _weights(chance)
-    weight = weight / weight.sum()
-    cov = np.cov(np.stack([good.astype(float), f]), aweights=weight)
-    tuning = float(np.clip(cov[0, 1] / cov[1, 1], 0, 1)) if cov[1, 1] > 0 else 0.0
-    rest = good - tuning * f
-    mean = tuning * f_all.mean() + weight @ rest
-    noise = weight**2 @ (rest - weight @ rest) ** 2 * len(f) / (len(f) - 1)
-    shared = 2 * tuning * (cov[0, 1] - tuning * cov[1, 1])
-    spread = np.sqrt(noise + max(0.0, tuning**2 * f_all.var() + shared) / len(f_all))
-    low, high = mean + norm.ppf([0.025, 0.975]) * spread
-    return MeanQuality(
-        mean=float(np.clip(mean, 0, 1)),
-        low=float(max(0.0, low)),
-        high=float(min(1.0, high)),
-        labels=len(good),
-        method="PPI++",
-    )
+def _mean_quality(
+    good: pd.Series, proxy: pd.Series | None, chance: pd.Series, tasks: pd.Series
+) -> dict[str, MeanQuality]:
+    found = {}
+    own = tasks.loc[good.index]
+    for name in [POOLED, *sorted(map(str, own.unique()))]:
+        mine = good if name == POOLED else good[own == name]
+        scores = proxy if proxy is None or name == POOLED else proxy[tasks.loc[proxy.index] == name]
+        if mean := ppi_mean(mine, scores, chance.loc[mine.index]):
+            found[name] = mean
+    return found
 
 
-def calibration(
-    scores: NDArray[np.float64],
-    good: NDArray[np.bool_],
-    *,
-    weights: NDArray[np.float64],
-    n_bins: int = 10,
-) -> dict:
-    """ece, brier, auc and reliability bins of scores; bins hold equal shares of the rows."""
-    from sklearn.metrics import roc_auc_score
-
-    parts = np.array_split(np.argsort(scores, kind="stable"), n_bins)
-    bins = [
-        (
-            float(np.average(scores[part], weights=weights[part])),
-            float(np.average(good[part], weights=weights[part])),
-            float(weights[part].sum() / weights.sum()),
-        )
-        for part in parts
-        if len(part)
+def _because(parts: pd.DataFrame, most: int) -> list[dict[str, float]]:
+    values, names = parts.to_numpy()[:, 1:], np.array(parts.columns[1:])
+    order = np.argsort(-np.abs(values), axis=1)[:, :most]
+    return [
+        {"start": round(float(start), 3)}
+        | {str(names[i]): round(float(row[i]), 3) for i in chosen if abs(row[i]) >= 0.0005}
+        for start, row, chosen in zip(parts["start"], values, order, strict=True)
     ]
-    return {
-        "ece": sum(share * abs(said - was) for said, was, share in bins),
-        "brier": float(np.average((scores - good) ** 2, weights=weights)),
-        "auc": float(roc_auc_score(good, scores, sample_weight=weights)),
-        "bins": bins,
-    }
 
 
-def _drawn(signals: pd.DataFrame, verdicts: pd.Series, p_review: pd.Series | None) -> pd.Series:
-    known = verdicts.index[verdicts.index.isin(signals.index)]
+def _drawn(features: pd.DataFrame, verdicts: pd.DataFrame, p_review: pd.Series | None) -> pd.Series:
+    known = verdicts.index[verdicts.index.isin(features.index)]
     if p_review is None:
         return pd.Series(1.0, index=known)
     chance = p_review.reindex(known).dropna()
@@ -236,96 +201,17 @@ def _drawn(signals: pd.DataFrame, verdicts: pd.Series, p_review: pd.Series | Non
     return chance
 
 
-def _weights(chance: pd.Series) -> NDArray[np.float64]:
-    """Inverse review probability, clipped: few rows may not decide everything."""
-    return np.minimum(chance.max() / chance.to_numpy(float), MAX_WEIGHT)
-
-
-def _out_of_fold(
-    design: NDArray[np.float64], good: NDArray[np.bool_], *, folds: int
-) -> NDArray[np.float64]:
-    from sklearn.model_selection import StratifiedKFold
-
-    scores = np.empty(len(good))
-    for fit, rest in StratifiedKFold(folds, shuffle=True, random_state=0).split(design, good):
-        coef, intercept = _logistic(design[fit], good[fit])
-        scores[rest] = expit(design[rest] @ coef + intercept)
-    return scores
-
-
-def _logistic(
-    design: NDArray[np.float64], good: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], float]:
-    from sklearn.linear_model import LogisticRegression
-
-    fitted = LogisticRegression(C=PENALTY, max_iter=1000).fit(design, good)
-    return fitted.coef_[0], float(fitted.intercept_[0])
-
-
-def _threshold(
-    scores: NDArray[np.float64],
-    good: NDArray[np.bool_],
-    chance: pd.Series,
-    auc: float,
-    *,
-    target_precision: float,
-    delta: float,
-) -> dict:
-    uniform = uniform_sample(chance).to_numpy()
-    kept_scores, kept = scores[uniform], good[uniform]
-    curve = threshold_curve(kept_scores, kept, delta=delta)
-    if auc < MIN_AUC:
-        reason = (
-            f"no threshold: the signals hardly tell good from bad (AUC {auc:.2f} on {len(good)} "
-            f"reviews, {MIN_AUC} is the least); look at the signals before reviewing more"
-        )
-        return {"threshold": None, "curve": curve, "reason": reason}
-    threshold = bounded_threshold(kept_scores, kept, alpha=1 - target_precision, delta=delta)
-    if threshold is not None:
-        share = float((kept_scores >= threshold).mean())
-        reason = (
-            f"at least {target_precision:.0%} of answers scored {threshold:.3f} or more are good, "
-            f"except with chance {delta:.0%}; {share:.0%} of the answers are ({len(kept)} reviews "
-            f"in a uniform sample of {len(good)})"
-        )
-        return {"threshold": threshold, "curve": curve, "reason": reason}
-    best = kept[np.argsort(-kept_scores, kind="stable")][: max(1, len(kept) // 2)]
-    rate = float((~best).mean())
-    more = reviews_needed(
-        len(good),
-        target_precision=target_precision,
-        delta=delta,
-        error_rate=rate,
-        uniform_share=len(kept) / len(good),
-    )
-    need = (
-        f"about {max(more, 1)} more reviews are needed"
-        if more is not None
-        else "more reviews alone will not help, better signals or answers will"
-    )
-    reason = (
-        f"no threshold: {rate:.1%} of the better half are bad ({len(kept)} reviews in a uniform "
-        f"sample), {1 - target_precision:.0%} are allowed; {need}"
-    )
-    return {"threshold": None, "curve": curve, "reason": reason}
-
-
-def _too_few(good: NDArray[np.bool_], short: int, *, target_precision: float, delta: float) -> str:
+def _too_few(good: NDArray[np.bool_], *, target_precision: float, delta: float) -> str:
     more = reviews_needed(len(good), target_precision=target_precision, delta=delta)
     if more:
         return (
             f"no score: {len(good)} reviews of randomly drawn answers, at least {more} more are "
             f"needed to promise {target_precision:.0%} good answers"
         )
-    kind = "bad" if good.sum() > len(good) / 2 else "good"
+    right = int(good.sum())
+    kind, short = ("bad", len(good) - right) if right > len(good) / 2 else ("good", right)
     return (
-        f"no score: {len(good)} reviews hold {short} {kind} answers, 2 are the least to learn what "
-        "sets them apart; people's verdicts are used as they are"
+        f"no score: {len(good)} reviews hold {short} {kind} answers; it takes 2 or more from "
+        "different conversations to learn what sets them apart; people's verdicts are used as "
+        "they are"
     )
-
-
-def _exact_mean(good: NDArray[np.bool_]) -> MeanQuality:
-    n, right = len(good), int(good.sum())
-    low = float(beta.ppf(0.025, right, n - right + 1)) if right else 0.0
-    high = float(beta.ppf(0.975, right + 1, n - right)) if right < n else 1.0
-    return MeanQuality(mean=right / n, low=low, high=high, labels=n, method="exact binomial")

@@ -2,10 +2,11 @@
 
 The rule, here and nowhere else. Everything that anybody said is kept; of each reviewer the newest
 word on an answer counts, once. Voices are added up in log-odds, each with the weight that its
-reviewer has earned on answers which others reviewed as well; equal sums are decided by the newest
-word. Until somebody has ``MIN_OVERLAPS`` such answers their voice counts like everybody's, so
-few reviews are decided by the majority. How common good answers are never enters: a verdict says
-what people found, not what is usual. Reactions of users are signals and decide nothing.
+reviewer has earned on answers which others reviewed as well; of equal sums the newest word is
+shown, and decides nothing until a third voice is heard (``relied_on``). Until somebody has
+``MIN_OVERLAPS`` such answers their voice counts like everybody's, so few reviews are decided by
+the majority. How common good answers are never enters: a verdict says what people found, not what
+is usual. Reactions of users are signals and decide nothing.
 """
 
 from __future__ import annotations
@@ -115,9 +116,13 @@ def verdicts(feedback: pd.DataFrame, reviewers: pd.DataFrame | None = None) -> p
     )
 
 
-def review_verdicts(feedback: pd.DataFrame) -> pd.Series:
-    """Whether reviewers found an answer good, by prompt_id, reliability taken into account."""
-    return verdicts(feedback)["good"]
+def relied_on(found: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts that decide something: those as sure as half of an untested reviewer's word.
+
+    Whoever answers like a coin decides nothing alone: their answers wait for another reviewer.
+    """
+    sure = (2 * found["p_good"] - 1).abs()
+    return found[sure >= (2 * UNTESTED - 1) / 2]
 
 
 def _confusion(

@@ -1,28 +1,53 @@
-"""What is known about each answer, as numbers: reactions, edits, validity, grounding, length.
+"""What is known about each answer: reactions, edits, validity, grounding, confidence, length.
 
-Reviewers' verdicts are not in here: they are what the quality score is fitted to.
+``trace_signals`` are the named columns people see, in which a null means "not known";
+``features`` are the same facts as the numbers that the quality score weighs. Reviewers' verdicts
+stand beside the signals and never among the features: they are what the score is fitted to.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-ACTIONS = ("accepted", "modified", "rejected", "regenerated", "thumb_up", "thumb_down")
+from loop_pipeline.store.tables import TraceSignalRow
+
+VERSION = "signals-2"
+COLUMNS = [column.name for column in TraceSignalRow.__table__.columns]
+ACTIONS = ("accepted", "modified", "rejected")
+THUMBS = {"thumb_up": 1.0, "thumb_down": 0.0}
+# Somebody who asks nearly the same again within this time was not served by the answer.
+REASK_MINUTES, REASK_OVERLAP = 30, 0.6
+LONG_TAILED = ("dwell_s", "latency_ms")
+MEASURED = ("rating", "judge", "grounding", "logprob_min", "logprob_p10", *LONG_TAILED)
 # Beyond this many characters edits are counted in words: the cost is quadratic.
 LONG = 2000
 
 
-def signals(traces: pd.DataFrame, feedback: pd.DataFrame, flags: pd.DataFrame) -> pd.DataFrame:
-    """Numeric signals of each trace. Missing is a state of its own, never a zero by accident.
+def trace_signals(
+    traces: pd.DataFrame,
+    feedback: pd.DataFrame,
+    flags: pd.DataFrame,
+    verdicts: pd.DataFrame | None = None,
+    *,
+    later: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Signals of each trace, one typed column each. Null means "not known", never "no".
+
+    Of several reactions of one kind the newest counts; ratings, judges' scores and dwell times are
+    averaged.
 
     Args:
-        traces: columns of ``TraceRow``.
+        traces: columns of ``TraceRow`` plus ``contract``.
         feedback: columns of ``FeedbackRow``; rows of other traces are ignored.
         flags: columns of ``HallucinationFlagRow``, one row a trace.
+        verdicts: columns p_good and reviews by prompt_id, as ``labels.reviewers`` gives them.
+        later: traces that came after these, where a request may have been asked again.
 
     Returns:
-        Floats, indexed by prompt_id, in the order of ``traces``.
+        Columns of ``TraceSignalRow``, in the order of ``traces``.
 
     Raises:
         ValueError: a trace has no flag; names the first.
@@ -32,49 +57,134 @@ def signals(traces: pd.DataFrame, feedback: pd.DataFrame, flags: pd.DataFrame) -
     if len(missing := index.difference(flags.index)):
         raise ValueError(f"{len(missing)} traces have no flag, first {missing[0]}: flag them first")
     flags = flags.loc[index]
-    outputs = pd.Series(traces["output"].to_numpy(), index=index)
-    latency = pd.Series(pd.to_numeric(traces["latency_ms"]).to_numpy(), index=index, dtype=float)
-    columns = {
-        "contract_broken": flags["flag"] & (flags["tier"] == "T0"),
-        "hallucination": flags["score"],
-        "cannot_tell": flags["grounded"] == "cannot_tell",
-        "log_words": np.log1p(outputs.str.count(r"\S+")),
-        "latency_z": _standardised(latency),
-        "latency_missing": latency.isna(),
-    }
-    tasks = pd.get_dummies(traces["task"].to_numpy(), prefix="task", prefix_sep="=")
-    if tasks.shape[1] <= 20:  # more tasks than that would eat the reviews
-        columns |= {str(name): tasks[name].to_numpy() for name in tasks}
-    frame = pd.concat([_reactions(outputs, feedback), pd.DataFrame(columns, index=index)], axis=1)
-    return frame.astype(float)
+    known = traces.set_index("prompt_id")
+    frame = _reactions(known["output"], feedback)
+    frame["day"] = known["day"]
+    frame["reasked_minutes"] = _reasked(traces, later).reindex(index)
+    judged = verdicts.reindex(index) if verdicts is not None else pd.DataFrame(index=index)
+    frame["reviews"] = _column(judged, "reviews").fillna(0).astype(int)
+    frame["review_good"] = _column(judged, "p_good")
+    contract = pd.Series([isinstance(c, dict) for c in traces["contract"]], index=index)
+    broken = (flags["tier"] == "T0") & (flags["grounded"] == "no")
+    unchecked = (flags["tier"] == "T0") & (flags["grounded"] == "cannot_tell")
+    frame["contract_valid"] = (~broken).astype(object).where(contract & ~unchecked, None)
+    text = np.array([not isinstance(c, dict) or c["kind"] == "text" for c in traces["contract"]])
+    told = (flags["grounded"] != "cannot_tell") & text
+    frame["grounding"] = (1 - flags["score"].astype(float)).where(told)
+    for name in ("min", "p10"):
+        values = [p.get(name) if isinstance(p, dict) else None for p in traces["logprobs"]]
+        frame[f"logprob_{name}"] = pd.Series(values, index=index, dtype=float)
+    frame["words"] = known["output"].str.count(r"\S+").astype(int)
+    frame["latency_ms"] = pd.to_numeric(known["latency_ms"])
+    frame["version"] = VERSION
+    return frame.reset_index()[COLUMNS]
+
+
+def features(signals: pd.DataFrame) -> pd.DataFrame:
+    """The signals as floats for the quality score: a missing value is a column of its own.
+
+    Args:
+        signals: columns of ``TraceSignalRow``.
+
+    Returns:
+        Floats by prompt_id; null where a measured value is not known. A request that was asked
+        again counts the more the sooner.
+    """
+    rows = signals.set_index("prompt_id")
+    columns: dict[str, Any] = {action: rows["action"] == action for action in ACTIONS}
+    columns["no_action"] = rows["action"].isna()
+    columns["edit_distance"] = _float(rows["edit_distance"]).fillna(0)
+    thumb = _float(rows["thumb"])
+    columns |= {"thumb_up": thumb > 0.5, "thumb_down": thumb < 0.5}
+    for name in ("regenerated", "copied"):
+        columns[name] = _float(rows[name]).fillna(0)
+    minutes = _float(rows["reasked_minutes"])
+    columns["reasked"] = (1 - minutes / (2 * REASK_MINUTES)).fillna(0)
+    valid = _float(rows["contract_valid"])
+    columns |= {"contract_broken": valid == 0, "no_contract": valid.isna()}
+    for name in MEASURED:
+        values = _float(rows[name])
+        values = values.map(np.log1p) if name in LONG_TAILED else values
+        columns |= {name: values, f"{name}_missing": values.isna()}
+    columns["log_words"] = np.log1p(rows["words"].astype(float))
+    return pd.DataFrame(columns, index=rows.index).astype(float)
+
+
+def tasks(traces: pd.DataFrame) -> pd.Series:
+    """What kind of request a trace is, by prompt_id: its task, or else its prompt template."""
+    named = traces["task"].astype(object)
+    names = named.where(named.notna(), "template " + traces["template_hash"].astype(str))
+    return pd.Series(names.to_numpy(), index=pd.Index(traces["prompt_id"], name="prompt_id"))
 
 
 def _reactions(outputs: pd.Series, feedback: pd.DataFrame) -> pd.DataFrame:
-    """What users did: one column an action, and whether they did anything at all."""
+    """What users and judges said, one row a trace; reviews are left out."""
     known = feedback[feedback["prompt_id"].isin(outputs.index) & (feedback["kind"] != "review")]
+    known = known.sort_values("ts", kind="stable")
     frame = pd.DataFrame(index=outputs.index)
-    for action in ACTIONS:
-        frame[action] = outputs.index.isin(known.loc[known["kind"] == action, "prompt_id"])
-    frame["no_feedback"] = ~outputs.index.isin(known["prompt_id"])
-    rating = known[known["kind"] == "rating"].groupby("prompt_id")["value"].mean()
-    frame["rating"] = rating.reindex(outputs.index).fillna(0.5)
-    frame["rating_missing"] = ~outputs.index.isin(rating.index)
-    edits = known[known["kind"] == "modified"].sort_values("ts").groupby("prompt_id").last()
-    answers = outputs.to_dict()
-    distance = {
-        prompt_id: edit_distance(answers[prompt_id], str(edited))
-        for prompt_id, edited in zip(edits.index, edits["edited_output"], strict=True)
-    }
-    frame["edit_distance"] = pd.Series(distance, dtype=float).reindex(outputs.index).fillna(0.0)
+    acted = known[known["kind"].isin(ACTIONS)].groupby("prompt_id").last()
+    action = acted["kind"].reindex(outputs.index).astype(object)
+    frame["action"] = action.where(action.notna(), None)
+    frame["edit_distance"] = _edits(outputs, acted[acted["kind"] == "modified"])
+    thumbs = known[known["kind"].isin(THUMBS)].groupby("prompt_id")["kind"].last().map(THUMBS)
+    frame["thumb"] = thumbs.reindex(outputs.index).astype(float)
+    for name, kind in {"rating": "rating", "dwell_s": "dwell", "judge": "judge"}.items():
+        values = known[known["kind"] == kind].groupby("prompt_id")["value"].mean()
+        frame[name] = values.reindex(outputs.index).astype(float)
+    for kind in ("regenerated", "copied"):
+        seen = frame.index.isin(known.loc[known["kind"] == kind, "prompt_id"])
+        # Who did something else would have done this where he could be seen.
+        reacted = frame.index.isin(known["prompt_id"])
+        frame[kind] = pd.Series(seen, index=frame.index).astype(object).where(reacted, None)
     return frame
 
 
-def _standardised(values: pd.Series) -> pd.Series:
-    logs = np.log1p(values)
-    spread = logs.std()
-    if not spread > 0:  # nothing known, or all the same
-        return pd.Series(0.0, index=values.index)
-    return ((logs - logs.mean()) / spread).clip(-5, 5).fillna(0.0)
+def _edits(outputs: pd.Series, edits: pd.DataFrame) -> pd.Series:
+    distance = {
+        prompt_id: edit_distance(outputs[prompt_id], str(edited))
+        for prompt_id, edited in zip(edits.index, edits["edited_output"], strict=True)
+    }
+    return pd.Series(distance, dtype=float).reindex(outputs.index)
+
+
+def _reasked(traces: pd.DataFrame, later: pd.DataFrame | None) -> pd.Series:
+    """Minutes until the same person asked nearly the same again; only where that happened."""
+    names = ["prompt_id", "ts", "conversation_id", "user_hash", "template_hash", "messages"]
+    rows = pd.concat([traces[names], later[names]] if later is not None else [traces[names]])
+    who = rows["conversation_id"].astype(object)
+    rows["ts"] = pd.to_datetime(rows["ts"], utc=True)
+    rows["who"] = who.where(who.notna(), rows["user_hash"])
+    rows = rows[rows["who"].notna()].sort_values("ts", kind="stable")
+    by_person = rows.groupby(["who", "template_hash"], sort=False)
+    following = by_person[["ts", "messages"]].shift(-1)
+    minutes = (following["ts"] - rows["ts"]).dt.total_seconds() / 60
+    soon = (minutes <= REASK_MINUTES).to_numpy()
+    found = {
+        prompt_id: gap
+        for prompt_id, gap, asked, again in zip(
+            rows["prompt_id"][soon],
+            minutes[soon],
+            rows["messages"][soon],
+            following["messages"][soon],
+            strict=True,
+        )
+        if _overlap(asked, again) >= REASK_OVERLAP
+    }
+    return pd.Series(found, dtype=float)
+
+
+def _overlap(asked: list[Any], again: list[Any]) -> float:
+    """Jaccard similarity of the words of two requests' last turns."""
+    a, b = ({*str(messages[-1].get("content")).casefold().split()} for messages in (asked, again))
+    return len(a & b) / max(len(a | b), 1)
+
+
+def _column(frame: pd.DataFrame, name: str) -> pd.Series:
+    return _float(frame[name]) if name in frame else pd.Series(np.nan, index=frame.index)
+
+
+def _float(values: pd.Series) -> pd.Series:
+    return pd.to_numeric(values, errors="coerce").astype(float)
 
 
 def edit_distance(before: str, after: str) -> float:

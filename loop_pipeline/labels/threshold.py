@@ -12,6 +12,14 @@ from scipy.stats import beta, binom
 STEPS = 60
 
 
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Exact binomial interval of a rate; (0, 1) without a row."""
+    tail = (1 - level) / 2
+    low = beta.ppf(tail, successes, n - successes + 1) if successes else 0.0
+    high = beta.ppf(1 - tail, successes + 1, n - successes) if successes < n else 1.0
+    return float(low), float(high)
+
+
 def smallest_certifiable(alpha: float, delta: float) -> int:
     """Rows without a single error that prove an error rate of at most ``alpha`` (59 at 5%, 5%)."""
     return math.ceil(math.log(delta) / math.log(1 - alpha))
@@ -53,6 +61,30 @@ def bounded_threshold(
             break
         threshold = float(ordered[k - 1])
     return threshold
+
+
+def all_or_threshold(
+    score: NDArray[np.float64], good: NDArray[np.bool_], *, alpha: float, delta: float
+) -> float | None:
+    """Everything if that keeps the promise, else the loosest threshold of the walk that does.
+
+    Each of the two has half of ``delta`` (Bonferroni), so together they break the promise with
+    chance at most ``delta``. Where nearly all rows are good a score has little left to tell apart,
+    and the strict end of a walk, with half of the rows, would fail by bad luck.
+
+    Args:
+        score: shape (n,), higher is surer.
+        good: shape (n,).
+        alpha: largest error rate allowed among the accepted rows.
+        delta: allowed chance that the promise is broken.
+
+    Returns:
+        As ``bounded_threshold``.
+    """
+    usable = len(score) > 0 and bool(np.isfinite(score).all())
+    if usable and binom.cdf(int((~good).sum()), len(good), alpha) <= delta / 2:
+        return float(score.min())
+    return bounded_threshold(score, good, alpha=alpha, delta=delta / 2)
 
 
 def threshold_curve(

@@ -44,6 +44,7 @@ class Request:
     task: str
     text: str
     truth: str
+    hard: bool
 
 
 def visits(rng: random.Random, traces: int, days: int, first_day: dt.date) -> list[Visit]:
@@ -78,7 +79,7 @@ def some_date(rng: random.Random) -> str:
 
 def write_request(rng: random.Random, visit: Visit) -> Request:
     """Put a visit into words. The truth follows from what is said, not from how."""
-    label, body = _concern(rng, visit.task)
+    label, body, hard = _concern(rng, visit.task)
     mention = rng.choices(("order", "product", "both"), (35, 40, 25))[0]
     # Nobody asks how heavy an order is.
     mention = "product" if label == "product_question" else mention
@@ -87,13 +88,14 @@ def write_request(rng: random.Random, visit: Visit) -> Request:
     # Slots stay as they are: what a summary has to copy is in the request, letter by letter.
     lower = rng.random() < LOWER_CASE
     template = template.lower() if lower else template
-    if rng.random() < MISSPELT:
+    misspelt = rng.random() < MISSPELT
+    if misspelt:
         template = _misspell(rng, template)
     thing = _expand(rng, phrases.THINGS[mention]).format(**visit.slots)
     text = template.format(**visit.slots, thing=thing)
     if not lower:
         text = re.sub(r"(?:^|[.?] )[a-z]", lambda start: start[0].upper(), text)
-    return Request(visit.task, text, _truth(visit, label, moods, mention))
+    return Request(visit.task, text, _truth(visit, label, moods, mention), hard or misspelt)
 
 
 def _slots(rng: random.Random, user: int) -> dict[str, str]:
@@ -109,19 +111,19 @@ def _slots(rng: random.Random, user: int) -> dict[str, str]:
     }
 
 
-def _concern(rng: random.Random, task: str) -> tuple[str, str]:
-    """The true label of a request, and the words of its one or two concerns."""
+def _concern(rng: random.Random, task: str) -> tuple[str, str, bool]:
+    """The true label of a request, the words of its concerns, and whether it is not just one."""
     if task != "summarise" and rng.random() < AMBIGUOUS:
         pair = rng.choice(list(phrases.AMBIGUOUS))
-        return rng.choice(pair), _expand(rng, rng.choice(phrases.AMBIGUOUS[pair]))
+        return rng.choice(pair), _expand(rng, rng.choice(phrases.AMBIGUOUS[pair])), True
     label = rng.choices(phrases.LABELS, phrases.WEIGHTS)[0]
     body = _expand(rng, rng.choice(phrases.BODIES[label]))
     if task != "classify" or rng.random() >= TWO_CONCERNS:
-        return label, body
+        return label, body, False
     second = rng.choice([other for other in phrases.LABELS if other != label])
     also = _expand(rng, rng.choice(phrases.BODIES[second])).replace("{thing}", "it")
     first = min(label, second, key=phrases.LABELS.index)
-    return first, body + rng.choice(phrases.CONNECTORS) + also
+    return first, body + rng.choice(phrases.CONNECTORS) + also, True
 
 
 def _truth(visit: Visit, label: str, moods: list[str], mention: str) -> str:

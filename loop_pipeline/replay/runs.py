@@ -23,7 +23,7 @@ SERVER_HOURLY_USD = 0.10
 # The sets have labels, tags and short summaries.
 MAX_ANSWER_TOKENS = 64
 # Enough reviews for a threshold with a bound within the three weeks of the simulated traffic.
-REVIEW_RATE = 0.05
+REVIEW_RATE = 0.08
 
 
 def demo(home: Path) -> None:
@@ -39,9 +39,11 @@ def demo(home: Path) -> None:
     )
     turn = Turn(load_settings())
     turn.import_traces(inbox / TRAFFIC)
+    turn.stage("flagging every answer and collecting its signals")
+    turn.run("describe_traces", days=True)
     turn.stage("drawing reviews; simulated reviewers answer them")
     turn.run("draw_reviews")
-    drawn = read(turn.engine, ReviewItemRow, columns=["prompt_id"])["prompt_id"].tolist()
+    drawn = read(turn.engine, ReviewItemRow, status=["open", "second"])["prompt_id"].tolist()
     reviews = inbox / "reviews.jsonl"
     lines = answer_reviews(inbox / "truth.jsonl", drawn, seed=7)
     reviews.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -59,12 +61,14 @@ def replay(name: str, home: Path) -> None:
     for note in facts["notes"]:
         turn.say(f"note: {note}")
     turn.import_traces(inbox / TRAFFIC)
+    turn.stage("flagging every answer and collecting its signals")
+    turn.run("describe_traces", days=True)
     turn_loop(turn)
     show(turn.settings)
 
 
 def turn_loop(turn: Turn, **recipe_fields: float) -> None:
-    """Everything between imported traces and the report, by the jobs a user would run.
+    """Everything between described traces and the report, by the jobs a user would run.
 
     Args:
         turn: the store and where to report progress.
@@ -73,8 +77,8 @@ def turn_loop(turn: Turn, **recipe_fields: float) -> None:
     settings = turn.settings
     turn.stage("fitting the quality score and its threshold")
     turn.run("refresh_quality")
-    turn.stage("flagging, scoring and labelling every day of traffic")
-    turn.run("label_traces", days=True)
+    turn.stage("scoring and labelling every day of traffic")
+    turn.run("score_traces", days=True)
     turn.stage("grouping the requests")
     turn.run("regroup")
     turn.stage("freezing the training set; pre-training the base if there is none yet")

@@ -27,8 +27,9 @@ from loop_pipeline.replay.desk import (
 
 MODEL = "claude-opus-5"
 REPEATED = 0.04
-# Chances that the frontier is wrong, and how.
-WRONG_LABEL, WRONG_TAGS, OUTSIDE, HALLUCINATED = 0.008, 0.006, 0.003, 0.04
+# Chances that the frontier is wrong, and how. Labels and tags go wrong where the request is hard:
+# two concerns, more than one meaning, misspelt.
+WRONG, WRONG_IF_HARD, OUTSIDE, HALLUCINATED = 0.005, 0.12, 0.003, 0.10
 OUT_OF_SET = ("other", "general_question", "spam")
 REACTIONS = {  # to a good answer and to a bad one; chances of 1
     True: {"accepted": 0.93, "thumb_up": 0.03, "regenerated": 0.03, "thumb_down": 0.01},
@@ -37,7 +38,7 @@ REACTIONS = {  # to a good answer and to a bad one; chances of 1
 SEEN = {True: 0.5, False: 0.8}  # chance that somebody reacts at all
 LATE, EDIT_SAYS_MORE = 0.15, 0.15
 REVIEWERS = ("reviewer-1", "reviewer-2")
-REVIEWER_RELIABILITY = 0.995
+REVIEWER_RELIABILITY, REVIEWED_BY_BOTH = 0.995, 0.2
 
 
 def simulate(
@@ -86,6 +87,7 @@ def simulate(
             line["feedback"] = _feedback(rng, visit, past[-1], right)
             lines.write(json.dumps(line) + "\n")
             fact = {"prompt_id": line["prompt_id"], "ts": line["ts"], "truth": past[-1].truth}
+            fact["hard"] = past[-1].hard
             truth.append(json.dumps(fact | {"right": right, "hallucinated": planted}) + "\n")
             counts.update(traces=1, repeated=repeated, wrong=not right, hallucinated=planted)
             counts.update(feedback=len(line["feedback"]))
@@ -108,8 +110,8 @@ def answer_reviews(
         seed: of the reviewers.
 
     Returns:
-        Feedback lines of kind ``review`` in the order of ``prompt_ids``; most verdicts on answers
-        that are bad bring the right one as an edit.
+        Feedback lines of kind ``review`` in the order of ``prompt_ids``, now and then one of
+        either reviewer; most verdicts on answers that are bad bring the right one as an edit.
 
     Raises:
         ValueError: a prompt id is not in the truth file; names it.
@@ -120,20 +122,26 @@ def answer_reviews(
     for prompt_id in prompt_ids:
         if prompt_id not in truth:
             raise ValueError(f"{prompt_id} is not in {truth_path}: it belongs to other traffic")
-        fact, rng = truth[prompt_id], random.Random(f"review {seed} {prompt_id}")
-        mistaken = rng.random() >= REVIEWER_RELIABILITY
-        moment = dt.datetime.fromisoformat(fact["ts"]) + dt.timedelta(minutes=rng.randrange(3000))
-        review = {
-            "prompt_id": prompt_id,
-            "kind": "review",
-            "value": float(fact["right"] != mistaken),
-            "actor": rng.choice(REVIEWERS),
-            "ts": moment.isoformat(),
-        }
-        if not fact["right"] and not mistaken and rng.random() < 0.8:
-            review["edited_output"] = fact["truth"]
-        reviews.append(review)
+        rng = random.Random(f"review {seed} {prompt_id}")
+        voices = 2 if rng.random() < REVIEWED_BY_BOTH else 1
+        actors = rng.sample(REVIEWERS, voices)
+        reviews += [_review(rng, truth[prompt_id], actor) for actor in actors]
     return reviews
+
+
+def _review(rng: random.Random, fact: dict[str, Any], actor: str) -> dict[str, Any]:
+    mistaken = rng.random() >= REVIEWER_RELIABILITY
+    moment = dt.datetime.fromisoformat(fact["ts"]) + dt.timedelta(minutes=rng.randrange(3000))
+    review = {
+        "prompt_id": fact["prompt_id"],
+        "kind": "review",
+        "value": float(fact["right"] != mistaken),
+        "actor": actor,
+        "ts": moment.isoformat(),
+    }
+    if not fact["right"] and not mistaken and rng.random() < 0.8:
+        review["edited_output"] = fact["truth"]
+    return review
 
 
 def _answer(rng: random.Random, request: Request) -> tuple[str, bool]:
@@ -143,14 +151,13 @@ def _answer(rng: random.Random, request: Request) -> tuple[str, bool]:
         return (_hallucinate(rng, request), True) if luck < HALLUCINATED else (truth, False)
     if luck < OUTSIDE:
         return rng.choice(OUT_OF_SET), False
-    luck -= OUTSIDE
-    if request.task == "classify" and luck < WRONG_LABEL:
+    if luck - OUTSIDE >= (WRONG_IF_HARD if request.hard else WRONG):
+        return truth, False
+    if request.task == "classify":
         return rng.choice([label for label in phrases.LABELS if label != truth]), False
-    if request.task == "tag" and luck < WRONG_TAGS:
-        # One tag too many or too few.
-        tags = {rng.choice(phrases.TAGS)} ^ (set() if truth == "none" else set(truth.split(", ")))
-        return ", ".join(sorted(tags)) or "none", False
-    return truth, False
+    # One tag too many or too few.
+    tags = {rng.choice(phrases.TAGS)} ^ (set() if truth == "none" else set(truth.split(", ")))
+    return ", ".join(sorted(tags)) or "none", False
 
 
 def _hallucinate(rng: random.Random, request: Request) -> str:

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from html import escape
 
 from loop_pipeline.report.markup import card, legend, nothing
-from loop_pipeline.report.numbers import LoopNumbers
+from loop_pipeline.report.numbers import LoopNumbers, QualityCurve
 from loop_pipeline.report.svg import Axis, Line, colour, line_chart, scatter
+
+# Tasks whose quality curves fit into a card.
+MOST_CURVES = 3
 
 
 def chart_cards(numbers: LoopNumbers, names: Sequence[str]) -> str:
@@ -88,15 +91,20 @@ def _loss(numbers: LoopNumbers) -> str:
 
 
 def _quality(numbers: LoopNumbers) -> str:
-    if not numbers.quality_curve:
+    if not numbers.quality:
         return nothing(numbers, "quality")
-    rows = sorted(numbers.quality_curve, key=lambda row: row[0])
+    shown = [_quality_curve(curve) for curve in numbers.quality if curve.points]
+    return "".join(shown[:MOST_CURVES]) or nothing(numbers, "quality")
+
+
+def _quality_curve(curve: QualityCurve) -> str:
+    """What each threshold of a task keeps, and how good that is."""
+    rows = sorted(curve.points, key=lambda row: row[0])
     columns = ["kept", "precision", "precision, at least"][: min(map(len, rows)) - 1]
     paints = ["var(--c1)", "var(--c2)", "var(--c2)"]
+    at = curve.threshold
     chosen = min(
-        rows if numbers.quality_threshold is not None else [],
-        key=lambda row: abs(row[0] - (numbers.quality_threshold or 0.0)),
-        default=None,
+        rows if at is not None else [], key=lambda row: abs(row[0] - (at or 0.0)), default=None
     )
     lines = [
         Line(
@@ -118,9 +126,5 @@ def _quality(numbers: LoopNumbers) -> str:
         for i, name in enumerate(columns[:2])
     )
     dashed = "<span>dashed: lower bound</span>" if len(columns) > 2 else ""
-    caption = (
-        f"Answers above {numbers.quality_threshold:.3f} are learned from (dots)."
-        if numbers.quality_threshold is not None
-        else "No threshold keeps the promise; only reviewed and accepted answers are learned from."
-    )
+    caption = f"{curve.name}: {curve.reason}."
     return _figure(caption, chart, f'<div class="legend">{keys}{dashed}</div>')

@@ -17,6 +17,7 @@ from loop_pipeline.report.numbers import (
     Coverage,
     GroupNumbers,
     LoopNumbers,
+    QualityCurve,
     RiskCurve,
     Served,
     cluster_points,
@@ -117,9 +118,16 @@ def _add_quality(numbers: LoopNumbers, engine: Engine) -> None:
         numbers.missing["quality"] = "no quality model yet"
         return
     numbers.quality_version = stored["version"]
-    numbers.quality_threshold = stored["threshold"]
-    numbers.quality_curve = [tuple(point) for point in stored["model"]["curve"]]
-    if not numbers.quality_curve:
+    numbers.quality = [
+        QualityCurve(
+            name=name,
+            points=[tuple(point) for point in promise["curve"]],
+            threshold=promise["threshold"],
+            reason=promise["reason"],
+        )
+        for name, promise in stored["model"].get("promises", {}).items()
+    ]
+    if not any(curve.points for curve in numbers.quality):
         numbers.missing["quality"] = stored["reason"]
 
 

@@ -81,6 +81,17 @@ class Served(BaseModel):
     latency_ms: float | None = None
 
 
+class QualityCurve(BaseModel):
+    """What each threshold of the quality score would keep of a task's answers."""
+
+    name: str
+    points: list[tuple[float, ...]] = Field(
+        description="(threshold, kept share, precision, lower bound of the precision)"
+    )
+    threshold: float | None
+    reason: str
+
+
 class LoopNumbers(BaseModel):
     """One turn of the loop. What is not there yet stays empty; ``missing`` says why."""
 
@@ -102,10 +113,7 @@ class LoopNumbers(BaseModel):
     costs: CostNumbers | None = None
     risk_curves: list[RiskCurve] = []
     loss: list[tuple[int, float]] = []
-    quality_curve: list[tuple[float, ...]] = Field(
-        default=[], description="(threshold, kept share, precision, lower bound of the precision)"
-    )
-    quality_threshold: float | None = None
+    quality: list[QualityCurve] = []
     clusters: list[tuple[float, float, str]] = Field(default=[], description="(x, y, group name)")
     served: Served | None = None
     student_adapter: str | None = None

@@ -106,24 +106,58 @@ def contestants_figure(contestants: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def reliability_figure(bins: Sequence[Mapping[str, Any]]) -> Figure:
-    """Confidence against agreement, with exact 95% intervals; on the line it can be believed.
+def reliability_figure(
+    bins: Sequence[Mapping[str, Any]],
+    said: str = "the model's probability of its whole answer",
+    was: str = "agreement",
+) -> Figure:
+    """What was said against what was, with exact 95% intervals; on the line it can be believed.
 
     Args:
-        bins: what `training.metrics.reliability` gives.
+        bins: dicts of confidence, agreement, low, high and n.
+        said: label of the axis of ``confidence``.
+        was: label of the axis of ``agreement``.
     """
-    figure, axes = _axes("the model's probability of its whole answer", "agreement")
+    figure, axes = _axes(said, was)
     axes.plot([0, 1], [0, 1], "--", color="#999999", lw=1)
     middle = [row["agreement"] for row in bins]
+    # Weighted shares can lie outside the interval of the plain ones.
     spread = [
-        [row["agreement"] - row["low"] for row in bins],
-        [row["high"] - row["agreement"] for row in bins],
+        [max(0.0, row["agreement"] - row["low"]) for row in bins],
+        [max(0.0, row["high"] - row["agreement"]) for row in bins],
     ]
     places = [row["confidence"] for row in bins]
     axes.errorbar(places, middle, yerr=spread, fmt="o", ms=4, color=COLOURS[0])
     for row in bins:
         axes.annotate(f" {row['n']}", (row["confidence"], row["agreement"]), fontsize=7)
     axes.set(xlim=(-0.02, 1.06), ylim=(-0.02, 1.05))
+    return figure
+
+
+def weights_figure(weights: Mapping[str, float], most: int = 16) -> Figure:
+    """The signals that move the quality score most, in log-odds a standard deviation."""
+    figure, axes = _axes("log-odds of a good answer, a standard deviation", "")
+    top = sorted(weights.items(), key=lambda item: abs(item[1]))[-most:]
+    colours = [COLOURS[2] if value > 0 else COLOURS[3] for _, value in top]
+    axes.barh([_plain(name) for name, _ in top], [value for _, value in top], color=colours)
+    axes.tick_params(axis="y", labelsize=8)
+    return figure
+
+
+def shares_figure(rows: Mapping[str, Mapping[str, float]], x_label: str) -> Figure:
+    """Estimates with their intervals, one line each.
+
+    Args:
+        rows: by name, mean, low and high, all from 0 to 1.
+        x_label: what is estimated.
+    """
+    figure, axes = _axes(x_label, "")
+    shown = dict(list(rows.items())[:20])
+    for rank, row in enumerate(shown.values()):
+        spread = [[max(0.0, row["mean"] - row["low"])], [max(0.0, row["high"] - row["mean"])]]
+        axes.errorbar([row["mean"]], [-rank], xerr=spread, fmt="o", ms=4, color=COLOURS[0])
+    axes.set_yticks([-rank for rank in range(len(shown))], [_plain(n) for n in shown], fontsize=8)
+    axes.set_xlim(0, 1.02)
     return figure
 
 
@@ -164,6 +198,26 @@ def daily_counts_figure(frame: pd.DataFrame) -> Figure:
         bottom += counts[kind]
     step = max(1, len(counts) // 8)
     axes.set_xticks(range(0, len(counts), step), [str(day)[5:] for day in counts.index[::step]])
+    if len(counts):
+        axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    return figure
+
+
+def group_counts_figure(frame: pd.DataFrame) -> Figure:
+    """Rows by group, stacked by kind; the largest 20 groups.
+
+    Args:
+        frame: columns group and kind, one row for each thing counted.
+    """
+    figure, axes = _axes("pairs", "")
+    counts = pd.crosstab(frame["group"], frame["kind"])
+    counts = counts.loc[counts.sum(axis=1).sort_values().index[-20:]]
+    names, left = [_plain(name) for name in counts.index], pd.Series(0, index=counts.index)
+    for rank, kind in enumerate(counts.columns):
+        colour = COLOURS[rank % len(COLOURS)]
+        axes.barh(names, counts[kind], left=left, color=colour, label=_plain(kind))
+        left += counts[kind]
+    axes.tick_params(axis="y", labelsize=8)
     if len(counts):
         axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     return figure

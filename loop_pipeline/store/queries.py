@@ -32,8 +32,11 @@ from loop_pipeline.store.tables import (
     LabeledPairRow,
     PolicyRow,
     QualityModelRow,
+    QualityScoreRow,
+    SupersededPairRow,
     TraceRow,
     TraceUnitRow,
+    UtcDateTime,
 )
 
 # SQLite takes at most 32,766 variables in one statement.
@@ -124,6 +127,35 @@ def replace_days(
     """Make these rows the only ones of their days."""
     connection.execute(delete(table).where(table.__table__.c.day.in_(days)))
     _insert(connection, table, rows)
+
+
+def replace_pairs(
+    connection: Connection, days: Sequence[str], rows: Sequence[dict[str, Any]]
+) -> int:
+    """Make these pairs the only ones of their days; those that go are kept as superseded.
+
+    Returns:
+        How many were superseded.
+    """
+    table: Any = LabeledPairRow.__table__
+    new = {row["pair_id"] for row in rows}
+    now: dict[str, list[str]] = {}
+    for row in rows:
+        now.setdefault(row["prompt_id"], []).append(f"{row['kind']}: {row['reason']}")
+    found = connection.execute(select(table).where(table.c.day.in_(days))).mappings()
+    moment = dt.datetime.now(dt.UTC)
+    gone = [
+        dict(old)
+        | {
+            "superseded_at": moment,
+            "instead": "; ".join(now.get(old["prompt_id"], ["nothing is learned from it"])),
+        }
+        for old in found
+        if old["pair_id"] not in new
+    ]
+    _insert(connection, SupersededPairRow, gone)
+    replace_days(connection, LabeledPairRow, days, rows)
+    return len(gone)
 
 
 def settle_splits(
@@ -233,12 +265,16 @@ def read_traces(engine: Engine, *, days: Iterable[str] | None = None, **equal: A
     return frame
 
 
-def read_feedback(engine: Engine, *, days: Iterable[str] | None = None) -> pd.DataFrame:
-    """Feedback on the traces of these days, oldest first, whenever it came."""
+def read_feedback(
+    engine: Engine, *, days: Iterable[str] | None = None, kind: str | None = None
+) -> pd.DataFrame:
+    """Feedback on the traces of these days, oldest first, whenever it came; of one kind or all."""
     mapped = FeedbackRow.__table__
     statement = select(mapped).join(TraceRow, TraceRow.prompt_id == FeedbackRow.prompt_id)
     if days is not None:
         statement = statement.where(TraceRow.day.in_(list(days)))
+    if kind is not None:
+        statement = statement.where(FeedbackRow.kind == kind)
     with engine.connect() as connection:
         result = connection.execute(statement.order_by(mapped.c.ts, mapped.c.feedback_id))
         return _frame(result)
@@ -303,6 +339,33 @@ def newest_quality_model(engine: Engine) -> dict[str, Any] | None:
     """The quality score in use: the one fitted last."""
     table = QualityModelRow.__table__
     return _first(engine, select(table).order_by(table.c.created_at.desc()))
+
+
+def days_touched(engine: Engine, since: dt.datetime) -> dict[str, dt.datetime]:
+    """Labelled days that got feedback after a moment, with the moment of the newest."""
+    scored = select(QualityScoreRow.day).distinct().scalar_subquery()
+    newest = func.max(FeedbackRow.received_at, type_=UtcDateTime)
+    statement = (
+        select(TraceRow.day, newest)
+        .join(FeedbackRow, FeedbackRow.prompt_id == TraceRow.prompt_id)
+        .where(FeedbackRow.received_at > since, TraceRow.day.in_(scored))
+        .group_by(TraceRow.day)
+        .order_by(TraceRow.day)
+    )
+    with engine.connect() as connection:
+        return {day: moment for day, moment in connection.execute(statement)}  # noqa: C416
+
+
+def follow(engine: Engine, prompt_id: str) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table that is about a prompt id, by table, in the order of the loop."""
+    found = {}
+    for table in Base.metadata.tables.values():
+        if "prompt_id" in table.c:
+            statement = select(table).where(table.c.prompt_id == prompt_id)
+            with engine.connect() as connection:
+                if rows := [dict(row) for row in connection.execute(statement).mappings()]:
+                    found[table.name] = rows
+    return found
 
 
 def _first(engine: Engine, statement: Select[Any]) -> dict[str, Any] | None:

@@ -7,11 +7,19 @@ import pandas as pd
 
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store import tables
-from loop_pipeline.store.queries import open_store, read, read_traces, records, replace_days
+from loop_pipeline.store.queries import (
+    open_store,
+    read,
+    read_traces,
+    records,
+    replace_days,
+    replace_pairs,
+)
 
 TABLES: dict[str, type[tables.Base]] = {
     "raw_traces": tables.TraceRow,
     "hallucination_flags": tables.HallucinationFlagRow,
+    "trace_signals": tables.TraceSignalRow,
     "quality_scores": tables.QualityScoreRow,
     "labeled_pairs": tables.LabeledPairRow,
 }
@@ -24,6 +32,10 @@ class TableIOManager(dg.ConfigurableIOManager):
         """Replace the rows of the materialized days."""
         table = TABLES[context.asset_key.path[-1]]
         with open_store(load_settings().store_url).begin() as connection:
+            if table is tables.LabeledPairRow:
+                gone = replace_pairs(connection, context.asset_partition_keys, records(obj))
+                context.log.info(f"{gone} earlier pairs are superseded")
+                return
             replace_days(connection, table, context.asset_partition_keys, records(obj))
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:

@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow.entities import DatasetInput
     from mlflow.tracking import MlflowClient
 
@@ -171,6 +172,45 @@ def tag_version(tracking_uri: str, registered_model: str, version: str, **tags: 
     client = mlflow_client(tracking_uri)
     for name, value in tags.items():
         client.set_model_version_tag(registered_model, version, name, value)
+
+
+def record_fit(
+    tracking: Tracking,
+    version: str,
+    *,
+    metrics: dict[str, float],
+    figures: dict[str, Figure],
+    details: dict[str, Any],
+) -> str:
+    """Record something that was fitted as a finished run of its experiment.
+
+    Args:
+        tracking: server and experiment.
+        version: name of the fit's content: the same fit is recorded once.
+        metrics: name to value.
+        figures: file name to figure.
+        details: file name to what is written there as JSON.
+
+    Returns:
+        The run id.
+    """
+    client = mlflow_client(tracking.tracking_uri)
+    experiment = experiment_id(client, tracking)
+    known = client.search_runs([experiment], f"tags.version = '{version}' and status = 'FINISHED'")
+    if known:
+        return known[0].info.run_id
+    run = client.create_run(
+        experiment, tags={**tracking.tags, "version": version}, run_name=version[:12]
+    )
+    run_id = run.info.run_id
+    for name, value in metrics.items():
+        client.log_metric(run_id, re.sub(r"[^\w\-. /]", "_", name)[:250], value)
+    for name, figure in figures.items():
+        client.log_figure(run_id, figure, name)
+    for name, content in details.items():
+        client.log_dict(run_id, content, name)
+    client.set_terminated(run_id)
+    return run_id
 
 
 def log_evaluation(

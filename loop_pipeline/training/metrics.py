@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from loop_pipeline.groups.stats import clopper_pearson
+from loop_pipeline.labels.threshold import clopper_pearson
 from loop_pipeline.training.agreement import MEASURES
 
 # Fields of free-form JSON are without end; so many of the commonest are kept.

@@ -32,8 +32,16 @@ def _traces(*rows: dict[str, Any]) -> pd.DataFrame:
         "template_hash": "t",
         "finish_reason": "stop",
         "latency_ms": 400.0,
+        "logprobs": None,
+        "conversation_id": None,
+        "user_hash": None,
     }
-    return pd.DataFrame([{"prompt_id": f"p{i}"} | base | row for i, row in enumerate(rows)])
+    return pd.DataFrame(
+        [
+            {"prompt_id": f"p{i}", "ts": START + dt.timedelta(hours=i)} | base | row
+            for i, row in enumerate(rows)
+        ]
+    )
 
 
 def _feedback(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -70,14 +78,15 @@ def desk() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.Series]:
     rng = np.random.default_rng(5)
     n = 4000
     good = rng.random(n) < 0.5
-    traces = _traces(*({"output": "refund of the order"} for _ in range(n)))
+    kinds = ("summarise", "answer", "draft")
+    traces = _traces(*({"output": "refund", "task": kinds[i % 10 // 4]} for i in range(n)))
     risk = np.where(good, rng.beta(1.5, 4, n), rng.beta(4, 2.5, n))
     flags = _flags(traces, score=risk, flag=risk > 0.8, tier="T1")
     rows = []
     for i in np.flatnonzero(rng.random(n) < np.where(good, 0.5, 0.8)):
         accepted = rng.random() < (0.93 if good[i] else 0.65)
-        kind = "accepted" if accepted else rng.choice(["modified", "rejected", "thumb_down"])
-        edit = "no refund of the order" if kind == "modified" else None
+        kind = "accepted" if accepted else rng.choice(["modified", "rejected"])
+        edit = "no refund" if kind == "modified" else None
         rows.append({"prompt_id": f"p{i}", "kind": str(kind), "edited_output": edit})
     truth = pd.Series(good, index=traces["prompt_id"])
     return traces, _feedback(*rows), flags, truth

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from loop_pipeline.labels.hallucination.contract import (
     UnsupportedContract,
     check_contract,
-    unsupported_facts,
 )
+from loop_pipeline.labels.hallucination.facts import fact_spans, unsupported_facts
 
 LABELS = ["cancel_order", "refund", "Where is it"]
 LABEL, TAGS = {"kind": "label", "labels": LABELS}, {"kind": "tags", "labels": LABELS}
@@ -123,6 +123,24 @@ def test_every_mutated_number_is_flagged(number: int, at: int, shift: int) -> No
     request = f"refund order {number} please"
     assert check_contract(f"Refund of order {number}.", TEXT, request) == []
     assert check_contract(f"Refund of order {''.join(digits)}.", TEXT, request)
+
+
+@given(st.sampled_from(["refund", "cancel"]), st.integers(0, 9), st.characters(codec="ascii"))
+def test_every_mutated_enum_is_flagged(intent: str, at: int, letter: str) -> None:
+    place = at % len(intent)
+    answer = {"intent": intent[:place] + letter + intent[place:], "count": 1}
+    assert check_contract(json.dumps(answer), SCHEMA, json.dumps(answer))
+
+
+IDS = st.from_regex(r"[A-Z]{1,3}-[1-9][0-9]{3,6}", fullmatch=True)
+
+
+@given(IDS, IDS)
+def test_every_mutated_id_is_flagged_where_it_stands(one: str, other: str) -> None:
+    request, answer = f"where is parcel {one}?", f"Asks about {other}."
+    flagged = [answer[a:b] for a, b in fact_spans(answer, request)]
+    # Letters and number may stand apart, but each has to be there.
+    assert flagged == ([] if one == other else [other])
 
 
 def test_too_many_words_and_no_words() -> None:

@@ -1,14 +1,14 @@
-import csv
-import gzip
-from pathlib import Path
+from math import exp
 
-import numpy as np
 import pytest
-from sklearn.metrics import f1_score, roc_auc_score
 
-from loop_pipeline.labels.hallucination import lexical
-from loop_pipeline.labels.hallucination.detector import COLUMNS, flag_hallucinations, request_text
-from loop_pipeline.settings import LoopSettings
+from loop_pipeline.labels.hallucination.detector import (
+    COLUMNS,
+    check_answer,
+    flag_hallucinations,
+    request_text,
+)
+from loop_pipeline.labels.hallucination.tiers import Tiers
 
 TEXT = {"kind": "text", "max_words": 30}
 SOURCE = (
@@ -45,6 +45,55 @@ def test_each_tier_decides_what_it_can(make_traces) -> None:
     assert "oneOf" in reasons[6]
 
 
+def test_places_point_at_what_is_not_supported(make_traces) -> None:
+    rows = [
+        {"output": "The lamp of 1999, see www.lamp.example, is broken.", "context": SOURCE},
+        {"output": "1. We promise a gratis premium voucher by courier!", "context": SOURCE},
+        {"output": "The lamp was delivered broken on Monday.", "context": SOURCE},
+        {"output": "gift", "contract": {"kind": "label", "labels": ["refund"]}},
+        {"output": "Berlin is a city."},
+    ]
+    flags = flag_hallucinations(make_traces(*rows), tiers=Tiers())
+    for row, spans in zip(rows, flags["spans"], strict=True):
+        assert [row["output"][s["start"] : s["end"]] for s in spans] == [s["text"] for s in spans]
+    facts, novel, *none = flags["spans"]
+    assert [span["text"] for span in facts] == ["1999", "www.lamp.example"]
+    assert {span["why"] for span in facts} == {"not in the request"}
+    assert [span["text"] for span in novel] == ["promise", "gratis premium voucher", "courier"]
+    assert none == [[], [], []]
+
+
+def test_doubt_comes_from_the_rarest_tokens_and_never_from_the_mean(make_traces) -> None:
+    rows = [
+        {"output": "Berlin is a city.", "logprobs": logprobs}
+        for logprobs in (
+            None,
+            {"mean": -0.01, "sum": -3.0},
+            {"p10": -0.01, "min": -9.0, "mean": -4.0},
+            {"p10": -1.0, "mean": -0.01},
+            {"min": -2.0},
+            {"min": float("nan")},
+        )
+    ]
+    flags = flag_hallucinations(make_traces(*rows), tiers=Tiers())
+    assert set(flags["grounded"]) == {"cannot_tell"}
+    assert not flags["flag"].any()
+    told = [0.5, 0.5, 1 - exp(-0.01), 1 - exp(-1), 1 - exp(-2), 0.5]
+    assert flags["score"].tolist() == pytest.approx(told)
+
+
+def test_one_answer_alone_gets_the_same_verdict(make_traces) -> None:
+    traces = make_traces(
+        {"output": "refund", "contract": {"kind": "label", "labels": ["refund"]}},
+        {"output": "We promise a free voucher by courier.", "context": SOURCE},
+        {"output": "Berlin is a city.", "logprobs": {"p10": -1.0}},
+    )
+    flags = flag_hallucinations(traces, tiers=Tiers())
+    for trace, flag in zip(traces.to_dict("records"), flags.to_dict("records"), strict=True):
+        verdict = check_answer(trace, tiers=Tiers())
+        assert verdict == {name: flag[name] for name in verdict}
+
+
 def test_common_form_is_not_invention_but_a_promise_is(make_traces) -> None:
     items = ["kettle", "toaster", "scarf", "jacket", "router", "tripod", "blender", "carpet"]
     rows = [
@@ -60,15 +109,6 @@ def test_common_form_is_not_invention_but_a_promise_is(make_traces) -> None:
     assert flags.index[flags["flag"]].tolist() == [7]
 
 
-def test_swapped_name_raises_the_score() -> None:
-    names = ["Nordlicht", "Monday", "Bremen", "shade", "lamp"]
-    answer = "The lamp Nordlicht came broken on Monday to Bremen, the shade is cracked."
-    rows = [lexical.features(answer, SOURCE)]
-    rows += [lexical.features(answer.replace(name, "Quibble"), SOURCE) for name in names]
-    score = lexical.risk(np.array(rows))
-    assert (score[1:] > score[0]).all()
-
-
 def test_text_parts_and_empty_messages_are_read() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "image_url"}]
     messages = [{"role": "user", "content": parts}, {"role": "tool", "content": None}]
@@ -77,34 +117,3 @@ def test_text_parts_and_empty_messages_are_read() -> None:
 
 def test_no_traces_no_flags(make_traces) -> None:
     assert list(flag_hallucinations(make_traces({}).iloc[:0]).columns) == COLUMNS
-
-
-def _begin(name: str) -> list[tuple[str, str, bool]]:
-    path = Path(LoopSettings().bench_data) / "begin" / f"begin_dev_{name}.tsv.gz"  # pyright: ignore[reportCallIssue]
-    if not path.exists():
-        pytest.skip(f"{path} is not here; set LOOP_BENCH_DATA")
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-    return [
-        (row["knowledge"], row["response"], row["begin_label"].startswith("Not"))
-        for row in rows
-        if row["begin_label"] != "Generic"
-    ]
-
-
-def test_weights_come_from_their_recipe() -> None:
-    rows = [row for name in ("wow", "cmu", "tc") for row in _begin(name)]
-    assert len(rows) == 1148
-    assert lexical.fit_weights(rows) == pytest.approx(lexical.WEIGHTS, abs=0.05)
-
-
-@pytest.mark.parametrize(("held_out", "auc"), [("wow", 0.92), ("cmu", 0.94), ("tc", 0.90)])
-def test_grounding_skill_on_a_set_that_was_not_fitted(held_out: str, auc: float) -> None:
-    fitted = [row for name in {"wow", "cmu", "tc"} - {held_out} for row in _begin(name)]
-    weights = np.array(lexical.fit_weights(fitted))
-    rows = _begin(held_out)
-    design = np.array([[1.0, *lexical.features(output, source)] for source, output, _ in rows])
-    bad = np.array([label for *_, label in rows])
-    score = design @ weights
-    assert roc_auc_score(bad, score) >= auc
-    assert f1_score(bad, score > 0) > f1_score(bad, np.ones_like(bad))

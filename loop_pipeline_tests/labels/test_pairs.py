@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 
 from loop_pipeline.labels.pairs import COLUMNS, label_pairs
+from loop_pipeline.labels.reviewers import verdicts
 
 LABEL = {"kind": "label", "labels": ["refund", "refunds", "cancel"]}
 UP, DOWN = {"kind": "thumb_up"}, {"kind": "thumb_down"}
@@ -14,15 +15,19 @@ CORRECTED = BAD | {"edited_output": "refunds"}
 POSITIVE, CORRECTION = {"sft", "kto_pos"}, {"sft", "kto_pos", "dpo"}
 
 
+def _scores(score: float | None, threshold: float | None) -> pd.DataFrame:
+    row = {"prompt_id": "p0", "score": score, "threshold": threshold}
+    return pd.DataFrame([row | {"origin": "model", "version": "q"}])
+
+
 @pytest.fixture
 def kinds(make_traces, make_feedback, make_flags):
     def run(*feedback, producer="frontier", flag=None, score=0.99, threshold=0.9) -> pd.DataFrame:
         traces = make_traces({"contract": LABEL, "producer": producer})
         flags = make_flags(traces, flag=flag is not None, tier=flag or "T0")
-        scores = pd.DataFrame(
-            {"prompt_id": ["p0"], "score": [score], "origin": ["model"], "version": ["q"]}
-        )
-        return label_pairs(traces, make_feedback(*feedback), flags, scores, threshold=threshold)
+        scores = _scores(score, threshold)
+        said = make_feedback(*feedback)
+        return label_pairs(traces, said, flags, scores, verdicts(said))
 
     return run
 
@@ -89,8 +94,14 @@ def test_ids_depend_on_content_only(kinds) -> None:
 
 def test_missing_flag_or_score_is_named(make_traces, make_feedback, make_flags) -> None:
     traces = make_traces({}, {})
-    scores = pd.DataFrame({"prompt_id": ["p0"], "score": [1.0], "origin": [""], "version": [""]})
+    scores, said = _scores(1.0, None), make_feedback()
     with pytest.raises(ValueError, match="no score, first p1"):
-        label_pairs(traces, make_feedback(), make_flags(traces), scores, threshold=None)
+        label_pairs(traces, said, make_flags(traces), scores, verdicts(said))
     with pytest.raises(ValueError, match="no flag, first p1"):
-        label_pairs(traces, make_feedback(), make_flags(traces).iloc[:1], scores, threshold=None)
+        label_pairs(traces, said, make_flags(traces).iloc[:1], scores, verdicts(said))
+
+
+@pytest.mark.parametrize("kind", ["copied", "dwell", "judge"])
+def test_a_look_is_no_reaction(kinds, kind: str) -> None:
+    assert set(kinds(REJECTED, {"kind": kind, "value": 1.0})["kind"]) == {"kto_neg"}
+    assert set(kinds({"kind": kind, "value": 0.0})["kind"]) == POSITIVE

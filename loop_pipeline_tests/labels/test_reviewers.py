@@ -13,7 +13,7 @@ from loop_pipeline.labels.reviewers import (
     MIN_OVERLAPS,
     judge_reviewers,
     newest_words,
-    review_verdicts,
+    relied_on,
     verdicts,
 )
 
@@ -115,14 +115,14 @@ def test_few_reviews_are_decided_by_the_majority_then_by_the_newest_word(
         {"prompt_id": "user", "kind": "rejected"},
     )
     expected = {"majority": True, "tie": False, "changed": True, "unsigned": False}
-    assert review_verdicts(feedback).to_dict() == expected
-    assert review_verdicts(feedback.sample(frac=1, random_state=1)).to_dict() == expected
+    assert verdicts(feedback)["good"].to_dict() == expected
+    assert verdicts(feedback.sample(frac=1, random_state=1))["good"].to_dict() == expected
     words = newest_words(feedback)
     assert len(words[words["prompt_id"] == "changed"]) == 1
     found = verdicts(feedback)
     assert found["contested"].to_dict() == {name: name in ("majority", "tie") for name in expected}
     assert found["reviews"].to_dict() == {"majority": 3, "tie": 2, "changed": 1, "unsigned": 1}
-    empty = review_verdicts(make_feedback())
+    empty = verdicts(make_feedback())["good"]
     assert empty.empty
     assert empty.dtype == bool
 
@@ -133,3 +133,15 @@ def test_one_who_is_reliable_outweighs_two_coins() -> None:
     assert (crew["overlaps"] >= MIN_OVERLAPS).all()
     split = _reviews([("x", "r0", False, 0), ("x", "r2", True, 1), ("x", "r3", True, 2)])
     assert not verdicts(split, crew).loc["x", "good"]
+
+
+def test_a_coin_and_a_tie_decide_nothing_and_an_untested_reviewer_does() -> None:
+    reviews, _ = _crowd(WITH_A_COIN, items=400, seed=7)
+    crew = judge_reviewers(reviews)
+    alone = _reviews(
+        [
+            *[("coin", "r4", True, 0), ("honest", "r0", False, 1), ("new", "somebody", True, 2)],
+            *[("tie", "new-1", True, 3), ("tie", "new-2", False, 4)],
+        ]
+    )
+    assert relied_on(verdicts(alone, crew))["good"].to_dict() == {"honest": False, "new": True}

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from loop_pipeline.labels.threshold import bounded_threshold, smallest_certifiable, threshold_curve
+from loop_pipeline.labels.threshold import (
+    all_or_threshold,
+    bounded_threshold,
+    smallest_certifiable,
+    threshold_curve,
+)
 
 ALPHA = DELTA = 0.05
 DRAWS = 600
@@ -31,6 +36,20 @@ def test_promise_is_broken_at_most_as_often_as_allowed() -> None:
     slack = 3 * np.sqrt(DELTA * (1 - DELTA) / DRAWS)
     rate = _violations(lambda s, g: bounded_threshold(s, g, alpha=ALPHA, delta=DELTA))
     assert rate <= DELTA + slack
+
+
+def test_all_or_a_threshold_keeps_the_promise_as_well() -> None:
+    slack = 3 * np.sqrt(DELTA * (1 - DELTA) / DRAWS)
+    rate = _violations(lambda s, g: all_or_threshold(s, g, alpha=ALPHA, delta=DELTA))
+    assert rate <= DELTA + slack
+
+
+def test_where_nearly_all_is_good_bad_luck_at_the_strict_end_costs_nothing() -> None:
+    score, good = np.linspace(0, 1, 300), np.ones(300, bool)
+    good[-6:] = False  # the surest are wrong: the walk fails at once
+    assert bounded_threshold(score, good, alpha=ALPHA, delta=DELTA) is None
+    assert all_or_threshold(score, good, alpha=ALPHA, delta=DELTA) == 0.0
+    assert all_or_threshold(score[:50], good[:50], alpha=ALPHA, delta=DELTA) is None
 
 
 def test_swept_threshold_breaks_it_in_the_same_harness() -> None:

@@ -8,6 +8,7 @@ from loop_pipeline.report.numbers import (
     Coverage,
     GroupNumbers,
     LoopNumbers,
+    QualityCurve,
     RiskCurve,
     Served,
 )
@@ -73,8 +74,14 @@ def everything(groups: int = 14) -> LoopNumbers:
             RiskCurve(group=name, points=curve, certified=(0.8, 0.0512)) for name in names
         ],
         loss=[(step, 3 * math.exp(-step / 50)) for step in range(5000)],
-        quality_curve=[(t / 40, 1 - t / 40, 0.7 + t / 160, 0.65 + t / 160) for t in range(1, 40)],
-        quality_threshold=0.8,
+        quality=[
+            QualityCurve(
+                name=EVIL,
+                points=[(t / 40, 1 - t / 40, 0.7 + t / 160, 0.65 + t / 160) for t in range(1, 40)],
+                threshold=0.8,
+                reason=EVIL,
+            )
+        ],
         clusters=[(math.sin(i), math.cos(2 * i), names[i % groups]) for i in range(1500)],
         served=Served(question=EVIL, answer=EVIL, logprob_min=-0.01, latency_ms=41.0),
         student_adapter=EVIL,

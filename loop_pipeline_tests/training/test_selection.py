@@ -10,6 +10,7 @@ import pytest
 
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
 from loop_pipeline.labels.pairs import label_pairs
+from loop_pipeline.labels.reviewers import verdicts
 from loop_pipeline.replay.phrases import LABELS
 from loop_pipeline.replay.traffic import simulate
 from loop_pipeline.store.queries import open_store, read_feedback, read_traces
@@ -174,10 +175,9 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, p
     engine = open_store(f"sqlite:///{folder}/loop.db")
     import_file(engine, folder / "traffic.jsonl")
     traces = read_traces(engine)
-    scores = traces[["prompt_id"]].assign(score=0.97, origin="model", version="v")
-    pairs = label_pairs(
-        traces, read_feedback(engine), flag_hallucinations(traces), scores, threshold=0.9
-    )
+    scores = traces[["prompt_id"]].assign(score=0.97, threshold=0.9, origin="model", version="v")
+    feedback = read_feedback(engine)
+    pairs = label_pairs(traces, feedback, flag_hallucinations(traces), scores, verdicts(feedback))
     settled = settle_traces(engine).merge(traces[["prompt_id", "producer"]], on="prompt_id")
     engine.dispose()
     return pairs, settled, folder

@@ -7,23 +7,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-URL = re.compile(r"https?://[^\s<>\"')\]]+|www\.[^\s<>\"')\]]+")
-EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-# A run of letters and digits that holds at least one digit: 48213, A-48213, 3.5kg, 2026-03-01.
-# It starts where a word starts, else a long blob would cost quadratic time.
-TOKEN = re.compile(
-    r"(?<![^\W_])(?<![^\W_][-./:_,])"
-    r"(?:[^\W_]+[-./:_,])*[^\W_]*\d[^\W_]*(?:[-./:_,][^\W_]+)*"
-)
-PIECE = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
-LIST_MARK = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
-# fmt: off
-NUMBER_WORDS = {
-    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
-    "seven": "7", "eight": "8", "nine": "9", "ten": "10", "eleven": "11", "twelve": "12",
-    "twenty": "20", "thirty": "30", "fifty": "50", "hundred": "100",
-}
-# fmt: on
+from loop_pipeline.labels.hallucination.facts import unsupported_facts
 
 TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
@@ -74,50 +58,6 @@ def check_contract(output: str, contract: dict[str, Any] | None, request_text: s
     raise UnsupportedContract(
         f"contract kind {kind!r} is not one of label, tags, json, text; correct the contract"
     )
-
-
-def unsupported_facts(output: str, request_text: str) -> list[str]:
-    """Numbers, ids, URLs and e-mail addresses of an answer that its request does not hold."""
-    found = [link.rstrip(".,;:!?") for link in URL.findall(output)] + EMAIL.findall(output)
-    held = request_text.casefold()
-    missing = [fact for fact in found if not _held(fact.casefold(), held)]
-    rest = LIST_MARK.sub(" ", EMAIL.sub(" ", URL.sub(" ", output)))
-    tokens = TOKEN.findall(rest)
-    if not tokens:
-        return missing
-    pieces = [_number(piece) for piece in PIECE.findall(held)]
-    pieces += [NUMBER_WORDS[word] for word in pieces if word in NUMBER_WORDS]
-    known, numbers = set(pieces), [piece for piece in pieces if piece[0].isdigit()]
-    return missing + [t for t in tokens if not _supported(t.casefold(), known, numbers)]
-
-
-def _held(fact: str, text: str) -> bool:
-    """Whether the fact stands in the text as a whole, not as the start of a longer one."""
-    return re.search(re.escape(fact) + r"(?![\w@/-]|\.\w)", text) is not None
-
-
-def _supported(token: str, known: set[str], numbers: list[str]) -> bool:
-    """Letters before a number name it (A-48213), letters after it are units (5kg, 3pm)."""
-    pieces = [_number(piece) for piece in PIECE.findall(token)]
-    first = next(i for i, piece in enumerate(pieces) if piece[0].isdigit())
-    asked = [piece for piece in pieces if piece[0].isdigit()]
-    if not known.issuperset(pieces[:first]) or not known.issuperset(asked):
-        return False
-    # 2026-01-03 is not supported by 2026-03-01, but 10-15 is by "10 to 15".
-    width = len(asked)
-    return width == 1 or any(
-        numbers[i : i + width] == asked for i in range(len(numbers) - width + 1)
-    )
-
-
-def _number(piece: str) -> str:
-    """1,000 = 1000 and 25.00 = 25; leading zeros are kept, they tell ids apart."""
-    if not piece[0].isdigit():
-        return piece
-    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", piece):
-        piece = piece.replace(",", "")
-    piece = piece.replace(",", ".")
-    return piece.rstrip("0").rstrip(".") if piece.count(".") == 1 else piece
 
 
 @lru_cache(maxsize=256)

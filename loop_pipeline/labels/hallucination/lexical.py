@@ -1,131 +1,96 @@
-"""T1: how far an answer strays from the words of its source. Five features and a logistic score.
+"""T1: from the wording of an answer to a score. Plain numbers in a JSON file, no pickle.
 
-It sees wording, not meaning: on answers that stay close to their source it is strong, on free
-paraphrase near chance. It is trained on grounded dialogue; see ``WEIGHTS`` for how.
+``weights.json`` ships with the package; ``loop_pipeline.labels.hallucination.recipe`` makes it. A
+file of a team's own, fitted to its reviews, has the same form (``LOOP_DETECTOR_FILE``).
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from scipy.special import expit
 
-from loop_pipeline.labels.hallucination.contract import unsupported_facts
+from loop_pipeline.labels.hallucination.features import FEATURES
 
-FEATURES = ("novel_words", "novel_content", "novel_pairs", "worst_sentence", "facts")
-
-# Intercept, then one weight a feature. From ``fit_weights`` on the 1,148 rows of the three BEGIN
-# development sets that are not "Generic" (github.com/google/BEGIN-dataset, 6e65f0d5); the test
-# suite fits them again where the sets are present.
-WEIGHTS = (-3.01, 5.262, 2.583, 1.743, 1.733, 1.954)
 FLAG_FROM = 0.5
-
-WORD = re.compile(r"[^\W_]+")
-SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
-
-
-@lru_cache(maxsize=200_000)
-def stem(word: str) -> str:
-    """Crude English stem: refunded, refunds and refund are one word."""
-    for ending in ("ing", "ed", "es", "ly", "s"):
-        if word.endswith(ending) and len(word) - len(ending) >= 4:
-            return word[: -len(ending)]
-    return word
+EVERYWHERE = ""
+SHIPPED = Path(__file__).with_name("weights.json")
 
 
-STOP_WORDS = frozenset(
-    map(
-        stem,
-        WORD.findall("""
-    a about after again all also am an and any are as at be because been before being but by can
-    could d did do does doing don down each few for from further get go had has have having he her
-    here hers him his how i if in into is it its just know like ll m me more most my no nor not
-    now of off on once one only or other our out over own really re s same she so some such t than
-    that the their them then there these they thing think this those through to too under until up
-    us ve very was we well were what when where which while who whom why will with would yes you
-    your
-    """),
-    )
-)
+class Detector(BaseModel):
+    """A fitted score, and how far to trust it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    trained_on: str
+    features: tuple[str, ...] = FEATURES
+    weights: tuple[float, ...]
+    """Intercept, then one weight a feature, none below 0."""
+    calibration: dict[str, tuple[float, float]]
+    """Slope and intercept (Platt) by template hash; "" is for every other template."""
+    n: int
+    share: float
+    """Of the labels that say hallucinated. The score itself is given at even odds."""
+    auc: float
+    balanced_accuracy: float
+    interval: tuple[float, float]
+    """95%, of the balanced accuracy. Both figures are of folds that were not fitted."""
+
+    @model_validator(mode="after")
+    def _fits_these_features(self) -> Detector:
+        if self.features != FEATURES or len(self.weights) != 1 + len(FEATURES):
+            raise ValueError("it was fitted to other features than this version has; fit it again")
+        if EVERYWHERE not in self.calibration:
+            raise ValueError('calibration has no entry "", the one for every other template')
+        return self
+
+    @property
+    def version(self) -> str:
+        """Names its content."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+    def risk(self, rows: NDArray[np.float64], templates: Sequence[str] = ()) -> NDArray[np.float64]:
+        """P(not supported), if half of the answers were not.
+
+        Args:
+            rows: of ``features``, shape (n, len(FEATURES)).
+            templates: template hash of each row; empty: the calibration for every other one.
+
+        Returns:
+            Shape (n,). Flagged from ``FLAG_FROM`` on.
+        """
+        raw = rows @ np.array(self.weights[1:]) + self.weights[0]
+        other = self.calibration[EVERYWHERE]
+        fits = [self.calibration.get(name, other) for name in templates] or [other]
+        slope, intercept = np.array(fits).T
+        return expit(slope * raw + intercept)
 
 
-def stems(text: str) -> list[str]:
-    """Stems of all words of a text, in their order."""
-    return [stem(word) for word in WORD.findall(text.casefold())]
+def load_detector(path: Path) -> Detector:
+    """Read a detector's file.
 
-
-def features(output: str, source: str, usual: frozenset[str] = frozenset()) -> list[float]:
-    """One number per name in ``FEATURES``, each higher the further the answer strays.
-
-    Args:
-        output: the answer.
-        source: everything it may rest on.
-        usual: stems that belong to the form of such answers ("customer asks"), not to their claims.
+    Raises:
+        FileNotFoundError, ValueError: one line: the file, and what is wrong with it.
     """
-    held = stems(source)
-    known = {*held}
-    sentences = [
-        [word for word in stems(part) if word not in usual] for part in SENTENCE.split(output)
-    ]
-    words = [word for sentence in sentences for word in sentence]
-    pairs = list(pairwise(words))
-    return [
-        _novel(words, known),
-        _novel([word for word in words if word not in STOP_WORDS], known),
-        _novel(pairs, {*pairwise(held)}),
-        max(_novel(sentence, known) for sentence in sentences),
-        float(bool(unsupported_facts(output, source))),
-    ]
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"LOOP_DETECTOR_FILE: {path} is missing; make it with "
+            "loop fit-detector, or leave the setting out"
+        )
+    try:
+        return Detector.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"LOOP_DETECTOR_FILE: {path}: {where} {first['msg']}".strip()) from None
 
 
-def novel_words(output: str, source: str, usual: frozenset[str]) -> list[str]:
-    """Words of the answer that its source does not hold: the reasons behind a score."""
-    known = {*stems(source), *usual, *STOP_WORDS}
-    return [w for w in dict.fromkeys(WORD.findall(output.casefold())) if stem(w) not in known]
-
-
-def usual_stems(outputs: Sequence[str], share: float = 0.05, at_least: int = 20) -> frozenset[str]:
-    """Stems that at least ``share`` of the answers to one template hold: their common form.
-
-    An invention that so many answers repeat is taken for form; reviews catch that, words cannot.
-    """
-    if len(outputs) < at_least:
-        return frozenset()
-    counts = Counter(word for output in outputs for word in {*stems(output)})
-    return frozenset(word for word, n in counts.items() if n >= max(3, share * len(outputs)))
-
-
-def risk(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P(not supported) of feature rows, shape (n, len(FEATURES)) to (n,)."""
-    return expit(rows @ np.array(WEIGHTS[1:]) + WEIGHTS[0])
-
-
-def fit_weights(rows: Iterable[tuple[str, str, bool]], penalty: float = 1e-4) -> tuple[float, ...]:
-    """Logistic weights from (source, output, is hallucinated) rows; no feature may lower the risk.
-
-    The sign constraint keeps a weight that noise turned round from rewarding invention.
-    """
-    data = list(rows)
-    design = np.array([[1.0, *features(output, source)] for source, output, _ in data])
-    bad = np.array([float(label) for *_, label in data])
-
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        z = design @ weights
-        slope = np.concatenate(([0.0], weights[1:]))
-        value = (np.logaddexp(0, z) - bad * z).mean() + penalty * slope @ slope
-        return value, design.T @ (expit(z) - bad) / len(bad) + 2 * penalty * slope
-
-    bounds = [(None, None)] + [(0.0, None)] * len(FEATURES)
-    found = minimize(loss, np.zeros(len(bounds)), jac=True, bounds=bounds, method="L-BFGS-B")
-    return tuple(round(float(weight), 3) for weight in found.x)
-
-
-def _novel(items: Sequence[object], known: Set[object]) -> float:
-    return sum(item not in known for item in items) / len(items) if items else 0.0
+@lru_cache(maxsize=1)
+def shipped() -> Detector:
+    """The detector of this package: fitted to public dialogue, see ``recipe``."""
+    return load_detector(SHIPPED)

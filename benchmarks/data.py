@@ -1,0 +1,84 @@
+"""The public sets that the benchmarks read: none is shipped, each is checked before it is used."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from pathlib import Path
+
+# sha256 of the upstream bytes, uncompressed, by folder and file.
+FILES = {
+    "begin": {
+        "begin_dev_wow.tsv.gz": "2ebfc95a1ff267e12dcce3250da4d158e1811c62e9e1a0d56f110efc9ace0178",
+        "begin_dev_cmu.tsv.gz": "9482294df23cf08a976773ca73203b84f7178534ecab1a206eaade365e97071c",
+        "begin_dev_tc.tsv.gz": "d799a8cb3635de41b7f284dcfc872544ddeadcbae0c2ffd684270cce671f7711",
+    },
+    "summedits_dev": {
+        "summedits_sales_email.json.gz": (
+            "8267fffdd318e513bde0f7efbd9226f908f1a5a2944f783902fdd0d6b0b8ccef"
+        ),
+        "summedits_scitldr.json.gz": (
+            "b4d359277bafa11587505f0332797266b69c316c713db17376f0d99413e4b350"
+        ),
+    },
+    "halueval_general": {
+        "general_data.json.gz": "73302cd97666b808fb94b5d8a4a2c924049c9484e609017a2f808c4a6d539219",
+    },
+    "frank_signals": {
+        "human_annotations.json.gz": (
+            "7be2dfd49ad2f2582ab28578cce1dbf256fd46415a0f902a472421bca6fe31d2"
+        ),
+        "baseline_factuality_metrics_outputs.json.gz": (
+            "b64e54b42212b5780e27cab72a5d895e4f32a300906dcfecb91345e1ab99443c"
+        ),
+        "validation_split.txt": "7967df16bc253f0c8f0a14fd5af44cdbd01d65a093e8ed988fd5827356fd35ec",
+        "test_split.txt": "d6d14b924bf4f4f5aaf59bb370ecb50e461eb0559b8c5aa0d659432bb6f90fac",
+    },
+    "pandalm": {
+        "testset-v1.json.gz": "cc154f9067c7382d7ea86f8f246511a5e1ac87e1fddd845c5938d789505b07a4",
+        "gpt-3.5-turbo-testset-v1.json.gz": (
+            "4c00aa7b3eeae504050a037422ba6f5b0a2ee041680f47bb77b8a4b549b128e3"
+        ),
+        "pandalm-7b-testset-v1.json.gz": (
+            "9a40b62a7bb2aa87ca77eb8bfcb51539b5a62f974ce91678d30e834d65ed0a7e"
+        ),
+    },
+}
+ORIGINS = {
+    "begin": "google/BEGIN-dataset @ 6e65f0d5a1ed1b9574643a7640ff1678d4e979b5",
+    "summedits_dev": "salesforce/factualNLG @ 0da1dfa62c783218d26208c1796d3a2605bec745",
+    "halueval_general": "RUCAIBox/HaluEval @ b7253db3cdaa0ab2c382f92b26b390109174f77e",
+    "frank_signals": "artidoro/frank @ 80a88fb12cc0bfc17ff6ee2c5ebb0c4f4dd8a5f4",
+    "pandalm": "WeOpenML/PandaLM @ 3871806e72b4832f815ecafd24d3503c73403f48",
+}
+
+
+def load(folder: str, file: str) -> bytes:
+    """Read a file of a public set, uncompressed and checked.
+
+    Args:
+        folder: of the set, inside the folder that ``LOOP_BENCH_DATA`` names.
+        file: in it; ``.gz`` is unpacked.
+
+    Raises:
+        FileNotFoundError: the file is not there; one line with where to get it.
+        ValueError: it is not the upstream one; names file and checksums.
+    """
+    path = Path(os.environ.get("LOOP_BENCH_DATA", "../shared/data")) / folder / file
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: set LOOP_BENCH_DATA to the folder that holds {folder}/, with "
+            f"{file} from github.com/{ORIGINS[folder]}"
+        )
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is not a whole gzip file: {error}") from error
+    if (found := hashlib.sha256(raw).hexdigest()) != FILES[folder][file]:
+        raise ValueError(
+            f"{path}: the sha256 of the uncompressed bytes is {found}, expected "
+            f"{FILES[folder][file]}; get it again from github.com/{ORIGINS[folder]}"
+        )
+    return raw

@@ -1,0 +1,101 @@
+"""How long it takes to flag a day of answers, and one answer while somebody waits.
+
+    python -m benchmarks.flag_speed
+
+50,000 answers with requests of their own: a quarter each labels, tags, JSON and texts of 40 words
+that rest on a context of about 1,500 characters; then 50,000 such texts. No two of them share a
+context, so nothing that is kept of one helps with another. One process, T0 and T1.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from loop_pipeline.labels.hallucination.detector import check_answer, flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import tiers_of
+from loop_pipeline.settings import load_settings
+from loop_pipeline.store.queries import records
+
+ROWS, SINGLE = 50_000, 1000
+KINDS = ("label", "tags", "json", "text")
+LABELS = [f"intent_{i}" for i in range(60)]
+SCHEMA = {
+    "type": "object",
+    "required": ["intent", "count"],
+    "additionalProperties": False,
+    "properties": {"intent": {"enum": LABELS}, "count": {"type": "integer", "minimum": 0}},
+}
+SYLLABLES = [a + b for a in "bdfgklmnprstvwz" for b in "aeiou"]
+
+
+def traffic(rows: int, kinds: Sequence[str] = KINDS, seed: int = 7) -> pd.DataFrame:
+    """Traces with their contracts, the kinds in turn."""
+    rng = random.Random(seed)
+    vocabulary = ["".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) for _ in range(5000)]
+    made = [_trace(rng, vocabulary, i, kinds[i % len(kinds)]) for i in range(rows)]
+    return pd.DataFrame(made)
+
+
+def _trace(rng: random.Random, vocabulary: list[str], number: int, kind: str) -> dict[str, Any]:
+    contract: dict[str, Any] = {"kind": kind}
+    context = None
+    if kind == "text":
+        words = [*rng.choices(vocabulary, k=248), str(number)]
+        context = ". ".join(" ".join(words[i : i + 15]) for i in range(0, len(words), 15))
+        start = rng.randrange(205)
+        output = " ".join(words[start : start + 38] + rng.choices(vocabulary, k=2))
+    elif kind == "json":
+        contract["schema"] = SCHEMA
+        output = json.dumps({"intent": rng.choice(LABELS), "count": number % 7})
+    else:
+        contract["labels"] = LABELS
+        output = ", ".join(rng.sample(LABELS, 1 if kind == "label" else 3))
+    return {
+        "prompt_id": f"p{number}",
+        "day": "2026-09-01",
+        "messages": [
+            {"role": "user", "content": f"request {number}: " + vocabulary[number % 5000]}
+        ],
+        "context": context,
+        "contract": contract,
+        "output": output,
+        "finish_reason": "stop",
+        "template_hash": kind,
+    }
+
+
+def bulk(frame: pd.DataFrame, name: str) -> str:
+    """Flag all of them and say how long it took."""
+    length = frame["context"].dropna().str.len().mean()
+    start = time.perf_counter()
+    decided = flag_hallucinations(frame)["tier"].value_counts().to_dict()
+    wall = time.perf_counter() - start
+    return f"{name}: {len(frame):,} in {wall:.1f} s, {decided}; contexts of {length:.0f} characters"
+
+
+def main() -> None:
+    """Print a line for each bulk and for each kind alone."""
+    frame = traffic(ROWS)
+    sys.stdout.write(bulk(frame, "mixed") + "\n")
+    sys.stdout.write(bulk(traffic(ROWS, ["text"]), "texts only") + "\n")
+    tiers = tiers_of(load_settings())
+    for kind, part in frame[ROWS // 2 :].groupby("template_hash"):
+        taken = []
+        for trace in records(part.head(SINGLE)):
+            start = time.perf_counter()
+            check_answer(trace, tiers=tiers)
+            taken.append(1000 * (time.perf_counter() - start))
+        p50, p99 = np.quantile(taken, [0.5, 0.99])
+        sys.stdout.write(f"one {kind}: p50 {p50:.2f} ms, p99 {p99:.2f} ms\n")
+
+
+if __name__ == "__main__":
+    main()

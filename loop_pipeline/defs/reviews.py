@@ -1,0 +1,206 @@
+"""Reviews: what people look at, how far they can be trusted, and the score fitted to their word."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from loop_pipeline.defs.resources import Loop
+from loop_pipeline.defs.traces import trace_log
+from loop_pipeline.labels.audit import doubtful
+from loop_pipeline.labels.pairs import candidates
+from loop_pipeline.labels.promise import Promise
+from loop_pipeline.labels.quality import QualityModel, fit_quality
+from loop_pipeline.labels.queue import describe, take_reviews_in, update_queue
+from loop_pipeline.labels.reviewers import relied_on, verdicts
+from loop_pipeline.labels.signals import features, tasks
+from loop_pipeline.report.plots import (
+    plot_png_markdown,
+    reliability_figure,
+    shares_figure,
+    threshold_figure,
+    weights_figure,
+)
+from loop_pipeline.settings import LoopSettings
+from loop_pipeline.store.queries import read, read_feedback, upsert
+from loop_pipeline.store.tables import (
+    HallucinationFlagRow,
+    QualityModelRow,
+    ReviewerRow,
+    ReviewItemRow,
+    TraceRow,
+    TraceSignalRow,
+)
+from loop_pipeline.store.tracking import Tracking, TrackingDown, few_retries, record_fit
+
+
+@dg.asset(deps=[trace_log, "trace_signals"], group_name="labels", kinds={"pandas"})
+def review_queue(loop: Loop) -> dg.MaterializeResult:
+    """Who is drawn for human review, with which chance and why; every trace has its chance."""
+    engine, settings = loop.engine(), loop.settings()
+    looked_at = update_queue(engine, base_rate=settings.review_rate)
+    items = read(engine, ReviewItemRow, columns=["status"])
+    states = items["status"].value_counts()
+    drawn = looked_at[looked_at["status"] == "open"]
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(items),
+            "looked_at": len(looked_at),
+            "drawn": len(drawn),
+            "states": dg.MetadataValue.md(states.to_markdown() or "none"),
+            "reasons": dg.MetadataValue.md(
+                drawn["reason"].value_counts().head(12).to_markdown() or "none"
+            ),
+            "plan": dg.MetadataValue.md("\n".join(f"- {s}" for s in describe(engine, settings))),
+        }
+    )
+
+
+@dg.asset(deps=[trace_log], group_name="labels", kinds={"pandas"})
+def reviewers(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
+    """How far each reviewer can be trusted, from answers that others reviewed as well."""
+    engine = loop.engine()
+    for warning in take_reviews_in(engine):
+        context.log.warning(warning)
+    crew = read(engine, ReviewerRow)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(crew),
+            "reviewers": dg.MetadataValue.md(crew.to_markdown(index=False, floatfmt=".2f")),
+        }
+    )
+
+
+@dg.asset_check(asset=reviewers)
+def reviewers_can_be_relied_on(loop: Loop) -> dg.AssetCheckResult:
+    """Nobody answers like a coin, or clearly worse than the others."""
+    warnings = read(loop.engine(), ReviewerRow)["warning"].dropna().tolist()
+    return dg.AssetCheckResult(
+        passed=not warnings,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(warnings) or None,
+    )
+
+
+@dg.asset(
+    deps=["trace_signals", review_queue, reviewers],
+    group_name="labels",
+    kinds={"scikitlearn", "mlflow"},
+)
+def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
+    """What P(good) is made of, fitted on reviews, and thresholds that keep their promise."""
+    engine, settings = loop.engine(), loop.settings()
+    facts = ["prompt_id", "task", "template_hash", "conversation_id", "dedup_key", "producer"]
+    traces = read(engine, TraceRow, columns=facts)
+    signals = read(engine, TraceSignalRow)
+    queue = read(engine, ReviewItemRow, columns=["prompt_id", "p_review", "status"])
+    drawn = queue[queue["status"] != "skipped"].set_index("prompt_id")["p_review"].astype(float)
+    talk = traces["conversation_id"].where(traces["conversation_id"].notna(), traces["dedup_key"])
+    feedback = read_feedback(engine)
+    judged = verdicts(feedback, read(engine, ReviewerRow))
+    flags = read(engine, HallucinationFlagRow, columns=["prompt_id", "flag"])
+    model, out_of_fold = fit_quality(
+        features(signals),
+        tasks(traces),
+        relied_on(judged),
+        drawn if len(queue) else None,
+        talk.set_axis(traces["prompt_id"]),
+        candidates(traces, feedback, flags),
+        target_precision=settings.target_precision,
+        delta=settings.delta,
+    )
+    row = {
+        "version": model.version,
+        "created_at": pd.Timestamp.now(tz="UTC").to_pydatetime(),
+        "labels": model.n_labels,
+        "model": model.model_dump(mode="json"),
+        "threshold": min(
+            (p.threshold for p in model.promises.values() if p.threshold), default=None
+        ),
+        "reason": model.reason,
+    }
+    with engine.begin() as connection:
+        upsert(connection, QualityModelRow, [row])
+    doubts = doubtful(judged, out_of_fold)
+    take_reviews_in(engine, doubts)
+    facts = _describe(model) | _record(context, settings, model)
+    facts["doubtful_verdicts"] = dg.MetadataValue.md(doubts.to_markdown(index=False) or "none")
+    return dg.MaterializeResult(metadata=facts)
+
+
+def _figures(model: QualityModel) -> dict[str, Any]:
+    """Pictures of a fitted score by name."""
+    if not model.usable:
+        return {}
+    shared = dict(zip(model.stack.columns, model.stack.weights[""], strict=True))
+    figures: dict[str, Any] = {
+        "weights": weights_figure(shared),
+        "reliability": reliability_figure(
+            model.figures["bins"], "score of an answer, out of fold", "share of good answers"
+        ),
+    }
+    for name, promise in model.promises.items():
+        figures[f"threshold {name}"] = threshold_figure(promise.curve, promise.threshold)
+    means = {name or "all": mean.model_dump() for name, mean in model.quality.items()}
+    figures["mean_quality"] = shares_figure(means, "share of good answers, 95% interval")
+    return figures
+
+
+def _describe(model: QualityModel) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "labels": model.n_labels,
+        "reason": model.reason,
+        "version": model.version,
+        "calibration": model.calibrator.kind,
+        "thresholds": dg.MetadataValue.md(_promise_table(model.promises)),
+        "quality": dg.MetadataValue.md(
+            pd.DataFrame({n or "all": q.model_dump() for n, q in model.quality.items()})
+            .T.reset_index(names="task")
+            .to_markdown(index=False, floatfmt=".3f")
+        ),
+    }
+    if model.usable:
+        weights = pd.DataFrame(model.stack.weights, index=pd.Index(model.stack.columns))
+        weights = weights.rename(columns={"": "all tasks"}).sort_values("all tasks", key=abs)[::-1]
+        facts["weights_table"] = dg.MetadataValue.md(weights.to_markdown(floatfmt="+.2f"))
+    facts |= {
+        name: model.figures[name] for name in ("ece", "brier", "auc") if name in model.figures
+    }
+    plots = {n: dg.MetadataValue.md(plot_png_markdown(f)) for n, f in _figures(model).items()}
+    return facts | plots
+
+
+def _promise_table(promises: dict[str, Promise]) -> str:
+    rows = [
+        {"task": name, "threshold": p.threshold, "reviews": p.reviews, "says": p.reason}
+        for name, p in promises.items()
+    ]
+    return pd.DataFrame(rows).to_markdown(index=False) if rows else "none"
+
+
+def _record(
+    context: dg.AssetExecutionContext, settings: LoopSettings, model: QualityModel
+) -> dict[str, Any]:
+    """The fit as an MLflow run. An MLflow that is down costs the record, not the score."""
+    target = settings.mlflow_target() | {"experiment": "loop-quality"}
+    tracking = Tracking.model_validate(target | {"tags": {"dagster_run_id": context.run_id}})
+    metrics = {name: model.figures[name] for name in ("ece", "brier", "auc") if model.figures}
+    metrics |= {"labels": float(model.n_labels)}
+    for name, promise in model.promises.items():
+        if promise.threshold is not None:
+            metrics[f"threshold/{name}"] = promise.threshold
+    for name, mean in model.quality.items():
+        metrics |= {f"quality/{name or 'all'}": mean.mean, f"quality_low/{name or 'all'}": mean.low}
+    try:
+        with few_retries(tracking.tracking_uri):
+            run_id = record_fit(
+                tracking,
+                model.version,
+                metrics=metrics,
+                figures={f"{name}.png": figure for name, figure in _figures(model).items()},
+                details={"model.json": model.model_dump(mode="json")},
+            )
+    except TrackingDown as error:
+        context.log.warning(str(error))
+        return {"mlflow": f"not recorded: {error}"}
+    return {"mlflow_run": run_id}
