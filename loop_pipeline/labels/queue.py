@@ -13,7 +13,7 @@ from sqlalchemy import Engine, Select, exists, or_, select
 
 from loop_pipeline.labels.plan import review_plan
 from loop_pipeline.labels.review import coin, draw_reviews, uniform_sample
-from loop_pipeline.labels.reviewers import judge_reviewers, verdicts
+from loop_pipeline.labels.reviewers import judge_reviewers, relied_on, verdicts
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.queries import count, read, records, upsert
 from loop_pipeline.store.tables import (
@@ -33,7 +33,7 @@ SEED = 7
 PART = 30_000
 # A task group with fewer requests than this is new: little is known about it.
 NEW_GROUP = 50
-# Whose verdicts differ, is asked for a third voice and no more.
+# Where verdicts differ a third voice is asked for, and no more.
 VOICES = 3
 
 
@@ -161,8 +161,8 @@ def settled(
 ) -> pd.DataFrame:
     """Status and reason of drawn items after what was said about them. No verdict is changed.
 
-    Who disagree are joined by a third voice. What the audit doubts waits for a second voice; after
-    that, the reviewers have decided.
+    Who disagree are joined by a third voice, and so is whose word cannot be relied on. What the
+    audit doubts waits for a second voice; after that, the reviewers have decided.
 
     Args:
         items: columns of ``ReviewItemRow``.
@@ -177,12 +177,14 @@ def settled(
     voices, contested = of_item["reviews"].fillna(0), of_item["contested"].eq(True)
     doubted = pd.Series(dtype=object) if doubts is None else doubts.set_index("prompt_id")["reason"]
     doubted = doubted.reindex(rows.index)
-    split = contested & (voices < VOICES)
+    weak = (voices > 0) & ~rows.index.isin(relied_on(found).index)
+    split = (contested | weak) & (voices < VOICES)
     unsure = (voices == 1) & (doubted.notna() | (rows["status"] == "second"))
     after = rows.copy()
     after.loc[voices > 0, "status"] = "done"
     after.loc[split | unsure, "status"] = "second"
-    why = doubted.where(doubted.notna(), "").where(~split, "reviewers disagree")
+    why = doubted.where(doubted.notna(), "").where(~weak, "its reviewer answers like a coin")
+    why = why.where(~(split & contested), "reviewers disagree")
     new = (after["status"] == "second") & (rows["status"] != "second")
     after.loc[new, "reason"] = after.loc[new, "reason"] + "; " + why[new]
     return after[after["status"] != rows["status"]].reset_index()

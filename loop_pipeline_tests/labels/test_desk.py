@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from loop_pipeline.store.queries import open_store, read
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow, ReviewItemRow
 from loop_pipeline.store.tracking import Tracking, TrackingDown, mlflow_client
 from loop_pipeline.traces.ingest import import_file
+from loop_pipeline_tests.store.test_run_record import server as start_server  # noqa: F401  a fixture
+from loop_pipeline_tests.store.test_run_record import stop
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +181,22 @@ def test_an_mlflow_that_is_down_costs_nothing(store: Engine) -> None:
     items = read(store, ReviewItemRow)
     assert list(items["status"]) == ["open"] * 3
     assert items["mlflow_trace_id"].isna().all()
+
+
+@pytest.mark.slow
+def test_a_desk_on_a_server(
+    store: Engine,
+    start_server: Callable[[], tuple[str, subprocess.Popen[bytes]]],  # noqa: F811
+) -> None:
+    url, process = start_server()
+    desk = review_tracking({"tracking_uri": url})
+    new, where = push_queue(store, desk)
+    assert new == 3
+    assert where.startswith(f"{url}/#/experiments/")
+    _answer(desk, "p0", "ann", good=True)
+    assert pull_verdicts(store, desk).feedback == 1
+    assert push_queue(store, desk)[0] == 0
+    stop(process)
+    with pytest.raises(TrackingDown):
+        pull_verdicts(store, desk)
+    assert _feedback(store) == [("p0", "review", 1.0, "ann", None)]

@@ -143,11 +143,28 @@ def test_doubted_verdicts_wait_for_a_second_voice_and_then_people_have_decided(
     assert _items(engine).loc["p0", "status"] == "done"
 
 
+def test_what_only_a_coin_has_reviewed_waits_for_somebody_else(
+    engine: Engine, desk_of: Any, jsonl: Callable[..., Path]
+) -> None:
+    desk_of(60)
+    update_queue(engine, base_rate=1.0)
+    honest = [(f"p{i}", who, int(i % 2)) for i in range(40) for who in ("ann", "bob")]
+    guesses = [(f"p{i}", "eve", int(i % 4 < 2)) for i in range(41)]
+    _say(engine, jsonl, *honest, *guesses, ("p50", "ann", 1))
+    items = _items(engine)
+    assert (items.loc[[f"p{i}" for i in range(40)], "status"] == "done").all()  # three voices
+    assert items.loc["p40", ["status", "reason"]].tolist() == [
+        "second",
+        "base rate; its reviewer answers like a coin",
+    ]
+    assert items.loc["p50", "status"] == "done"
+
+
 def test_volunteered_reviews_stay_outside_the_draw() -> None:
     items = pd.DataFrame(
         [("a", 0.1, "base rate", "skipped")], columns=["prompt_id", "p_review", "reason", "status"]
     )
-    found = pd.DataFrame({"reviews": [1], "contested": [False]}, index=["a"])
+    found = pd.DataFrame({"reviews": [1], "contested": [False], "p_good": [0.8]}, index=["a"])
     assert settled(items, found).empty
 
 
