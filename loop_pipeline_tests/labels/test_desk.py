@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 pytest.importorskip("mlflow")
 from mlflow.entities import AssessmentSource, Expectation, Feedback
@@ -94,7 +94,7 @@ def test_the_queue_is_laid_out_once(store: Engine, tracking: Tracking) -> None:
 
     assert push_queue(store, tracking)[0] == 0
     with store.begin() as connection:  # killed before the store could note the ids
-        connection.execute(ReviewItemRow.__table__.update().values(mlflow_trace_id=None))
+        connection.execute(update(ReviewItemRow).values(mlflow_trace_id=None))
     assert push_queue(store, tracking)[0] == 3
     assert len(_traces(tracking)) == 3
 
@@ -142,7 +142,7 @@ def test_a_changed_mind_is_a_newer_word_and_a_deleted_one_was_said(
     last = desk.log_assessment(first.trace_id, over)
     pull_verdicts(store, tracking)
     assert [value for _, _, value, _, _ in _feedback(store)] == [1.0, 0.0, 1.0]
-    desk.delete_assessment(last.trace_id, last.assessment_id)
+    desk.delete_assessment(first.trace_id, str(last.assessment_id))
     pull_verdicts(store, tracking)
     assert _feedback(store)[2] == ("p0", "review", 1.0, "ann", None)
 
@@ -155,7 +155,7 @@ def test_who_disagree_are_asked_for_a_third_voice(store: Engine, tracking: Track
 
     def states() -> dict[str, str]:
         items = {i.item_id: str(i.status) for i in desk._list_review_queue_items(queue.queue_id)}
-        return {prompt_id: items[name] for prompt_id, name in names.items()}
+        return {str(prompt_id): items[name] for prompt_id, name in names.items()}
 
     _answer(tracking, "p0", "ann", good=True)
     _answer(tracking, "p0", "bob", good=False)

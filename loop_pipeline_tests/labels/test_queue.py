@@ -153,10 +153,8 @@ def test_what_only_a_coin_has_reviewed_waits_for_somebody_else(
     _say(engine, jsonl, *honest, *guesses, ("p50", "ann", 1))
     items = _items(engine)
     assert (items.loc[[f"p{i}" for i in range(40)], "status"] == "done").all()  # three voices
-    assert items.loc["p40", ["status", "reason"]].tolist() == [
-        "second",
-        "base rate; its reviewer answers like a coin",
-    ]
+    assert items.loc["p40", "status"] == "second"
+    assert items.loc["p40", "reason"] == "base rate; its reviewer answers like a coin"
     assert items.loc["p50", "status"] == "done"
 
 
@@ -188,7 +186,7 @@ def test_the_queue_is_described(
     words = [(f"p{i}", who, int(who != "eve")) for i in range(20) for who in ("ann", "bob", "eve")]
     warnings = _say(engine, jsonl, *words)
     assert [text.split()[0] for text in warnings] == ["eve"]
-    lines = describe(engine, LoopSettings(home=tmp_path))
+    lines = describe(engine, LoopSettings.model_validate({"home": tmp_path}))
     assert lines[0] == ("30 of 30 answers drawn: 10 open, 0 wait for a second reviewer, 20 done")
     assert lines[1].startswith("all tasks: 20 reviews, 0.0% bad; ")
     assert lines[-1] == warnings[0]
