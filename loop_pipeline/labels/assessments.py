@@ -70,12 +70,13 @@ def _said(prompt_id: str, assessments: list[Assessment]) -> Iterator[Record]:
             yield _feedback(prompt_id, "judge", _value(good), source, [good])
         correction = words.get("correction")
         if kind == "HUMAN" and (good or correction):
-            name = str(_value(words.get("reviewer")) or "").strip()
+            signed = words.get("reviewer") if source == NO_LOGIN else None
+            name = str(_value(signed) or "").strip()
             said = 0.0 if good is None else _value(good)
             edited = str(_value(correction) or "") or None
-            used = [a for a in (good, correction) if a]
-            actor = name if name and source == NO_LOGIN else source
-            yield _feedback(prompt_id, "review", said, actor, used, edited)
+            # Who agrees with what is there changes nothing but the name below it.
+            used = [a for a in (good, correction, signed) if a]
+            yield _feedback(prompt_id, "review", said, name or source, used, edited)
 
 
 def _value(assessment: Assessment | None) -> Any:

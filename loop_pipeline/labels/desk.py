@@ -102,7 +102,7 @@ def _queue(desk: TracingClient, experiment: str) -> str:
         if name not in there:
             made = desk._create_label_schema(experiment, name=name, **question)
             there[name] = made.schema_id
-    ids = [there[name] for name in ask]
+    ids = [str(there[name]) for name in ask]
     made = desk._create_review_queue(experiment, name=QUEUE, queue_type="custom", schema_ids=ids)
     return made.queue_id
 

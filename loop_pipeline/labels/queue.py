@@ -13,9 +13,9 @@ from sqlalchemy import Engine, Select, exists, or_, select
 
 from loop_pipeline.labels.plan import review_plan
 from loop_pipeline.labels.review import coin, draw_reviews, uniform_sample
-from loop_pipeline.labels.reviewers import judge_reviewers, verdicts
+from loop_pipeline.labels.reviewers import judge_reviewers, relied_on, verdicts
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import read, records, upsert
+from loop_pipeline.store.queries import count, read, records, upsert
 from loop_pipeline.store.tables import (
     FeedbackRow,
     GroupMemberRow,
@@ -29,9 +29,11 @@ from loop_pipeline.store.tables import (
 )
 
 SEED = 7
+# Traces that are drawn at once; SQLite takes at most 32,766 variables in one statement.
+PART = 30_000
 # A task group with fewer requests than this is new: little is known about it.
 NEW_GROUP = 50
-# Whose verdicts differ, is asked for a third voice and no more.
+# Where verdicts differ a third voice is asked for, and no more.
 VOICES = 3
 
 
@@ -44,21 +46,26 @@ def update_queue(engine: Engine, *, base_rate: float) -> pd.DataFrame:
     Returns:
         The rows that were looked at: prompt_id, p_review, reason, status.
     """
-    now = dt.datetime.now(dt.UTC)
-    known = _query(engine, _due()).set_index("prompt_id")
-    earlier = read(engine, ReviewItemRow)
-    drawn = draw_reviews(
-        known, seed=SEED, base_rate=base_rate, earlier=earlier, quartiles=_quartiles(engine)
-    )
-    links = earlier.set_index("prompt_id")["mlflow_trace_id"].reindex(drawn["prompt_id"])
-    rows = drawn.assign(drawn_at=now, mlflow_trace_id=links.to_numpy())
-    with engine.begin() as connection:
-        upsert(connection, ReviewItemRow, records(rows))
-    return drawn
+    quartiles = _quartiles(engine)
+    parts = [pd.DataFrame(columns=["prompt_id", "p_review", "reason", "status"])]
+    last = ""
+    while len(known := _query(engine, _due(last)).set_index("prompt_id")):
+        last = str(known.index[-1])
+        earlier = read(engine, ReviewItemRow, prompt_id=list(known.index))
+        drawn = draw_reviews(
+            known, seed=SEED, base_rate=base_rate, earlier=earlier, quartiles=quartiles
+        )
+        links = earlier.set_index("prompt_id")["mlflow_trace_id"].reindex(drawn["prompt_id"])
+        now = dt.datetime.now(dt.UTC)
+        rows = drawn.assign(drawn_at=now, mlflow_trace_id=links.to_numpy())
+        with engine.begin() as connection:
+            upsert(connection, ReviewItemRow, records(rows))
+        parts.append(drawn)
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-def _due() -> Select[Any]:
-    """Everything that is known of the traces that are due for a draw."""
+def _due(after: str) -> Select[Any]:
+    """Everything that is known of the traces that are due for a draw, a part at a time."""
     item, signals = ReviewItemRow, TraceSignalRow
     # Reviews are left out: what a reviewer found must never change the chance of the review.
     reacted = exists().where(
@@ -81,7 +88,9 @@ def _due() -> Select[Any]:
         .outerjoin(GroupMemberRow, GroupMemberRow.prompt_id == signals.prompt_id)
         .outerjoin(TaskGroupRow, TaskGroupRow.group_id == GroupMemberRow.group_id)
         .outerjoin(item, item.prompt_id == signals.prompt_id)
-        .where(or_(item.prompt_id.is_(None), reacted))
+        .where(or_(item.prompt_id.is_(None), reacted), signals.prompt_id > after)
+        .order_by(signals.prompt_id)
+        .limit(PART)
     )
 
 
@@ -152,8 +161,8 @@ def settled(
 ) -> pd.DataFrame:
     """Status and reason of drawn items after what was said about them. No verdict is changed.
 
-    Who disagree are joined by a third voice. What the audit doubts waits for a second voice; after
-    that, the reviewers have decided.
+    Who disagree are joined by a third voice, and so is whose word cannot be relied on. What the
+    audit doubts waits for a second voice; after that, the reviewers have decided.
 
     Args:
         items: columns of ``ReviewItemRow``.
@@ -168,12 +177,14 @@ def settled(
     voices, contested = of_item["reviews"].fillna(0), of_item["contested"].eq(True)
     doubted = pd.Series(dtype=object) if doubts is None else doubts.set_index("prompt_id")["reason"]
     doubted = doubted.reindex(rows.index)
-    split = contested & (voices < VOICES)
+    weak = (voices > 0) & ~rows.index.isin(relied_on(found).index)
+    split = (contested | weak) & (voices < VOICES)
     unsure = (voices == 1) & (doubted.notna() | (rows["status"] == "second"))
     after = rows.copy()
     after.loc[voices > 0, "status"] = "done"
     after.loc[split | unsure, "status"] = "second"
-    why = doubted.where(doubted.notna(), "").where(~split, "reviewers disagree")
+    why = doubted.where(doubted.notna(), "").where(~weak, "its reviewer answers like a coin")
+    why = why.where(~(split & contested), "reviewers disagree")
     new = (after["status"] == "second") & (rows["status"] != "second")
     after.loc[new, "reason"] = after.loc[new, "reason"] + "; " + why[new]
     return after[after["status"] != rows["status"]].reset_index()
@@ -191,7 +202,8 @@ def take_reviews_in(engine: Engine, doubts: pd.DataFrame | None = None) -> list[
     """
     feedback = read(engine, FeedbackRow, kind="review")
     crew = judge_reviewers(feedback)
-    changed = settled(read(engine, ReviewItemRow), verdicts(feedback, crew), doubts)
+    items = read(engine, ReviewItemRow, status=["open", "second", "done"])
+    changed = settled(items, verdicts(feedback, crew), doubts)
     with engine.begin() as connection:
         upsert(connection, ReviewerRow, records(crew))
         upsert(connection, ReviewItemRow, records(changed))
@@ -202,25 +214,25 @@ def describe(engine: Engine, settings: LoopSettings) -> list[str]:
     """The queue, the reviewers one should know about, and what the reviews there are allow."""
     feedback = read(engine, FeedbackRow, kind="review")
     crew = judge_reviewers(feedback)
-    items = read(engine, ReviewItemRow, columns=["prompt_id", "p_review", "status"])
-    drawn = items[items["status"] != "skipped"].set_index("prompt_id")
-    count = drawn["status"].value_counts()
+    item = ReviewItemRow
+    statement = select(item.prompt_id, item.p_review, item.status, TraceRow.task)
+    statement = statement.join(TraceRow, TraceRow.prompt_id == item.prompt_id)
+    drawn = _query(engine, statement.where(item.status != "skipped")).set_index("prompt_id")
+    states = drawn["status"].value_counts()
     found = verdicts(feedback, crew)
     found = found[found.index.isin(drawn.index)]
-    tasks = read(engine, TraceRow, columns=["prompt_id", "task"]).set_index("prompt_id")["task"]
     since = dt.datetime.now(dt.UTC) - dt.timedelta(days=7)
     lately = feedback.loc[feedback["ts"] >= since, "prompt_id"].nunique() if len(feedback) else 0
     chance = drawn.loc[found.index, "p_review"].astype(float)
     plan = review_plan(
-        found.assign(task=tasks.reindex(found.index)),
+        found.assign(task=drawn["task"].reindex(found.index)),
         target_precision=settings.target_precision,
         delta=settings.delta,
         per_day=lately / 7,
         uniform_share=float(uniform_sample(chance).mean()) if len(chance) else 1.0,
     )
-    states = ("open", "second", "done")
     queue = "{} open, {} wait for a second reviewer, {} done".format(
-        *(count.get(state, 0) for state in states)
+        *(states.get(state, 0) for state in ("open", "second", "done"))
     )
-    looked_at = f"{len(drawn):,} of {len(items):,} answers drawn: {queue}"
+    looked_at = f"{len(drawn):,} of {count(engine, ReviewItemRow):,} answers drawn: {queue}"
     return [looked_at, *plan, *crew["warning"].dropna()]

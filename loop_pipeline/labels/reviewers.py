@@ -134,12 +134,12 @@ def _confusion(
     n, says = int(who.max()) + 1, good.astype(float)
     # Where it starts decides which of two mirror images is found: people are mostly right.
     p = (np.bincount(items, says) + 0.5) / (np.bincount(items) + 1)
-    counts = np.zeros((n, 4))
+    counts: NDArray[np.float64] = np.zeros((n, 4))
     for _ in range(ROUNDS):
         is_good = p[items]
         parts = (is_good * says, is_good * (1 - says))
         parts += ((1 - is_good) * (1 - says), (1 - is_good) * says)
-        counts = np.column_stack([np.bincount(who, part, n) for part in parts])
+        counts = np.stack([np.bincount(who, part, n) for part in parts], axis=1).astype(float)
         hit = (counts[:, 0] + PRIOR_RIGHT) / (counts[:, :2].sum(1) + PRIOR_RIGHT + PRIOR_WRONG)
         miss = (counts[:, 2] + PRIOR_RIGHT) / (counts[:, 2:].sum(1) + PRIOR_RIGHT + PRIOR_WRONG)
         for_good, for_bad = np.log(hit / (1 - miss)), np.log((1 - hit) / miss)

@@ -25,9 +25,9 @@ from loop_pipeline.traces.importers.jsonl import BadLine, Record
 from loop_pipeline.traces.ingest import Imported, import_records
 from loop_pipeline.traces.records import Feedback
 
-SHOWN = ("prompt_id", "task", "request", "context", "answer", "flags")
-ASKED = ("good", "edited_output", "reviewer", "comment")
-VERDICTS = dict.fromkeys(("1", "1.0", "yes", "true", "good"), 1.0)
+SHOWN: tuple[str, ...] = ("prompt_id", "task", "request", "context", "answer", "flags")
+ASKED: tuple[str, ...] = ("good", "edited_output", "reviewer", "comment")
+VERDICTS: dict[str, float] = dict.fromkeys(("1", "1.0", "yes", "true", "good"), 1.0)
 VERDICTS |= dict.fromkeys(("0", "0.0", "no", "false", "bad"), 0.0)
 # A spreadsheet takes cells that begin like this for formulas; the sign before them is its own.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

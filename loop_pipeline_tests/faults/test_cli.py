@@ -38,6 +38,8 @@ def _loop(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
         (("serve",), {"LOOP_SERVE_PYTHON": "/no/python"}, "make serve-env"),
         (("rollback",), {}, "no policy is in force"),
         (("rollout", "advance"), {}, "no rollout is in progress"),
+        (("review", "import", "/no/such/sheet.csv", "--reviewer", "ann"), {}, "No such file"),
+        (("review", "pull"), {"LOOP_MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "127.0.0.1:9"),
     ],
 )
 def test_one_line_says_what_is_wrong(
@@ -75,3 +77,15 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     assert after.returncode == 0, after.stderr
     status = _loop("status", **home).stdout
     assert "5,999" in next(line for line in status.splitlines() if line.startswith("traces"))
+
+
+def test_reviews_by_sheet_from_the_command_line(tmp_path: Path) -> None:
+    home = {"LOOP_HOME": str(tmp_path)}
+    plan = _loop("review", **home)
+    assert plan.stdout.startswith("0 of 0 answers drawn: 0 open")
+    assert plan.stdout == _loop("review", "status", **home).stdout
+    sheet = str(tmp_path / "q.csv")
+    assert "0 items" in _loop("review", "export", sheet, **home).stdout
+    done = _loop("review", "import", sheet, "--reviewer", "ann", **home)
+    assert done.returncode == 0, done.stderr
+    assert "0 new feedback" in done.stdout

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 pytest.importorskip("mlflow")
 from mlflow.entities import AssessmentSource, Expectation, Feedback
@@ -21,6 +22,8 @@ from loop_pipeline.store.queries import open_store, read
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow, ReviewItemRow
 from loop_pipeline.store.tracking import Tracking, TrackingDown, mlflow_client
 from loop_pipeline.traces.ingest import import_file
+from loop_pipeline_tests.store.test_run_record import server as start_server  # noqa: F401  a fixture
+from loop_pipeline_tests.store.test_run_record import stop
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +94,7 @@ def test_the_queue_is_laid_out_once(store: Engine, tracking: Tracking) -> None:
 
     assert push_queue(store, tracking)[0] == 0
     with store.begin() as connection:  # killed before the store could note the ids
-        connection.execute(ReviewItemRow.__table__.update().values(mlflow_trace_id=None))
+        connection.execute(update(ReviewItemRow).values(mlflow_trace_id=None))
     assert push_queue(store, tracking)[0] == 3
     assert len(_traces(tracking)) == 3
 
@@ -139,7 +142,7 @@ def test_a_changed_mind_is_a_newer_word_and_a_deleted_one_was_said(
     last = desk.log_assessment(first.trace_id, over)
     pull_verdicts(store, tracking)
     assert [value for _, _, value, _, _ in _feedback(store)] == [1.0, 0.0, 1.0]
-    desk.delete_assessment(last.trace_id, last.assessment_id)
+    desk.delete_assessment(first.trace_id, str(last.assessment_id))
     pull_verdicts(store, tracking)
     assert _feedback(store)[2] == ("p0", "review", 1.0, "ann", None)
 
@@ -152,7 +155,7 @@ def test_who_disagree_are_asked_for_a_third_voice(store: Engine, tracking: Track
 
     def states() -> dict[str, str]:
         items = {i.item_id: str(i.status) for i in desk._list_review_queue_items(queue.queue_id)}
-        return {prompt_id: items[name] for prompt_id, name in names.items()}
+        return {str(prompt_id): items[name] for prompt_id, name in names.items()}
 
     _answer(tracking, "p0", "ann", good=True)
     _answer(tracking, "p0", "bob", good=False)
@@ -178,3 +181,22 @@ def test_an_mlflow_that_is_down_costs_nothing(store: Engine) -> None:
     items = read(store, ReviewItemRow)
     assert list(items["status"]) == ["open"] * 3
     assert items["mlflow_trace_id"].isna().all()
+
+
+@pytest.mark.slow
+def test_a_desk_on_a_server(
+    store: Engine,
+    start_server: Callable[[], tuple[str, subprocess.Popen[bytes]]],  # noqa: F811
+) -> None:
+    url, process = start_server()
+    desk = review_tracking({"tracking_uri": url})
+    new, where = push_queue(store, desk)
+    assert new == 3
+    assert where.startswith(f"{url}/#/experiments/")
+    _answer(desk, "p0", "ann", good=True)
+    assert pull_verdicts(store, desk).feedback == 1
+    assert push_queue(store, desk)[0] == 0
+    stop(process)
+    with pytest.raises(TrackingDown):
+        pull_verdicts(store, desk)
+    assert _feedback(store) == [("p0", "review", 1.0, "ann", None)]

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine, update
 
+from loop_pipeline.labels import queue
 from loop_pipeline.labels.queue import (
     describe,
     open_items,
@@ -57,8 +58,9 @@ def _say(engine: Engine, jsonl: Callable[..., Path], *words: tuple[str, str, int
 
 
 def test_only_what_is_new_or_reacted_to_is_drawn_again(
-    engine: Engine, desk_of: Any, jsonl: Callable[..., Path]
+    engine: Engine, desk_of: Any, jsonl: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(queue, "PART", 7)  # 40 traces are six parts
     desk_of(40)
     assert len(update_queue(engine, base_rate=0.2)) == 40
     before = _items(engine)
@@ -141,11 +143,26 @@ def test_doubted_verdicts_wait_for_a_second_voice_and_then_people_have_decided(
     assert _items(engine).loc["p0", "status"] == "done"
 
 
+def test_what_only_a_coin_has_reviewed_waits_for_somebody_else(
+    engine: Engine, desk_of: Any, jsonl: Callable[..., Path]
+) -> None:
+    desk_of(60)
+    update_queue(engine, base_rate=1.0)
+    honest = [(f"p{i}", who, int(i % 2)) for i in range(40) for who in ("ann", "bob")]
+    guesses = [(f"p{i}", "eve", int(i % 4 < 2)) for i in range(41)]
+    _say(engine, jsonl, *honest, *guesses, ("p50", "ann", 1))
+    items = _items(engine)
+    assert (items.loc[[f"p{i}" for i in range(40)], "status"] == "done").all()  # three voices
+    assert items.loc["p40", "status"] == "second"
+    assert items.loc["p40", "reason"] == "base rate; its reviewer answers like a coin"
+    assert items.loc["p50", "status"] == "done"
+
+
 def test_volunteered_reviews_stay_outside_the_draw() -> None:
     items = pd.DataFrame(
         [("a", 0.1, "base rate", "skipped")], columns=["prompt_id", "p_review", "reason", "status"]
     )
-    found = pd.DataFrame({"reviews": [1], "contested": [False]}, index=["a"])
+    found = pd.DataFrame({"reviews": [1], "contested": [False], "p_good": [0.8]}, index=["a"])
     assert settled(items, found).empty
 
 
@@ -169,7 +186,7 @@ def test_the_queue_is_described(
     words = [(f"p{i}", who, int(who != "eve")) for i in range(20) for who in ("ann", "bob", "eve")]
     warnings = _say(engine, jsonl, *words)
     assert [text.split()[0] for text in warnings] == ["eve"]
-    lines = describe(engine, LoopSettings(home=tmp_path))
+    lines = describe(engine, LoopSettings.model_validate({"home": tmp_path}))
     assert lines[0] == ("30 of 30 answers drawn: 10 open, 0 wait for a second reviewer, 20 done")
     assert lines[1].startswith("all tasks: 20 reviews, 0.0% bad; ")
     assert lines[-1] == warnings[0]

@@ -62,7 +62,7 @@ def test_a_coin_loses_its_weight_is_named_and_the_rest_decides_better_than_the_m
 def test_a_warning_says_who_and_why() -> None:
     reviews, _ = _crowd(WITH_A_COIN, items=400, seed=1)
     crew = judge_reviewers(reviews).set_index("actor")
-    text = crew.loc["r4", "warning"]
+    text = str(crew.loc["r4", "warning"])
     assert text.startswith("r4 answers like a coin")
     assert f"on {crew.loc['r4', 'overlaps']} answers that others reviewed" in text
 
@@ -76,16 +76,16 @@ def test_honest_reviewers_are_rarely_warned(items: int) -> None:
 def test_rates_are_recovered() -> None:
     reviews, _ = _crowd(HONEST, items=2000, seed=3)
     crew = judge_reviewers(reviews).set_index("actor")
-    for name, skill in zip(crew.index, HONEST, strict=True):
-        assert crew.loc[name, "finds_good"] == pytest.approx(skill, abs=0.03)
-        assert crew.loc[name, "finds_bad"] == pytest.approx(skill, abs=0.05)
+    assert list(crew.index) == ["r0", "r1", "r2", "r3", "r4"]
+    assert crew["finds_good"].tolist() == pytest.approx(HONEST, abs=0.03)
+    assert crew["finds_bad"].tolist() == pytest.approx(HONEST, abs=0.05)
 
 
 def test_who_says_good_to_everything_is_a_coin_too() -> None:
     reviews, _ = _crowd((0.95, 0.9, 0.9, 0.85), items=300, seed=4)
     reviews.loc[reviews["actor"] == "r3", "value"] = 1.0
     crew = judge_reviewers(reviews).set_index("actor")
-    assert "r3 answers like a coin" in crew.loc["r3", "warning"]
+    assert "r3 answers like a coin" in str(crew.loc["r3", "warning"])
     assert crew["warning"].notna().sum() == 1
 
 
