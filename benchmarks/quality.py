@@ -1,6 +1,6 @@
 """Can the quality score be believed, and what do its promises cost? Four tables.
 
-    LOOP_BENCH_DATA=../shared/data OMP_NUM_THREADS=1 python -m benchmarks.quality
+    LOOP_BENCH_DATA=../shared/data OMP_NUM_THREADS=1 python -m benchmarks.quality [numbers of tables]
 
 1. BEGIN dev with simulated, biased acceptance: calibration by number of labels, against
    Dawid-Skene, majority vote and a model trained on acceptance; the interval of mean quality.
@@ -34,8 +34,8 @@ PROMISE = {"target_precision": 0.95, "delta": 0.05}
 Floats = NDArray[np.float64]
 
 
-def main() -> None:
-    """Print the tables."""
+def main(*wanted: str) -> None:
+    """Print the tables whose titles begin with one of these; without any, all."""
     for title, table in (
         ("1a. Calibration, BEGIN dev, simulated acceptance (mean of 20 draws)", calibration_table),
         ("1b. Mean quality, 95% interval (400 draws)", interval_table),
@@ -43,6 +43,8 @@ def main() -> None:
         ("3. PandaLM, accuracy against the majority of three people", pandalm_table),
         ("4. Promise of 95% precision, 600 draws of the reviews", promise_table),
     ):
+        if wanted and not title.startswith(wanted):
+            continue
         sys.stdout.write(f"\n{title}\n{table().to_string(index=False)}\n")
         sys.stdout.flush()
 
@@ -376,4 +378,4 @@ def _swept(score: pd.Series, good: pd.Series) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

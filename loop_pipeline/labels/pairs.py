@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
@@ -93,8 +92,9 @@ def last_actions(feedback: pd.DataFrame) -> pd.Series:
     rows = feedback.sort_values("ts", kind="stable")
     words = {kind: kind for kind in ("accepted", "modified", "rejected", "regenerated")}
     action = rows["kind"].map(words | {"thumb_up": "accepted", "thumb_down": "rejected"})
-    liked = pd.Series(np.where(rows["value"].astype(float) >= 0.5, "accepted", "rejected"))
-    action = action.where(rows["kind"] != "rating", liked.set_axis(rows.index))
+    liked = (rows["value"].astype(float) >= 0.5).map({True: "accepted", False: "rejected"})
+    rated = rows["kind"] == "rating"
+    action.loc[rated] = liked.loc[rated]
     return action.dropna().groupby(rows["prompt_id"]).last()
 
 

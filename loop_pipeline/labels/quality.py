@@ -103,17 +103,16 @@ def fit_quality(
         return Fitted(model.sealed(), pd.Series(dtype=float))
     p_good = good.astype(float)
     z = out_of_fold(features, tasks, p_good, folds)
-    calibrator = fit_calibrator(z, p_good.to_numpy(float))
+    calibrator = fit_calibrator(z, good.to_numpy(np.float64))
     model = QualityModel(
         stack=fit_stack(features, tasks, p_good),
         calibrator=calibrator,
         n_labels=len(good),
         reason="",
     )
-    scores = pd.Series(calibrator.apply(z), index=chance.index)
-    figures = reliability(
-        scores.to_numpy(float), good.to_numpy(bool), weights=review_weights(chance)
-    )
+    p = calibrator.apply(z)
+    scores = pd.Series(p, index=chance.index)
+    figures = reliability(p, good.to_numpy(bool), weights=review_weights(chance))
     proxy = model.predict(features, tasks)
     proxy.loc[chance.index] = scores
     open_to = chance.index if candidates is None else chance.index[candidates.loc[chance.index]]
