@@ -18,6 +18,7 @@ STAGES = {
         "hallucination_flags",
         "trace_signals",
         "reviewers",
+        "judge_verdicts",
         "review_queue",
         "quality_model",
         "quality_scores",

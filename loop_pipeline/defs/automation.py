@@ -35,6 +35,11 @@ draw_reviews = dg.define_asset_job(
     _S.assets("review_queue"),
     description="Draw the traces that people should look at.",
 )
+ask_judge = dg.define_asset_job(
+    "ask_judge",
+    _S.assets("judge_verdicts"),
+    description="Ask the language model at LOOP_JUDGE_URL about a sample of answers.",
+)
 regroup = dg.define_asset_job(
     "regroup",
     _S.assets("task_groups", "group_model_stats"),

@@ -8,8 +8,9 @@ import pandas as pd
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
 from loop_pipeline.labels.audit import doubtful
+from loop_pipeline.labels.hallucination.judge import Judge, judge_sample
 from loop_pipeline.labels.pairs import candidates
-from loop_pipeline.labels.promise import Promise
+from loop_pipeline.labels.promise import MIN_AUC, Promise
 from loop_pipeline.labels.quality import QualityModel, fit_quality
 from loop_pipeline.labels.queue import describe, take_reviews_in, update_queue
 from loop_pipeline.labels.reviewers import relied_on, verdicts
@@ -22,7 +23,7 @@ from loop_pipeline.report.plots import (
     weights_figure,
 )
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import read, read_feedback, upsert
+from loop_pipeline.store.queries import newest_quality_model, read, read_feedback, upsert
 from loop_pipeline.store.tables import (
     HallucinationFlagRow,
     QualityModelRow,
@@ -32,6 +33,8 @@ from loop_pipeline.store.tables import (
     TraceSignalRow,
 )
 from loop_pipeline.store.tracking import Tracking, TrackingDown, few_retries, record_fit
+
+MAX_ECE = 0.1
 
 
 @dg.asset(deps=[trace_log, "trace_signals"], group_name="labels", kinds={"pandas"})
@@ -126,6 +129,31 @@ def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materiali
     facts = _describe(model) | _record(context, settings, model)
     facts["doubtful_verdicts"] = dg.MetadataValue.md(doubts.to_markdown(index=False) or "none")
     return dg.MaterializeResult(metadata=facts)
+
+
+@dg.asset_check(asset=quality_model)
+def score_can_be_believed(loop: Loop) -> dg.AssetCheckResult:
+    """The score says good as often as people do, to within ten points, and tells good from bad."""
+    stored = newest_quality_model(loop.engine())
+    figures = stored["model"]["figures"] if stored else {}
+    believed = bool(figures) and figures["ece"] <= MAX_ECE and figures["auc"] >= MIN_AUC
+    return dg.AssetCheckResult(
+        passed=believed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=stored["reason"] if stored else "no quality model yet",
+        metadata={name: figures[name] for name in ("ece", "brier", "auc") if name in figures},
+    )
+
+
+@dg.asset(deps=[trace_log], group_name="labels", kinds={"openai"})
+def judge_verdicts(loop: Loop) -> dg.MaterializeResult:
+    """What a language model says about a sample of answers: a signal, never a label."""
+    settings = loop.settings()
+    if not settings.judge_url or not settings.judge_model:
+        return dg.MaterializeResult(metadata={"judge": "none: set LOOP_JUDGE_URL and its model"})
+    judge = Judge(settings.judge_url, settings.judge_model)
+    done = judge_sample(loop.engine(), judge, rate=settings.judge_rate)
+    return dg.MaterializeResult(metadata=done.model_dump(exclude_none=True) | {"says": str(done)})
 
 
 def _figures(model: QualityModel) -> dict[str, Any]:
