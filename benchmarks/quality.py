@@ -1,6 +1,6 @@
 """Can the quality score be believed, and what do its promises cost? Four tables.
 
-    LOOP_BENCH_DATA=../shared/data OMP_NUM_THREADS=1 python -m benchmarks.quality [numbers of tables]
+    LOOP_BENCH_DATA=../shared/data OMP_NUM_THREADS=1 python -m benchmarks.quality [tables]
 
 1. BEGIN dev with simulated, biased acceptance: calibration by number of labels, against
    Dawid-Skene, majority vote and a model trained on acceptance; the interval of mean quality.
