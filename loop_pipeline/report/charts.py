@@ -10,9 +10,6 @@ from loop_pipeline.report.markup import card, legend, nothing
 from loop_pipeline.report.numbers import LoopNumbers, QualityCurve
 from loop_pipeline.report.svg import Axis, Line, colour, line_chart, scatter
 
-# Tasks whose quality curves fit into a card.
-MOST_CURVES = 3
-
 
 def chart_cards(numbers: LoopNumbers, names: Sequence[str]) -> str:
     """The four charts, two by two on a wide screen.
@@ -93,8 +90,11 @@ def _loss(numbers: LoopNumbers) -> str:
 def _quality(numbers: LoopNumbers) -> str:
     if not numbers.quality:
         return nothing(numbers, "quality")
-    shown = [_quality_curve(curve) for curve in numbers.quality if curve.points]
-    return "".join(shown[:MOST_CURVES]) or nothing(numbers, "quality")
+    drawn, *others = sorted(numbers.quality, key=lambda curve: not curve.points)
+    if not drawn.points:
+        return nothing(numbers, "quality")
+    also = "".join(f"<li>{escape(c.name)}: {escape(c.reason)}</li>" for c in others)
+    return _quality_curve(drawn) + (f"<ul>{also}</ul>" if also else "")
 
 
 def _quality_curve(curve: QualityCurve) -> str:
