@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
-from loop_pipeline.labels.pairs import label_pairs
+from loop_pipeline.labels.pairs import candidates, label_pairs
 from loop_pipeline.labels.quality import QualityModel, fit_quality, score_quality
 from loop_pipeline.labels.review import coin
 from loop_pipeline.labels.reviewers import verdicts
@@ -55,7 +55,9 @@ def labelled(work: Path, traces: int) -> tuple[pd.DataFrame, dict[str, Any], Qua
     known = features(trace_signals(frame, feedback, flags))
     chance = pd.Series(REVIEWED, index=drawn)
     promise = {"target_precision": 0.95, "delta": 0.05}
-    model = fit_quality(known, tasks(frame), judged, chance, **promise).model
+    open_to = candidates(frame, feedback, flags)
+    found = fit_quality(known, tasks(frame), judged, chance, candidates=open_to, **promise)
+    model = found.model
     scores = score_quality(model, known, tasks(frame), judged)
     truth = pd.read_json(work / "truth.jsonl", lines=True).set_index("prompt_id")
     frame = frame.join(truth[["truth", "right"]], on="prompt_id")
@@ -87,7 +89,7 @@ def train(rows: pd.DataFrame, work: Path) -> Path:
     (dataset / "train.jsonl").write_text("\n".join(lines[cut:]) + "\n")
     (dataset / "dataset.json").write_text(json.dumps({"sha256": work.name}))
     config = QLoRAConfig.from_profile("tiny")
-    pretrain_tiny(read_rows(dataset / "train.jsonl"), work / "base", config, lambda _: None)
+    pretrain_tiny(read_rows(dataset), work / "base", config, lambda _: None)
     meta = train_all(
         {
             "config": config.model_dump(),
@@ -132,7 +134,7 @@ def main(traces: int = 6000) -> None:
         sys.stdout.write(f"{model.reason}\n")
         held = frame["split"].isin(["gold", "calibration"])
         tested = frame[held].drop_duplicates("dedup_key").head(TESTED)
-        settings: dict[str, Any] = {f"{t:.2f}": t for t in (0.0, 0.5, 0.8, 0.9, 0.97)}
+        settings: dict[str, Any] = {f"{t:.2f}": t for t in (0.0, 0.8, 0.95)}
         settings["certified per task"] = scores["threshold"]
         for number, (label, threshold) in enumerate(settings.items()):
             started = time.monotonic()
