@@ -103,7 +103,7 @@ def fit_quality(
         return Fitted(model.sealed(), pd.Series(dtype=float))
     p_good = good.astype(float)
     z = out_of_fold(features, tasks, p_good, folds)
-    calibrator = fit_calibrator(z, good.to_numpy(np.float64))
+    calibrator = fit_calibrator(z, np.asarray(p_good, dtype=np.float64))
     model = QualityModel(
         stack=fit_stack(features, tasks, p_good),
         calibrator=calibrator,
