@@ -81,12 +81,11 @@ def fit_detector(out: Path) -> None:
 @app.command()
 def judge() -> None:
     """Ask the model at LOOP_JUDGE_URL about a sample of texts; its verdicts are signals."""
-    from loop_pipeline.labels.hallucination.judge import Judge, judge_sample
+    from loop_pipeline.labels.hallucination.judge import judge_of, judge_sample
 
     settings, engine = _store()
-    if not settings.judge_url or not settings.judge_model:
+    if (found := judge_of(settings)) is None:
         raise ValueError("no judge: set LOOP_JUDGE_URL and LOOP_JUDGE_MODEL")
-    found = Judge(settings.judge_url, settings.judge_model)
     typer.echo(judge_sample(engine, found, rate=settings.judge_rate))
 
 

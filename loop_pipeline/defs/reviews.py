@@ -8,7 +8,7 @@ import pandas as pd
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
 from loop_pipeline.labels.audit import doubtful
-from loop_pipeline.labels.hallucination.judge import Judge, judge_sample
+from loop_pipeline.labels.hallucination.judge import judge_of, judge_sample
 from loop_pipeline.labels.pairs import candidates
 from loop_pipeline.labels.promise import MIN_AUC, Promise
 from loop_pipeline.labels.quality import QualityModel, fit_quality
@@ -93,8 +93,8 @@ def reviewers_can_be_relied_on(loop: Loop) -> dg.AssetCheckResult:
 def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
     """What P(good) is made of, fitted on reviews, and thresholds that keep their promise."""
     engine, settings = loop.engine(), loop.settings()
-    facts = ["prompt_id", "task", "template_hash", "conversation_id", "dedup_key", "producer"]
-    traces = read(engine, TraceRow, columns=facts)
+    columns = ["prompt_id", "task", "template_hash", "conversation_id", "dedup_key", "producer"]
+    traces = read(engine, TraceRow, columns=columns)
     signals = read(engine, TraceSignalRow)
     queue = read(engine, ReviewItemRow, columns=["prompt_id", "p_review", "status"])
     drawn = queue[queue["status"] != "skipped"].set_index("prompt_id")["p_review"].astype(float)
@@ -126,7 +126,8 @@ def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materiali
         upsert(connection, QualityModelRow, [row])
     doubts = doubtful(judged, out_of_fold)
     take_reviews_in(engine, doubts)
-    facts = _describe(model) | _record(context, settings, model)
+    figures = _figures(model)
+    facts = _describe(model, figures) | _record(context, settings, model, figures)
     facts["doubtful_verdicts"] = dg.MetadataValue.md(doubts.to_markdown(index=False) or "none")
     return dg.MaterializeResult(metadata=facts)
 
@@ -149,9 +150,8 @@ def score_can_be_believed(loop: Loop) -> dg.AssetCheckResult:
 def judge_verdicts(loop: Loop) -> dg.MaterializeResult:
     """What a language model says about a sample of answers: a signal, never a label."""
     settings = loop.settings()
-    if not settings.judge_url or not settings.judge_model:
+    if (judge := judge_of(settings)) is None:
         return dg.MaterializeResult(metadata={"judge": "none: set LOOP_JUDGE_URL and its model"})
-    judge = Judge(settings.judge_url, settings.judge_model)
     done = judge_sample(loop.engine(), judge, rate=settings.judge_rate)
     return dg.MaterializeResult(metadata=done.model_dump(exclude_none=True) | {"says": str(done)})
 
@@ -175,7 +175,7 @@ def _figures(model: QualityModel) -> dict[str, Any]:
     return figures
 
 
-def _describe(model: QualityModel) -> dict[str, Any]:
+def _describe(model: QualityModel, figures: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "labels": model.n_labels,
         "reason": model.reason,
@@ -195,7 +195,7 @@ def _describe(model: QualityModel) -> dict[str, Any]:
     facts |= {
         name: model.figures[name] for name in ("ece", "brier", "auc") if name in model.figures
     }
-    plots = {n: dg.MetadataValue.md(plot_png_markdown(f)) for n, f in _figures(model).items()}
+    plots = {n: dg.MetadataValue.md(plot_png_markdown(f)) for n, f in figures.items()}
     return facts | plots
 
 
@@ -208,7 +208,10 @@ def _promise_table(promises: dict[str, Promise]) -> str:
 
 
 def _record(
-    context: dg.AssetExecutionContext, settings: LoopSettings, model: QualityModel
+    context: dg.AssetExecutionContext,
+    settings: LoopSettings,
+    model: QualityModel,
+    figures: dict[str, Any],
 ) -> dict[str, Any]:
     """The fit as an MLflow run. An MLflow that is down costs the record, not the score."""
     target = settings.mlflow_target() | {"experiment": "loop-quality"}
@@ -226,7 +229,7 @@ def _record(
                 tracking,
                 model.version,
                 metrics=metrics,
-                figures={f"{name}.png": figure for name, figure in _figures(model).items()},
+                figures={f"{name}.png": figure for name, figure in figures.items()},
                 details={"model.json": model.model_dump(mode="json")},
             )
     except TrackingDown as error:

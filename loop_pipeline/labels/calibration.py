@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from loop_pipeline.labels.threshold import clopper_pearson
 
@@ -68,11 +68,6 @@ def _platt(z: NDArray[np.float64], good: NDArray[np.float64]) -> tuple[float, fl
 
     found = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 5), (-10, 10)])
     return float(found.x[0]), float(found.x[1])
-
-
-def log_odds(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-odds of probabilities, finite at 0 and 1."""
-    return logit(np.clip(p, 1e-6, 1 - 1e-6))
 
 
 def reliability(

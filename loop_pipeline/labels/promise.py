@@ -70,13 +70,14 @@ def promises(
     found = {}
     for name, mask in parts.items():
         found[name] = _promise(
+            [name] if name != REST else [str(task) for task in rest],
             scores[mask].to_numpy(float),
             good[mask].to_numpy(bool),
             uniform[mask].to_numpy(bool),
             target_precision=target_precision,
             delta=delta,
             auc=auc,
-        ).model_copy(update={"tasks": [name] if name != REST else [str(t) for t in rest]})
+        )
     return found
 
 
@@ -88,6 +89,7 @@ def threshold_of(made: Mapping[str, Promise], tasks: pd.Series) -> pd.Series:
 
 
 def _promise(
+    tasks: list[str],
     scores: NDArray[np.float64],
     good: NDArray[np.bool_],
     uniform: NDArray[np.bool_],
@@ -115,7 +117,7 @@ def _promise(
             f"reviews in a uniform sample of {len(good)})"
         )
     return Promise(
-        tasks=[],
+        tasks=tasks,
         threshold=threshold,
         curve=threshold_curve(kept_scores, kept, delta=delta) if len(kept) else [],
         reviews=len(good),

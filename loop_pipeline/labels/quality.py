@@ -151,10 +151,11 @@ def score_quality(
     frame["origin"], version = "none", None
     because: list[dict[str, float]] = [{}] * len(frame)
     if model is not None and model.usable:
-        frame["score"] = model.predict(features, tasks)
+        parts = model.stack.contributions(features, tasks)
+        frame["score"] = model.calibrator.apply(parts.sum(axis=1).to_numpy())
         frame["threshold"] = threshold_of(model.promises, tasks.loc[features.index])
         frame["origin"], version = "model", model.version
-        because = _because(model.stack.contributions(features, tasks), most)
+        because = _because(parts, most)
     frame["because"] = pd.Series(because, index=frame.index, dtype=object)
     known = verdicts[verdicts.index.isin(frame.index)]
     frame.loc[known.index, "score"] = known["good"].astype(float)

@@ -15,7 +15,7 @@ from loop_pipeline.labels.plan import review_plan
 from loop_pipeline.labels.review import coin, draw_reviews, uniform_sample
 from loop_pipeline.labels.reviewers import judge_reviewers, relied_on, verdicts
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import count, read, records, upsert
+from loop_pipeline.store.queries import count, query, read, records, upsert
 from loop_pipeline.store.tables import (
     FeedbackRow,
     GroupMemberRow,
@@ -49,7 +49,7 @@ def update_queue(engine: Engine, *, base_rate: float) -> pd.DataFrame:
     quartiles = _quartiles(engine)
     parts = [pd.DataFrame(columns=["prompt_id", "p_review", "reason", "status"])]
     last = ""
-    while len(known := _query(engine, _due(last)).set_index("prompt_id")):
+    while len(known := query(engine, _due(last)).set_index("prompt_id")):
         last = str(known.index[-1])
         earlier = read(engine, ReviewItemRow, prompt_id=list(known.index))
         drawn = draw_reviews(
@@ -100,16 +100,10 @@ def _quartiles(engine: Engine) -> dict[str, float]:
         .join(QualityScoreRow, QualityScoreRow.prompt_id == TraceRow.prompt_id)
         .where(QualityScoreRow.origin == "model")
     )
-    scores = _query(engine, scored).astype({"score": float})
+    scores = query(engine, scored).astype({"score": float})
     return {
         str(task): float(q) for task, q in scores.groupby("task")["score"].quantile(0.25).items()
     }
-
-
-def _query(engine: Engine, statement: Select[Any]) -> pd.DataFrame:
-    with engine.connect() as connection:
-        result = connection.execute(statement)
-        return pd.DataFrame(list(map(tuple, result)), columns=list(result.keys()), dtype=object)
 
 
 def open_items(
@@ -145,7 +139,7 @@ def open_items(
             FeedbackRow.kind == "review", FeedbackRow.actor == reviewer
         )
         statement = statement.where(item.prompt_id.not_in(seen))
-    found = _query(engine, statement)
+    found = query(engine, statement)
     turn = [
         (status != "second", coin(SEED, prompt_id) / p)
         for status, prompt_id, p in zip(
@@ -217,7 +211,7 @@ def describe(engine: Engine, settings: LoopSettings) -> list[str]:
     item = ReviewItemRow
     statement = select(item.prompt_id, item.p_review, item.status, TraceRow.task)
     statement = statement.join(TraceRow, TraceRow.prompt_id == item.prompt_id)
-    drawn = _query(engine, statement.where(item.status != "skipped")).set_index("prompt_id")
+    drawn = query(engine, statement.where(item.status != "skipped")).set_index("prompt_id")
     states = drawn["status"].value_counts()
     found = verdicts(feedback, crew)
     found = found[found.index.isin(drawn.index)]

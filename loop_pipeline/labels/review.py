@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
+from loop_pipeline.labels.signals import number
 from loop_pipeline.labels.threshold import smallest_certifiable
 from loop_pipeline.traces.records import digest
 
@@ -51,19 +52,14 @@ def review_probability(
 
 def _doubts(known: pd.DataFrame, quartiles: Mapping[str, float]) -> dict[str, pd.Series]:
     """Reasons to look at an answer, and where each holds."""
-
-    def number(name: str) -> pd.Series:
-        values = known[name] if name in known else pd.Series(index=known.index, dtype=float)
-        return pd.to_numeric(values, errors="coerce").astype(float)
-
     action = known["action"] if "action" in known else pd.Series(index=known.index, dtype=object)
-    liked, thumb, judge = action == "accepted", number("thumb"), number("judge")
+    liked, thumb, judge = action == "accepted", number(known, "thumb"), number(known, "judge")
     refused = action.isin(["rejected", "modified"])
-    flagged = number("flag") == 1
+    flagged = number(known, "flag") == 1
     task = known["task"] if "task" in known else pd.Series(index=known.index, dtype=object)
     low = task.map(quartiles).astype(float).fillna(0.5).clip(lower=0.5)
     return {
-        "low score": number("score") < low,
+        "low score": number(known, "score") < low,
         "accepted but flagged": liked & flagged,
         "flagged as hallucination": ~liked & flagged,
         "thumb against action": (liked & (thumb < 0.5)) | (refused & (thumb > 0.5)),
@@ -71,10 +67,11 @@ def _doubts(known: pd.DataFrame, quartiles: Mapping[str, float]) -> dict[str, pd
         "rejected": action == "rejected",
         "modified": action == "modified",
         "thumb down": thumb < 0.5,
-        "low rating": number("rating") < 0.5,
-        "asked again": (number("regenerated") == 1) | number("reasked_minutes").notna(),
-        "breaks its contract": number("contract_valid") == 0,
-        "new group": number("new_group") == 1,
+        "low rating": number(known, "rating") < 0.5,
+        "asked again": (number(known, "regenerated") == 1)
+        | number(known, "reasked_minutes").notna(),
+        "breaks its contract": number(known, "contract_valid") == 0,
+        "new group": number(known, "new_group") == 1,
     }
 
 

@@ -62,8 +62,8 @@ def trace_signals(
     frame["day"] = known["day"]
     frame["reasked_minutes"] = _reasked(traces, later).reindex(index)
     judged = verdicts.reindex(index) if verdicts is not None else pd.DataFrame(index=index)
-    frame["reviews"] = _column(judged, "reviews").fillna(0).astype(int)
-    frame["review_good"] = _column(judged, "p_good")
+    frame["reviews"] = number(judged, "reviews").fillna(0).astype(int)
+    frame["review_good"] = number(judged, "p_good")
     contract = pd.Series([isinstance(c, dict) for c in traces["contract"]], index=index)
     broken = (flags["tier"] == "T0") & (flags["grounded"] == "no")
     unchecked = (flags["tier"] == "T0") & (flags["grounded"] == "cannot_tell")
@@ -179,7 +179,8 @@ def _overlap(asked: list[Any], again: list[Any]) -> float:
     return len(a & b) / max(len(a | b), 1)
 
 
-def _column(frame: pd.DataFrame, name: str) -> pd.Series:
+def number(frame: pd.DataFrame, name: str) -> pd.Series:
+    """A column as floats; nothing is known where the frame has no such column."""
     return _float(frame[name]) if name in frame else pd.Series(np.nan, index=frame.index)
 
 

@@ -46,6 +46,10 @@ def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _legend_above(axes: Axes) -> None:
+    axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+
+
 def _plain(name: object) -> str:
     """A name that matplotlib neither reads as a formula nor drops for its underscore."""
     return " " + " ".join(str(name).split())[:38].replace("$", r"\$")
@@ -102,7 +106,7 @@ def contestants_figure(contestants: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.set_yticks([-i for i in range(len(tasks))], [_plain(task) for task in tasks], fontsize=8)
     axes.set_xlim(0, 1.02)
     if contestants:
-        axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+        _legend_above(axes)
     return figure
 
 
@@ -199,7 +203,7 @@ def daily_counts_figure(frame: pd.DataFrame) -> Figure:
     step = max(1, len(counts) // 8)
     axes.set_xticks(range(0, len(counts), step), [str(day)[5:] for day in counts.index[::step]])
     if len(counts):
-        axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+        _legend_above(axes)
     return figure
 
 
@@ -219,7 +223,7 @@ def group_counts_figure(frame: pd.DataFrame) -> Figure:
         left += counts[kind]
     axes.tick_params(axis="y", labelsize=8)
     if len(counts):
-        axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+        _legend_above(axes)
     return figure
 
 
@@ -236,5 +240,5 @@ def cost_coverage_figure(groups: Sequence[GroupNumbers]) -> Figure:
     )
     axes.set_yticks(rows, [_plain(group.name) for group in shown], fontsize=8)
     axes.set_xlim(0, max([1.0, *cost]))
-    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    _legend_above(axes)
     return figure

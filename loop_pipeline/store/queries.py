@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import (
     Connection,
-    CursorResult,
     Engine,
     Select,
     create_engine,
@@ -234,16 +233,18 @@ def read(
         column = mapped.c[name]
         many = isinstance(value, list | tuple | set)
         statement = statement.where(column.in_(list(value)) if many else column == value)
-    statement = statement.order_by(*inspect(table).primary_key).limit(limit)
+    return query(engine, statement.order_by(*inspect(table).primary_key).limit(limit))
+
+
+def query(engine: Engine, statement: Select[Any]) -> pd.DataFrame:
+    """The rows of a statement as a frame.
+
+    Text stays of type object: pandas' own string type would turn None into NaN.
+    """
     with engine.connect() as connection:
         result = connection.execute(statement)
-        return _frame(result)
-
-
-def _frame(result: CursorResult[Any]) -> pd.DataFrame:
-    # Text stays of type object: pandas' own string type would turn None into NaN.
-    names = list(result.keys())
-    rows = [tuple(row) for row in result]
+        names = list(result.keys())
+        rows = [tuple(row) for row in result]
     columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
     return pd.DataFrame(
         {name: _column(columns.get(name, ())) for name in names}, columns=pd.Index(names)
@@ -275,9 +276,7 @@ def read_feedback(
         statement = statement.where(TraceRow.day.in_(list(days)))
     if kind is not None:
         statement = statement.where(FeedbackRow.kind == kind)
-    with engine.connect() as connection:
-        result = connection.execute(statement.order_by(mapped.c.ts, mapped.c.feedback_id))
-        return _frame(result)
+    return query(engine, statement.order_by(mapped.c.ts, mapped.c.feedback_id))
 
 
 def count(engine: Engine, table: type[Base], **equal: Any) -> int:
@@ -343,7 +342,7 @@ def newest_quality_model(engine: Engine) -> dict[str, Any] | None:
 
 def days_touched(engine: Engine, since: dt.datetime) -> dict[str, dt.datetime]:
     """Labelled days that got feedback after a moment, with the moment of the newest."""
-    scored = select(QualityScoreRow.day).distinct().scalar_subquery()
+    scored = select(QualityScoreRow.day).distinct()
     newest = func.max(FeedbackRow.received_at, type_=UtcDateTime)
     statement = (
         select(TraceRow.day, newest)

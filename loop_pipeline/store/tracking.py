@@ -203,8 +203,7 @@ def record_fit(
         experiment, tags={**tracking.tags, "version": version}, run_name=version[:12]
     )
     run_id = run.info.run_id
-    for name, value in metrics.items():
-        client.log_metric(run_id, re.sub(r"[^\w\-. /]", "_", name)[:250], value)
+    _log_metrics(client, run_id, metrics)
     for name, figure in figures.items():
         client.log_figure(run_id, figure, name)
     for name, content in details.items():
@@ -224,15 +223,20 @@ def log_evaluation(
         metrics: Name to value.
         artifacts: Files, kept under ``evaluation/``.
     """
+    client = mlflow_client(tracking_uri)
+    _log_metrics(client, run_id, metrics)
+    for path in artifacts or []:
+        client.log_artifact(run_id, str(path), "evaluation")
+
+
+def _log_metrics(client: MlflowClient, run_id: str, metrics: dict[str, float]) -> None:
+    """MLflow takes few characters in a name, and a thousand metrics at once."""
     from mlflow.entities import Metric
 
-    client, now = mlflow_client(tracking_uri), int(time.time() * 1000)
-    # MLflow takes few characters in a name, and a thousand metrics at once.
+    now = int(time.time() * 1000)
     rows = [
         Metric(re.sub(r"[^\w\-. /]", "_", name)[:250], value, now, 0)
         for name, value in metrics.items()
     ]
     for start in range(0, len(rows), 1000):
         client.log_batch(run_id, metrics=rows[start : start + 1000])
-    for path in artifacts or []:
-        client.log_artifact(run_id, str(path), "evaluation")

@@ -118,7 +118,6 @@ def _import_batch(
     ]
     insert_new(connection, QuarantineRow, early)
     total.joined += _join_waiting(connection, traces)
-    total.waiting = _waiting(connection)
 
 
 def _import_traces(

@@ -19,7 +19,7 @@ from loop_pipeline.labels.hallucination.contract import (
     UnsupportedContract,
     check_contract,
 )
-from loop_pipeline.labels.hallucination.facts import fact_spans
+from loop_pipeline.labels.hallucination.facts import fact_spans, spans_of
 from loop_pipeline.labels.hallucination.features import design_of, novel_words, usual_stems
 from loop_pipeline.labels.hallucination.lexical import FLAG_FROM
 from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder, tiers_of
@@ -170,7 +170,7 @@ def _by_contract(trace: Mapping[str, Any]) -> dict[str, Any] | None:
     text = contract["kind"] == "text"
     if reasons:
         facts = fact_spans(output, source) if text else []
-        return _verdict("no", 1.0, "T0", reasons, _spans(output, facts, "not in the request"))
+        return _verdict("no", 1.0, "T0", reasons, spans_of(output, facts, "not in the request"))
     return None if text else _verdict("yes", 0.0, "T0")
 
 
@@ -197,7 +197,7 @@ def _by_wording(
 def _worded(text: Text, score: float) -> dict[str, Any]:
     if score < FLAG_FROM:
         return _verdict("yes", score, "T1")
-    novel = _spans(text.output, novel_words(*text), "words the source does not hold")
+    novel = spans_of(text.output, novel_words(*text), "words the source does not hold")
     shown = json.dumps([span["text"] for span in novel[:SHOWN]], ensure_ascii=False)[1:-1]
     reason = f"words the source does not hold: {shown}" if novel else "its words come from afar"
     return _verdict("no", score, "T1", [reason], novel)
@@ -224,10 +224,6 @@ def _doubt(logprobs: Any) -> float:
     known = logprobs if isinstance(logprobs, Mapping) else {}
     low = next((known[k] for k in ("p10", "min") if isinstance(known.get(k), int | float)), None)
     return UNKNOWN_SCORE if low is None or math.isnan(low) else -math.expm1(min(float(low), 0.0))
-
-
-def _spans(output: str, places: Sequence[tuple[int, int]], why: str) -> list[dict[str, Any]]:
-    return [{"start": a, "end": b, "text": output[a:b], "why": why} for a, b in sorted(places)]
 
 
 def _verdict(

@@ -26,12 +26,14 @@ from transformers import (
     AutoTokenizer,
 )
 
+from loop_pipeline.labels.hallucination.facts import joined, spans_of
+from loop_pipeline.labels.hallucination.lexical import FLAG_FROM
+
 SUPPORTED = {
     *("supported", "supports", "support", "entailment", "entailed", "entails", "consistent"),
     *("attributable", "factual", "faithful", "grounded", "correct"),
 }
 HALLUCINATED = {"hallucinated", "hallucination", "unsupported", "label_1", "1"}
-FLAG_FROM = 0.5
 
 
 class Encoder:
@@ -133,16 +135,8 @@ def _meaning(config: Any, by_token: bool) -> tuple[int, bool]:
 
 def _merged(output: str, start: int, tokens: list[tuple[int, int, float]]) -> list[dict[str, Any]]:
     """Neighbouring flagged tokens as one place each."""
-    places: list[tuple[int, int]] = []
-    for a, b, risk in tokens:
-        if risk < FLAG_FROM or a == b:
-            continue
-        if places and not output[places[-1][1] : start + a].strip():
-            places[-1] = (places[-1][0], start + b)
-        else:
-            places.append((start + a, start + b))
-    why = "the encoder finds it unsupported"
-    return [{"start": a, "end": b, "text": output[a:b], "why": why} for a, b in places]
+    flagged = ((start + a, start + b) for a, b, risk in tokens if risk >= FLAG_FROM and a != b)
+    return spans_of(output, joined(output, flagged), "the encoder finds it unsupported")
 
 
 def main() -> None:

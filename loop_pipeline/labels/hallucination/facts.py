@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 URL = re.compile(r"https?://[^\s<>\"')\]]+|www\.[^\s<>\"')\]]+")
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
@@ -43,6 +45,22 @@ def fact_spans(output: str, request_text: str) -> list[tuple[int, int]]:
             (a, b) for a, b in tokens if not _supported(rest[a:b].casefold(), known, numbers)
         ]
     return missing
+
+
+def joined(output: str, places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Places in their order, those with only blanks between them as one."""
+    found: list[tuple[int, int]] = []
+    for start, end in places:
+        if found and not output[found[-1][1] : start].strip():
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start, end))
+    return found
+
+
+def spans_of(output: str, places: Iterable[tuple[int, int]], why: str) -> list[dict[str, Any]]:
+    """Places as the column ``spans`` holds them: start, end, text, why."""
+    return [{"start": a, "end": b, "text": output[a:b], "why": why} for a, b in sorted(places)]
 
 
 def without_list_marks(text: str) -> str:

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from loop_pipeline.labels.hallucination.facts import unsupported_facts, without_list_marks
+from loop_pipeline.labels.hallucination.facts import joined, unsupported_facts, without_list_marks
 from loop_pipeline.labels.hallucination.words import (
     FAR,
     NAME,
@@ -101,15 +101,9 @@ def novel_words(output: str, source: str, usual: frozenset[str]) -> list[tuple[i
         (start, end) in characters of ``output``, in order.
     """
     known = source_of(source).known | usual | STOP_WORDS
-    found: list[tuple[int, int]] = []
-    for match in WORD.finditer(without_list_marks(output)):
-        if stem(match.group().casefold()) in known:
-            continue
-        if found and not output[found[-1][1] : match.start()].strip():
-            found[-1] = (found[-1][0], match.end())
-        else:
-            found.append(match.span())
-    return found
+    words = WORD.finditer(without_list_marks(output))
+    new = (word.span() for word in words if stem(word.group().casefold()) not in known)
+    return joined(output, new)
 
 
 def usual_stems(outputs: Sequence[str], share: float = 0.05, at_least: int = 20) -> frozenset[str]:

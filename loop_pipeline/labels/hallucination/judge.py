@@ -23,6 +23,7 @@ from urllib3.util import Retry
 from loop_pipeline.costs.prices import PRICES
 from loop_pipeline.labels.hallucination.detector import request_text
 from loop_pipeline.labels.review import coin
+from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.queries import read, read_traces
 from loop_pipeline.store.tables import FeedbackRow
 from loop_pipeline.traces.ingest import import_records
@@ -139,6 +140,13 @@ class Judge:
             raise JudgeError(f"LOOP_JUDGE_URL {self.url}: {answer.status_code}: {words}")
         answer.raise_for_status()
         return _reply(answer)
+
+
+def judge_of(settings: LoopSettings) -> Judge | None:
+    """The judge that ``LOOP_JUDGE_URL`` and ``LOOP_JUDGE_MODEL`` name; None if either is empty."""
+    if not settings.judge_url or not settings.judge_model:
+        return None
+    return Judge(settings.judge_url, settings.judge_model)
 
 
 def parse_verdict(text: Any) -> float | None:
