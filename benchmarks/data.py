@@ -45,6 +45,31 @@ FILES = {
             "9a40b62a7bb2aa87ca77eb8bfcb51539b5a62f974ce91678d30e834d65ed0a7e"
         ),
     },
+    "clinc150": {
+        "data_full.json.gz": "36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0",
+        "domains.json": "b947b579d3b8e74b06f93b01083d8efaff2888b43a3e362533bd88a6e1211b3a",
+    },
+    "banking77": {
+        "train.csv.gz": "b06e26ac675513959a63135f11b94ea7786ed02da65db93a5650d8838cbc664b",
+    },
+    "routerarena_sub10": {
+        "claude-3-haiku-20240307.jsonl.gz": (
+            "9f5bed666a524d74e629091b57ef2fdf644181dcc1039ef44b44460f254d150a"
+        ),
+        "gemini-2.0-flash-001.jsonl.gz": (
+            "5c2364f65a4c309bc531338672445894957a6465be71e31a21a6727028404c20"
+        ),
+        "cost.json": "a8175554ab0ed023a2e1f807c901fa305688567d2a0ff8dae3aed089663d1907",
+    },
+    "routellm_mmlu": {
+        # `tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c responses`
+        "mmlu_responses.tar.gz": (
+            "a862b7b8d5122192279a5ee7bc5683550f1bc7fe05e1cc5061464ed6f676af2c"
+        ),
+        "contaminated_prompts.jsonl": (
+            "9606c968198eabf5efa46ccba31286392c8e35525d83c86661618ffc5ec6d40e"
+        ),
+    },
 }
 ORIGINS = {
     "begin": "google/BEGIN-dataset @ 6e65f0d5a1ed1b9574643a7640ff1678d4e979b5",
@@ -52,6 +77,10 @@ ORIGINS = {
     "halueval_general": "RUCAIBox/HaluEval @ b7253db3cdaa0ab2c382f92b26b390109174f77e",
     "frank_signals": "artidoro/frank @ 80a88fb12cc0bfc17ff6ee2c5ebb0c4f4dd8a5f4",
     "pandalm": "WeOpenML/PandaLM @ 3871806e72b4832f815ecafd24d3503c73403f48",
+    "clinc150": "clinc/oos-eval @ 828f8093932c8fe6ca7936c3d2e52903b1c523de",
+    "banking77": "PolyAI-LDN/task-specific-datasets @ 57ec275d8078af65b7731c2a98be812d844a6d6b",
+    "routerarena_sub10": "RouteWorks/RouterArena @ 4714a9ad73e897a1241e73a86c9297fed2e871d8",
+    "routellm_mmlu": "lm-sys/RouteLLM @ 0b64fdafe049e596a3f5657c219329f24af24198",
 }
 
 
