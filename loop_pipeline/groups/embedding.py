@@ -49,7 +49,7 @@ def request_text(messages: Sequence[Mapping[str, Any]]) -> str:
 
 @lru_cache(maxsize=1)
 def _is_word() -> NDArray[np.bool_]:
-    """Whether a code point belongs to a word (``\\w``), shape (0x110000,)."""
+    """Whether a code point is part of a word, shape (0x110000,)."""
     table = np.zeros(0x110000, dtype=bool)
     table[[ord(c) for c in re.findall(r"\w", "".join(map(chr, range(0x110000))))]] = True
     return table
