@@ -79,6 +79,13 @@ def policy_text(engine: Engine, sha256: str) -> str | None:
         return connection.scalar(select(PolicyRow.bundle).where(PolicyRow.sha256 == sha256))
 
 
+def policy_texts(engine: Engine, prefix: str) -> list[str]:
+    """Every policy that was in force and whose sha256 begins so."""
+    with engine.connect() as connection:
+        own = PolicyRow.sha256.startswith(prefix, autoescape=True)
+        return list(connection.scalars(select(PolicyRow.bundle).where(own)))
+
+
 def policy_events(engine: Engine) -> pd.DataFrame:
     """Rows of ``rollouts``, oldest first."""
     return read(engine, RolloutRow).sort_values(["at", "event_id"], ignore_index=True)
