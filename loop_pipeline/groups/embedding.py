@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from sklearn.utils.extmath import randomized_svd
 
 Floats = NDArray[np.float32]
 
@@ -163,6 +162,8 @@ class Embedder:
         scale = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)))
         weighted = weighted.multiply(1 / np.where(scale == 0, 1, scale)).tocsr()
         size = max(1, min(DIMENSIONS, len(texts) - 1))
+        from sklearn.utils.extmath import randomized_svd  # takes seconds: a router needs none
+
         _, _, basis = randomized_svd(weighted, size, random_state=seed)
         components = np.ascontiguousarray(basis.T).astype(np.float16)
         vectors = _unit(np.asarray(weighted @ components.astype(np.float32)))
