@@ -58,7 +58,7 @@ def certify_group(conf: Scores, agree: Verdicts, alpha: float, delta: float) -> 
     threshold = None
     if len(usable) < need:
         missing = need - len(usable)
-        reason = f"has {len(usable)} calibration rows, needs at least {need}: {missing} are missing"
+        reason = f"has {len(usable)} calibration rows, needs at least {need}: {missing} missing"
     elif np.ptp(usable) == 0:
         reason = "all scores are equal, so they cannot tell good answers from bad ones"
     else:
