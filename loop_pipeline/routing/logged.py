@@ -126,7 +126,8 @@ def _live(engine: Engine, bundle: PolicyBundle, quality: Mapping[str, float]) ->
         elif row["adapter"] == adapter:
             own["student"] = row
     found = [_request(own, quality, adapter) for own in requests.values()]
-    frame = pd.DataFrame([row for row in found if row is not None])
+    # Object columns, or a missing finish reason would come back as a number.
+    frame = pd.DataFrame([row for row in found if row is not None], dtype=object)
     if frame.empty:
         return pd.DataFrame(columns=pd.Index(COLUMNS))
     members = read(engine, GroupMemberRow, columns=["prompt_id", "group_id"])
@@ -137,7 +138,7 @@ def _live(engine: Engine, bundle: PolicyBundle, quality: Mapping[str, float]) ->
     frame["serves"] = np.nan
     if known.any():
         frame.loc[known, "serves"] = served(bundle, frame[known]).astype(float)
-    return frame[list(COLUMNS)]
+    return frame[list(COLUMNS)].infer_objects()
 
 
 def _routed_answers(engine: Engine, adapter: str) -> list[dict[str, Any]]:

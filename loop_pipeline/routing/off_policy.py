@@ -6,11 +6,11 @@ cross-fitted outcome model; intervals from influence values, summed within a clu
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from scipy.stats import norm
 
 from loop_pipeline.labels.threshold import clopper_pearson
@@ -25,8 +25,7 @@ MIN_ROWS_PER_FEATURE = 10
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Logged:
+class Logged(NamedTuple):
     """One outcome over the logged requests, each of shape (n,).
 
     ``reward`` is NaN where it was not observed; ``propensity`` is the chance that it would be,
@@ -39,8 +38,7 @@ class Logged:
     predicted: Floats
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(BaseModel):
     """A mean under the new policy, two ways, with 95% intervals, and how much it rests on."""
 
     snips: float
@@ -53,10 +51,6 @@ class Estimate:
     observed: int
     effective: float
     max_weight: float
-
-    def to_json(self) -> dict[str, Any]:
-        """The figures as plain values."""
-        return asdict(self)
 
 
 def effective_size(weight: Floats) -> float:
