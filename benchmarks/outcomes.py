@@ -11,8 +11,8 @@ labels (too few for the provider's cache).
 routellm_mmlu.csv: Mixtral and GPT-4 on MMLU without RouteLLM's contaminated prompts. Costs are
 assumed as in RouteLLM's paper, 0.24 and 24.7 USD per million tokens, for characters / 4 tokens.
 
-routerarena.csv: claude-3-haiku and gemini-2.0-flash on RouterArena's public tenth, scores (a few
-METEOR scores below 0 are 0 here) and costs as recorded there.
+routerarena.csv: claude-3-haiku and gemini-2.0-flash on RouterArena's public tenth, scores (one
+METEOR score below 0 is 0 here) and costs as recorded there.
 """
 
 from __future__ import annotations

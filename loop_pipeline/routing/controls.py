@@ -35,7 +35,7 @@ class Control(BaseModel):
     """
 
     name: str
-    share_cheap: float
+    share_away: float
     agreement: Interval | None
     quality: Interval
     usd: float
@@ -108,7 +108,7 @@ def control(outcomes: Outcomes, name: str, chosen: Whole, paid: Floats | None = 
     usd = outcomes.cost[rows, chosen] if paid is None else paid
     return Control(
         name=name,
-        share_cheap=float(cheap.mean()),
+        share_away=float(cheap.mean()),
         agreement=exact(right, int(cheap.sum())) if cheap.any() else None,
         quality=mean_interval(quality),
         usd=float(usd.mean()),

@@ -116,7 +116,7 @@ def verdict_of(report: Diagnosis) -> tuple[bool | None, str]:
         return False, f"It does not: its promise is broken in {names}. {_figures(report)}."
     if policy.agreement is None:
         return False, _nothing_certified(report)
-    if policy.share_cheap == 1:
+    if policy.share_away == 1:
         return False, (
             f"It does not: it sends everything away from {report.reference}, for which no router "
             f"is needed. {_figures(report)}."
@@ -149,7 +149,7 @@ def _figures(report: Diagnosis) -> str:
     if policy.agreement is None:
         return f"nothing goes away from {report.reference}"
     parts = [
-        f"of the {policy.share_cheap:.1%} of calls that it sends to a cheaper model "
+        f"of the {policy.share_away:.1%} of calls that it sends to a cheaper model "
         f"{share(policy.agreement)} agree"
     ]
     for name, words in ((RANDOM, "random"), (LENGTH, "prompt length")):

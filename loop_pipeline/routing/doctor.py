@@ -85,7 +85,7 @@ def diagnose(outcomes: Outcomes, *, seed: int = 0, resamples: int = RESAMPLES) -
         comparisons=comparisons,
         groups=groups,
         risk_coverage=_thinned(trade["coverage"].to_numpy(), 1 - trade["agreement"].to_numpy()),
-        certified_point=(policy.share_cheap, 1 - policy.agreement.value)
+        certified_point=(policy.share_away, 1 - policy.agreement.value)
         if policy.agreement
         else None,
         curves=curves,
@@ -143,8 +143,8 @@ def _routers(outcomes: Outcomes, resamples: int, seed: int) -> list[Control]:
 
     shuffled = Control(
         name=RANDOM,
-        share_cheap=policy.share_cheap,
-        agreement=over_draws(agreement) if policy.share_cheap else None,
+        share_away=policy.share_away,
+        agreement=over_draws(agreement) if policy.share_away else None,
         quality=over_draws(quality),
         usd=float(outcomes.cost.mean(axis=0) @ share),
     )
