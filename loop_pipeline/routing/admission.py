@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,9 @@ from loop_pipeline.routing.off_policy import (
     outcome_model,
     refusal,
 )
+from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
+from loop_pipeline.routing.request_score import RequestScore
 
 # Share of the answers whose quality has to be known for an estimate of it.
 MIN_KNOWN = 0.2
@@ -28,7 +31,7 @@ MIN_KNOWN = 0.2
 class OffPolicyReport(BaseModel):
     """What the policy would do, how far that can be believed, and whether it may be put in force.
 
-    ``agreement`` is among the requests that the student would answer; ``overall`` (where the
+    ``agreement`` is among what a cheaper model would answer; ``overall`` (where the
     frontier's answers agree by definition), ``quality`` and ``usd`` (of one request) over all.
     What is None is not known. ``frontier_usd``: if the frontier answered everything.
     """
@@ -49,7 +52,7 @@ class OffPolicyReport(BaseModel):
     def sentences(self) -> list[str]:
         """The report in words."""
         figures = {
-            "the student would answer": (self.share_served, 100, "%"),
+            "a cheaper model would answer": (self.share_served, 100, "%"),
             "agreement of what it would answer": (self.agreement, 100, "%"),
             "quality of what would go out": (self.quality, 100, "%"),
             "USD for 1,000 requests": (self.usd, 1000, ""),
@@ -78,18 +81,22 @@ class OffPolicyReport(BaseModel):
         return json.dumps(self.model_dump() | {"sentences": self.sentences}, indent=2)
 
 
-def check(engine: Engine, bundle: PolicyBundle) -> OffPolicyReport:
+def check(
+    engine: Engine, bundle: PolicyBundle, others: Sequence[Contender] = ()
+) -> OffPolicyReport:
     """Judge a policy on the store's gold rows and its live, routed requests.
 
     It is refused if the rows are worth fewer than 200 direct observations, if one of them counts
     for more than 50, or if agreement is provably below what the policy promises (95% intervals of
-    both estimators). A policy whose student serves nothing needs no evidence.
+    both estimators). A policy that serves nothing
+    but the frontier needs no evidence.
 
     Args:
         engine: the store.
         bundle: the policy; of a canary pass ``bundle.canary.policy``, it has a student of its own.
+        others: the cheaper models of the policy besides the student, as it was fitted with them.
     """
-    return judge_rows(logged_requests(engine, bundle), bundle)
+    return judge_rows(logged_requests(engine, bundle, others), bundle)
 
 
 def judge_rows(rows: pd.DataFrame, bundle: PolicyBundle) -> OffPolicyReport:
@@ -106,18 +113,17 @@ def judge_rows(rows: pd.DataFrame, bundle: PolicyBundle) -> OffPolicyReport:
     problem = _problem(report, bundle) if bundle.certified else None
     report.passed = problem is None
     report.reason = problem or (
-        "nothing speaks against it" if bundle.certified else "its student serves nothing"
+        "nothing speaks against it" if bundle.certified else "no cheaper model serves anything"
     )
     return report
 
 
 def _figures(rows: pd.DataFrame, bundle: PolicyBundle) -> dict[str, Estimate | None]:
-    student = {group.group_id for group in bundle.groups if group.arm == "student"}
-    asked = rows["group_id"].isin(student).to_numpy()
-    p_student, p_frontier = (rows[f"p_{arm}"].to_numpy(float) for arm in ("student", "frontier"))
+    asked, unit, called = _first_model(rows, bundle)
+    p_model, p_frontier = (rows[f"p_{arm}"].to_numpy(float) for arm in ("model", "frontier"))
     serves = np.where(asked, rows["serves"].to_numpy(float), 0.0)
-    p_serves = np.where(asked, p_student, 1.0)
-    p_both = np.where(asked, np.minimum(p_student, p_frontier), p_frontier)
+    p_serves = np.where(asked, p_model, 1.0)
+    p_both = np.where(asked, np.minimum(p_model, p_frontier), p_frontier)
     # Whether a served answer agrees takes the frontier's, too; an escalated one agrees by itself.
     p_agrees = np.where(serves == 0, p_serves, p_both)
     right = np.where(serves == 0, 0.0, serves * rows["agrees"].to_numpy(float))
@@ -141,11 +147,29 @@ def _figures(rows: pd.DataFrame, bundle: PolicyBundle) -> dict[str, Estimate | N
     if known >= MIN_KNOWN:
         seen = np.where(serves == 1, p_serves, p_both) * known
         found["quality"] = _estimate(logged(quality, seen), clusters)
-    if bundle.student_usd_per_request is not None:
+    if np.isfinite(unit).all():
+        calls = np.where(called, 1.0, serves)
         twice = 1 - serves * (1 - bundle.exploration_rate)
-        usd = asked * bundle.student_usd_per_request + twice * rows["frontier_usd"].to_numpy(float)
+        usd = calls * unit + twice * rows["frontier_usd"].to_numpy(float)
         found["usd"] = _estimate(logged(usd, p_both), clusters)
     return found
+
+
+def _first_model(
+    rows: pd.DataFrame, bundle: PolicyBundle
+) -> tuple[NDArray[np.bool_], Floats, NDArray[np.bool_]]:
+    """Whether a cheaper model is first, its USD a call, and whether escalated requests pay it."""
+    groups = {g.group_id: g for g in bundle.groups if g.arm == "student"}
+    usd: dict[str | None, float | None] = {m.name: m.usd_per_request for m in bundle.others}
+    usd[None] = bundle.student_usd_per_request
+    before = {m.name for m in bundle.others if isinstance(m.score, RequestScore)}
+    first = [groups.get(str(name)) for name in rows["group_id"]]
+    unit = [0.0 if g is None else usd[g.model] for g in first]
+    return (
+        np.array([g is not None for g in first]),
+        np.array([np.nan if u is None else u for u in unit], dtype=float),
+        np.array([g is None or g.model not in before for g in first]),
+    )
 
 
 def _estimate(
@@ -176,9 +200,9 @@ def _quality(rows: pd.DataFrame, serves: Floats) -> tuple[Floats, float]:
 
     Which answers were scored is taken to be a matter of chance.
     """
-    student, frontier = (rows[f"{arm}_quality"].to_numpy(float) for arm in ("student", "frontier"))
+    model, frontier = (rows[f"{arm}_quality"].to_numpy(float) for arm in ("model", "frontier"))
     there = np.where(serves == 1, True, (serves == 0) & rows["frontier_usd"].notna().to_numpy())
-    quality = np.where(serves == 1, student, np.where(serves == 0, frontier, np.nan))
+    quality = np.where(serves == 1, model, np.where(serves == 0, frontier, np.nan))
     return quality, float(np.isfinite(quality[there]).mean()) if there.any() else 0.0
 
 
@@ -186,7 +210,7 @@ def _problem(report: OffPolicyReport, bundle: PolicyBundle) -> str | None:
     if report.overall is None:
         return (
             "of no logged request it is known what the policy would do to it: evaluate its "
-            "student on held-out requests first"
+            "models on held-out requests first"
         )
     weak = refusal(report.overall.effective, report.overall.max_weight)
     if weak is not None or report.agreement is None:
@@ -195,7 +219,7 @@ def _problem(report: OffPolicyReport, bundle: PolicyBundle) -> str | None:
     high = max(found.dr_high, found.snips_high)
     if high < target:
         return (
-            f"agreement of what the student would answer is {found.dr:.3f} and at most "
+            f"agreement of what would be served is {found.dr:.3f} and at most "
             f"{high:.3f} (95%), promised is {target:.3f}"
         )
     return None

@@ -12,14 +12,15 @@ from sqlalchemy import Engine, func, or_, select
 from loop_pipeline.groups.clustering import UNASSIGNED
 from loop_pipeline.groups.embedding import request_text
 from loop_pipeline.labels.reviewers import verdicts
-from loop_pipeline.routing.fitting import served
+from loop_pipeline.routing.evidence import held_out_answers
+from loop_pipeline.routing.fitting import gold_outcomes, served
+from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.store.queries import query, read, read_feedback, read_traces, records
 from loop_pipeline.store.tables import (
     ContractRow,
     GroupMemberRow,
     QualityScoreRow,
-    StudentAnswerRow,
     TraceRow,
 )
 
@@ -29,57 +30,39 @@ COLUMNS = (
     "group_id",
     "length",
     "replayed",
-    "p_student",
+    "p_model",
     "p_frontier",
     "serves",
     "agrees",
     "frontier_usd",
     "frontier_quality",
-    "student_quality",
+    "model_quality",
 )
 
 
-def held_out_answers(
-    engine: Engine,
-    checkpoint_id: str,
-    splits: Sequence[str] = ("validation", "calibration", "gold"),
+def logged_requests(
+    engine: Engine, bundle: PolicyBundle, others: Sequence[Contender] = ()
 ) -> pd.DataFrame:
-    """A checkpoint's held-out answers with group, contract and request; one a distinct request.
-
-    Returns:
-        ``student_answers`` columns + dedup_key, task, contract, request_text, cost_usd (of the
-        frontier's answer), frontier_model and group_id, by prompt id.
-    """
-    answers = read(engine, StudentAnswerRow, checkpoint_id=checkpoint_id, split=list(splits))
-    traces = read_traces(engine, split=list(splits))
-    traces = traces.assign(request_text=traces["messages"].map(request_text))
-    columns = ["prompt_id", "dedup_key", "task", "contract", "request_text", "cost_usd", "model"]
-    members = read(engine, GroupMemberRow, columns=["prompt_id", "group_id"])
-    frame = answers.merge(traces[columns], on="prompt_id").merge(members, on="prompt_id")
-    frame = frame.rename(columns={"model": "frontier_model"})
-    # A request that comes again is no new evidence.
-    return frame.sort_values("prompt_id", ignore_index=True).drop_duplicates("dedup_key")
-
-
-def logged_requests(engine: Engine, bundle: PolicyBundle) -> pd.DataFrame:
     """Requests that a policy without canary can be judged on, one row each.
 
-    Replayed: the gold split, answered offline by the policy's student, so that everything about
-    them is known. Live: requests routed since the student first answered one; ``traces.route`` of
-    the answer that went out holds ``arm``, ``adapter`` and ``propensity`` of the decision, and
-    names the request in ``shadow_of`` of every other answer to it.
+    Replayed: gold requests that the model a group's requests go to first has answered, so that
+    everything about them is known. Live: requests routed since the student first answered one, in
+    groups that go to no other model; ``traces.route`` of the answer that went out holds ``arm``,
+    ``adapter`` and ``propensity`` of the decision, and ``shadow_of`` of every other answer names
+    the request. A certificate may rest on live rows too; on gold rows nothing does.
 
     Returns:
-        prompt_id; cluster (the dedup key); group_id; length of the prompt; replayed; p_student and
+        prompt_id; cluster (the dedup key); group_id; length of the prompt; replayed; p_model and
         p_frontier, the chance that the answer is in the log; serves (whether the policy serves the
-        student's answer: 1, 0, NaN if that is not known); agrees; frontier_usd; frontier_quality
-        and student_quality (a person's verdict, else the quality score). What is not known is NaN;
-        a replayed answer that differs from the frontier's and that nobody judged counts as bad.
+        cheaper model's answer: 1, 0, NaN if that is not known); agrees; frontier_usd;
+        frontier_quality and model_quality (a person's verdict, else the quality score). What is
+        not known is NaN; a replayed answer that differs from the frontier's counts as bad.
     """
     quality = _quality(engine)
-    gold = _replayed(engine, bundle, quality)
+    gold = _replayed(engine, bundle, others, quality)
     live = _live(engine, bundle, quality)
-    live = live[~live["cluster"].isin(set(gold["cluster"]))]
+    elsewhere = [g.group_id for g in bundle.groups if g.model is not None]
+    live = live[~live["cluster"].isin(set(gold["cluster"])) & ~live["group_id"].isin(elsewhere)]
     return pd.concat([gold, live], ignore_index=True) if len(live) else gold
 
 
@@ -91,24 +74,32 @@ def _quality(engine: Engine) -> dict[str, float]:
     return known | {str(name): float(good) for name, good in said["good"].dropna().items()}
 
 
-def _replayed(engine: Engine, bundle: PolicyBundle, quality: Mapping[str, float]) -> pd.DataFrame:
-    rows = held_out_answers(engine, bundle.student["checkpoint_id"], ["gold"])
+def _replayed(
+    engine: Engine,
+    bundle: PolicyBundle,
+    others: Sequence[Contender],
+    quality: Mapping[str, float],
+) -> pd.DataFrame:
+    answers = held_out_answers(engine, bundle.student["checkpoint_id"])
+    rows = gold_outcomes(bundle, answers, others)
+    asked = read_traces(engine, split="gold").set_index("prompt_id")
+    known = asked.reindex(rows["prompt_id"])
     good = rows["prompt_id"].map(quality).astype(float)
     agrees = rows["agrees"].astype(float)
     return pd.DataFrame(
         {
             "prompt_id": rows["prompt_id"],
-            "cluster": rows["dedup_key"],
+            "cluster": known["dedup_key"].to_numpy(),
             "group_id": rows["group_id"],
-            "length": rows["request_text"].map(len).astype(float),
+            "length": [float(len(request_text(m))) for m in known["messages"]],
             "replayed": True,
-            "p_student": 1.0,
+            "p_model": 1.0,
             "p_frontier": 1.0,
-            "serves": served(bundle, rows).astype(float) if len(rows) else agrees,
+            "serves": rows["kept"].astype(float),
             "agrees": agrees,
-            "frontier_usd": rows["cost_usd"].astype(float),
+            "frontier_usd": known["cost_usd"].to_numpy(float),
             "frontier_quality": good,
-            "student_quality": good.where(good.isna() | (agrees == 1), 0.0),
+            "model_quality": good.where(good.isna() | (agrees == 1), 0.0),
         },
         columns=pd.Index(COLUMNS),
     )
@@ -199,12 +190,12 @@ def _request(
         "length": float(len(text)),
         "replayed": False,
         # One coin decides whether the models that were not asked answer as well.
-        "p_student": 1.0 if asked or went_out else main["propensity"],
+        "p_model": 1.0 if asked or went_out else main["propensity"],
         "p_frontier": 1.0 if main["producer"] == "frontier" else main["propensity"],
         "agrees": same,
         "frontier_usd": np.nan if frontier is None else float(frontier["cost_usd"]),
         "frontier_quality": _known(quality, frontier),
-        "student_quality": _known(quality, student),
+        "model_quality": _known(quality, student),
         "output": None,
     }
     if student is None:

@@ -114,7 +114,7 @@ def test_a_policy_that_serves_nothing_needs_no_evidence(engine: Engine, world):
     nothing = world.fit(world.answers.assign(agrees=False), student=student(OLD))
     report = check(engine, nothing)
     assert report.passed
-    assert report.reason == "its student serves nothing"
+    assert report.reason == "no cheaper model serves anything"
 
 
 def test_live_requests_carry_the_chance_they_were_seen_with(engine: Engine, policy, group):
@@ -130,7 +130,7 @@ def test_live_requests_carry_the_chance_they_were_seen_with(engine: Engine, poli
     members(engine, group, ["a", "b", "c", "d", "e"])
     rows = logged_requests(engine, policy).set_index("prompt_id").loc[["a", "b", "c", "d"]]
     assert len(logged_requests(engine, policy)) == 14, "without a propensity it is no evidence"
-    assert rows["p_student"].tolist() == [1, 1, 1, 0.02]
+    assert rows["p_model"].tolist() == [1, 1, 1, 0.02]
     assert rows["p_frontier"].tolist() == [0.02, 0.02, 1, 1]
     assert rows["serves"].tolist()[:3] == [1, 1, 0]
     assert np.isnan(rows.loc["d", "serves"])
