@@ -32,7 +32,7 @@ def doctor(
         from loop_pipeline.routing.achieved import outcomes_in_force
         from loop_pipeline.store.queries import open_store
 
-        found = outcomes_in_force(open_store(settings.store_url))
+        found = outcomes_in_force(open_store(settings.store_url), settings)
     else:
         from loop_pipeline.routing.outcomes import read_table
         from loop_pipeline.routing.rehearsal import rehearse

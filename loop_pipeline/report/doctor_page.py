@@ -33,13 +33,13 @@ def page(report: Diagnosis) -> str:
             "The policy and its controls, on the same requests",
             table(*routers_table(report))
             + '<p class="soft">Of the random router the intervals are over its own draws.</p>'
-            + table(*comparisons_table(report)),
+            + (table(*comparisons_table(report)) if report.comparisons else ""),
         ),
         f'<div class="grid2">{card("Quality for money", _trade(report))}'
         f"{card('Risk and coverage', _risk(report))}</div>",
         card("Promised and achieved, by group", _achieved(report)),
         _groups(report),
-        card("Each model alone", table(*models_table(report), "wide")),
+        card("Each model alone", table(*models_table(report))),
         _rankings(report),
         card("What the figures rest on", _list(facts(report))),
     ]
@@ -58,7 +58,7 @@ def _list(lines: list[str]) -> str:
 def _groups(report: Diagnosis) -> str:
     why = reasons(report)
     listed = f'<p class="soft">Why groups go to {escape(report.reference)}:</p>{_list(why)}'
-    return card("Groups", table(*groups_table(report)) + (listed if why else ""))
+    return card("Groups", table(*groups_table(report), "wrap") + (listed if why else ""))
 
 
 def _rankings(report: Diagnosis) -> str:
@@ -89,7 +89,9 @@ def _trade(report: Diagnosis) -> str:
         (curve.name, [(1000 * usd, quality) for _, quality, usd in curve.points])
         for curve in report.curves
     ]
-    curves.append(("hull of the single models", [(1000 * m.usd, m.quality.value) for m in ordered]))
+    if len(report.models) > 2 or not curves:  # of two models it is the line of the coin
+        line = [(1000 * m.usd, m.quality.value) for m in ordered]
+        curves.append(("hull of the single models", line))
     dots = [(m.name, (1000 * m.usd, m.quality.value)) for m in report.models]
     dots.append(("policy", (1000 * policy.usd, policy.quality.value)))
     names = [name for name, _ in [*curves, *dots]]
@@ -106,7 +108,8 @@ def _trade(report: Diagnosis) -> str:
         Axis(report.measure, *_padded(ys, 0.0, 1.02), "{:.1%}".format),
     )
     caption = (
-        "Lines: a ranking of the requests at every share of strong calls, without a promise. "
+        "Lines: rankings of the requests at every share of strong calls, without a promise"
+        f"{'; the random one is the hull' if len(report.models) == 2 and report.curves else ''}. "
         "Dots: the models alone and the policy."
     )
     return _figure(caption, chart, legend(names, names))

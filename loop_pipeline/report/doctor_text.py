@@ -118,6 +118,8 @@ def text(report: Diagnosis) -> str:
         heads, rows = make(report)
         if rows:
             parts += ["", *_aligned(heads, rows)]
+        if make is routers_table:
+            parts.append("  of the random router the intervals are over its own draws")
         if make is groups_table:
             parts += [f"  {line}" for line in reasons(report)]
     return "\n".join([*parts, "", *facts(report)])

@@ -86,7 +86,7 @@ def line_chart(lines: Sequence[Line], x: Axis, y: Axis, *, level: float | None =
 
 def range_chart(rows: Sequence[Range], x: Axis, *, level: float) -> str:
     """Estimates with intervals, a line each, over a dotted level; wide, names at the left."""
-    left, right, step, wide = 230, 20, 26, 1000
+    left, right, step, wide = 230, 36, 26, 1000
     height = step * len(rows) + 40
 
     def at(value: float) -> str:

@@ -24,7 +24,8 @@ class ModelLine(BaseModel):
 class GroupLine(BaseModel):
     """What was certified for a group, and what it achieved on rows that nothing was fitted on.
 
-    ``verdict``: kept (not provably broken), broken, nothing served, not certified.
+    ``verdict``: kept, in doubt (below what is promised, which may be chance), broken (that cannot
+    be chance), nothing served, not certified.
     """
 
     name: str

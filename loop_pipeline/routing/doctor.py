@@ -61,7 +61,8 @@ def diagnose(outcomes: Outcomes, *, seed: int = 0, resamples: int = RESAMPLES) -
     if n == 0:
         raise ValueError("no scored requests: there is nothing to judge a router on")
     models = _models(outcomes, resamples, seed)
-    comparisons = _comparisons(outcomes, resamples, seed)
+    anything = (outcomes.chosen != outcomes.reference).any()
+    comparisons = _comparisons(outcomes, resamples, seed) if anything else []
     groups = [_group(outcomes, group) for group in outcomes.certified]
     curves = _curves(outcomes, seed)
     share = outcomes.self_agreement
@@ -95,7 +96,7 @@ def diagnose(outcomes: Outcomes, *, seed: int = 0, resamples: int = RESAMPLES) -
         warnings=[],
         notes=outcomes.notes,
     )
-    report.warnings = warnings_of(report)
+    report.warnings = [*outcomes.warnings, *warnings_of(report)]
     report.earns, report.verdict = verdict_of(report)
     return report
 
@@ -197,7 +198,8 @@ def _group(outcomes: Outcomes, group: CertifiedGroup) -> GroupLine:
     if count:
         certified = sum(g.model is not None for g in outcomes.certified)
         limit = clopper_pearson(right, count, 1 - 2 * outcomes.delta / max(certified, 1))[1]
-        verdict = "broken" if limit < outcomes.target else "kept"
+        kept_so_far = right / count >= outcomes.target
+        verdict = "broken" if limit < outcomes.target else "kept" if kept_so_far else "in doubt"
     return GroupLine(
         name=group.name,
         model=None if group.model is None else outcomes.models[group.model],

@@ -77,6 +77,7 @@ class Outcomes:
         rows: how many rows were used for what.
         self_agreement: pairs of answers of the reference to one request, and how many agree.
         measure: what ``quality`` is, in a word.
+        warnings: what a reader must not overlook.
         notes: what a reader has to know.
     """
 
@@ -99,6 +100,7 @@ class Outcomes:
     rows: dict[str, int]
     self_agreement: tuple[int, int] | None = None
     measure: str = "quality"
+    warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
