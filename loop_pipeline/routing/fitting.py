@@ -177,17 +177,17 @@ def gold_outcomes(
     """Gold rows of the model that each group's requests go to first.
 
     Returns:
-        group_id, agrees, kept (whether its answer would have been served).
+        prompt_id, group_id, agrees, kept (whether its answer would have been served).
     """
-    gold = answers[answers["split"] == "gold"]
-    parts = [gold[["group_id", "agrees"]].assign(kept=served(bundle, gold))]
+    gold, columns = answers[answers["split"] == "gold"], ["prompt_id", "group_id", "agrees"]
+    parts = [gold[columns].assign(kept=served(bundle, gold))]
     for contender in others:
         limits = _limits(bundle, contender.name)
         rows = contender.rows[contender.rows["split"] == "gold"]
         rows = rows[rows["group_id"].isin(list(limits))]
         kept = rows["score"].astype(float) >= rows["group_id"].map(limits).astype(float)
         parts = [p[~p["group_id"].isin(list(limits))] for p in parts]
-        parts.append(rows[["group_id", "agrees"]].assign(kept=kept))
+        parts.append(rows[columns].assign(kept=kept))
     return pd.concat(parts, ignore_index=True)
 
 
