@@ -11,9 +11,11 @@ import typer
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from loop_pipeline import cli_groups
 from loop_pipeline.settings import LoopSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(cli_groups.app, name="groups")
 
 
 @app.command("import")

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.utils.extmath import randomized_svd
 
+from loop_pipeline.groups.boilerplate import Boilerplate, learn
+
 Floats = NDArray[np.float32]
 
 MAX_CHARS = 20_000  # read of one request; more says nothing about its task
@@ -26,6 +28,7 @@ _BASE, _MASK = 0x9E3779B97F4A7C15, 2**64 - 1
 _INVERSE = pow(_BASE, -1, 2**64)
 _WORD = re.compile(r"\w+")
 _SCHEME = "word1-2+char3-5/1"
+ARRAYS = ("axes", "components", "idf", "origin")
 
 
 def request_text(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -106,9 +109,33 @@ def ngram_counts(texts: Sequence[str]) -> csr_matrix:
     return csr_matrix((values, key & (2**BITS - 1), starts), shape=(len(texts), 2**BITS))
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit(vectors: Floats) -> Floats:
+    """Vectors (n, d) at unit length; zero stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(norms == 0, 1, norms)).astype(np.float32)
+
+
+def to_bytes(boilerplate: Boilerplate) -> NDArray[np.uint8]:
+    """Learned boilerplate as an array of a .npz."""
+    return np.frombuffer(boilerplate.model_dump_json().encode(), dtype=np.uint8)
+
+
+def from_bytes(stored: Mapping[str, NDArray[np.uint8]]) -> Boilerplate:
+    """What ``to_bytes`` made; files from before boilerplate was learned have none."""
+    if "boilerplate" not in stored:
+        return Boilerplate()
+    return Boilerplate.model_validate_json(stored["boilerplate"].tobytes())
+
+
+def map_axes(vectors: Floats) -> tuple[Floats, Floats]:
+    """Origin (d,) and axes (d, 2) of the map: two principal components of vectors (n, d)."""
+    origin = vectors.mean(axis=0)
+    size = vectors.shape[1]
+    _, directions = np.linalg.eigh((vectors - origin).T @ (vectors - origin))
+    axes = np.zeros((size, 2))
+    axes[:, : min(2, size)] = directions[:, ::-1][:, :2]
+    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]] + 1e-12)
+    return origin, axes.astype(np.float32)
 
 
 class Embedder:
@@ -117,7 +144,13 @@ class Embedder:
     Method: the weightless embedding measured on CLINC150 and BANKING77 (TF-IDF, SVD).
     """
 
-    def __init__(self, arrays: Mapping[str, NDArray[np.float16]]) -> None:
+    source = ""
+    """Of ``LOOP_EMBEDDER``: this one needs no model."""
+
+    def __init__(
+        self, arrays: Mapping[str, NDArray[np.float16]], boilerplate: Boilerplate | None = None
+    ) -> None:
+        self.boilerplate = boilerplate or Boilerplate()
         self._arrays = {k: arrays[k].astype(np.float16) for k in sorted(arrays)}
         self._idf, self._components, self._origin, self._axes = (
             arrays[k].astype(np.float32) for k in ("idf", "components", "origin", "axes")
@@ -125,7 +158,7 @@ class Embedder:
 
     @classmethod
     def fit(cls, texts: Sequence[str], seed: int) -> Self:
-        """Learn idf, components and map axes.
+        """Learn boilerplate, idf, components and map axes.
 
         Args:
             texts: training requests; a seeded sample of 20,000 is used if there are more.
@@ -137,7 +170,8 @@ class Embedder:
         rng = np.random.default_rng(seed)
         if len(texts) > FIT_ROWS:
             texts = [str(texts[i]) for i in np.sort(rng.permutation(len(texts))[:FIT_ROWS])]
-        counts = ngram_counts(texts)
+        boilerplate = learn(texts)
+        counts = ngram_counts([boilerplate.strip(t) for t in texts])
         if counts.nnz == 0:
             raise ValueError(f"cannot fit an embedder: none of the {len(texts)} texts has a word")
         seen = np.bincount(counts.indices, minlength=2**BITS)
@@ -148,14 +182,10 @@ class Embedder:
         size = max(1, min(DIMENSIONS, len(texts) - 1))
         _, _, basis = randomized_svd(weighted, size, random_state=seed)
         components = np.ascontiguousarray(basis.T).astype(np.float16)
-        vectors = _unit(np.asarray(weighted @ components.astype(np.float32)))
-        origin = vectors.mean(axis=0)
-        _, directions = np.linalg.eigh((vectors - origin).T @ (vectors - origin))
-        axes = np.zeros((size, 2))
-        axes[:, : min(2, size)] = directions[:, ::-1][:, :2]
-        axes *= np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]] + 1e-12)
+        vectors = unit(np.asarray(weighted @ components.astype(np.float32)))
+        origin, axes = map_axes(vectors)
         arrays = {"idf": idf, "components": components, "origin": origin, "axes": axes}
-        return cls({k: np.asarray(v, dtype=np.float16) for k, v in arrays.items()})
+        return cls({k: np.asarray(v, dtype=np.float16) for k, v in arrays.items()}, boilerplate)
 
     def transform(self, texts: Sequence[str]) -> Floats:
         """Embed texts.
@@ -163,12 +193,14 @@ class Embedder:
         Returns:
             shape (n, d), float32, unit length; zero for a text without a known n-gram.
         """
+        if not self.boilerplate.empty:
+            texts = [self.boilerplate.strip(t) for t in texts]
         out = np.zeros((len(texts), self._components.shape[1]), dtype=np.float32)
         for at in range(0, len(texts), BATCH):
             counts = ngram_counts(texts[at : at + BATCH])
             counts.data *= self._idf[counts.indices]
             out[at : at + BATCH] = counts @ self._components
-        return _unit(out)
+        return unit(out)
 
     def map_xy(self, vectors: Floats) -> Floats:
         """Where vectors (n, d) lie on the map, shape (n, 2): two principal components."""
@@ -178,6 +210,8 @@ class Embedder:
     def version(self) -> str:
         """sha256 of the scheme and every number; other vectors, other version."""
         whole = hashlib.sha256(_SCHEME.encode())
+        if not self.boilerplate.empty:
+            whole.update(self.boilerplate.model_dump_json().encode())
         for name, array in self._arrays.items():
             whole.update(f"{name}{array.shape}".encode() + array.tobytes())
         return whole.hexdigest()
@@ -186,7 +220,8 @@ class Embedder:
         """Write a .npz of float16 arrays; a reader never sees half of it."""
         part = path.with_name(path.name + ".part")
         with part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **self._arrays)
+            learned = to_bytes(self.boilerplate)
+            np.savez(file, allow_pickle=False, **self._arrays, boilerplate=learned)
         part.replace(path)
 
     @classmethod
@@ -197,9 +232,9 @@ class Embedder:
             ValueError: if the file is not an embedder.
         """
         with np.load(path, allow_pickle=False) as stored:
-            missing = {"idf", "components", "origin", "axes"} - set(stored.files)
+            missing = set(ARRAYS) - set(stored.files)
             if missing:
                 raise ValueError(
                     f"{path} is not an embedder: it lacks {', '.join(sorted(missing))}"
                 )
-            return cls({name: stored[name] for name in stored.files})
+            return cls({name: stored[name] for name in ARRAYS}, from_bytes(stored))
