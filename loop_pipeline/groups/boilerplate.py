@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 LEAST, SHARE = 20, 0.02  # distinct texts, and share of them, that make a wording a template's
 WORDS = 4
-COVERED = 0.9  # of the texts go on the same few ways, as those of a template do
+WAYS, COVERED = 8, 0.9  # at each word nearly all texts of a template go on in a few ways
+OWN = 3  # words that tell a template from others are kept: enough to tell, too few to outweigh
 LOOK = 400  # words from either end
 _WORD = re.compile(r"\S+\s*")
 _LETTER = re.compile(r"\w")
@@ -34,7 +35,7 @@ class Boilerplate(BaseModel):
     def _known(self) -> frozenset[str]:
         return frozenset(self.lines)
 
-    def strip(self, text: str) -> str:
+    def without(self, text: str) -> str:
         """What a request says besides its template; the whole of it if that is nothing."""
         rest, kept = text, ""
         for start, own in self.starts:
@@ -50,7 +51,7 @@ class Boilerplate(BaseModel):
             rest = "\n".join(line for line in lines if line.strip() not in self._known)
         if not _LETTER.search(rest):
             return text
-        return f"{kept.strip()} {rest}" if kept.strip() else rest
+        return f"{kept.strip()} {rest.lstrip()}" if kept.strip() else rest
 
 
 def learn(texts: Sequence[str]) -> Boilerplate:
@@ -72,13 +73,14 @@ def learn(texts: Sequence[str]) -> Boilerplate:
     # Reversed, a word has its space before it.
     tails = [re.findall(r"\s*\S+", t)[-LOOK:][::-1] for t in distinct]
     ends = ["".join(reversed(p)).lstrip() for p in _shared(tails, least)]
-    bare = Boilerplate(starts=_with_own(starts), ends=_with_own(ends))
+    pairs = Boilerplate(starts=_with_own(starts), ends=_with_own(ends))
+    plain = {"starts": [(s, "") for s, _ in pairs.starts], "ends": [(e, "") for e, _ in pairs.ends]}
+    bare = Boilerplate.model_validate(plain)
     seen: Counter[str] = Counter()
-    for text in distinct:
-        seen.update({line.strip() for line in bare.strip(text).split("\n")[:LOOK]} - {""})
-    multi = sum("\n" in t for t in distinct)
-    lines = [x for x, n in seen.items() if n >= least and len(x.split()) >= WORDS] if multi else []
-    return bare.model_copy(update={"lines": sorted(lines)})
+    for text in (bare.without(t) for t in distinct if "\n" in t):
+        seen.update({line.strip() for line in text.split("\n")[:LOOK]})
+    lines = sorted(x for x, n in seen.items() if n >= least and len(x.split()) >= WORDS)
+    return Boilerplate(starts=pairs.starts, ends=pairs.ends, lines=lines)
 
 
 def _shared(words: Sequence[Sequence[str]], least: int) -> Iterator[tuple[str, ...]]:
@@ -93,7 +95,8 @@ def _shared(words: Sequence[Sequence[str]], least: int) -> Iterator[tuple[str, .
                 ways[words[row][depth]].append(row)
         large = {word: own for word, own in ways.items() if len(own) >= least}
         covered = sum(map(len, large.values())) / len(rows)
-        goes_on = bool(large) and (depth == 0 or covered >= COVERED)
+        few = 0 < len(large) <= WAYS and covered >= COVERED
+        goes_on = few or depth == 0
         if goes_on:
             waiting += [((*prefix, word), own) for word, own in sorted(large.items())]
         # Also where it branches: a text that goes another way still has this much of the template.
@@ -102,11 +105,11 @@ def _shared(words: Sequence[Sequence[str]], least: int) -> Iterator[tuple[str, .
 
 
 def _with_own(found: Sequence[str]) -> list[tuple[str, str]]:
-    """Each wording, longest first, with those of its words that not all of them have."""
+    """Each wording, longest first, with the first of its words that not all of them have."""
     spread_over = set(found)
     spread = Counter(w for text in spread_over for w in {*re.findall(r"\w+", text.lower())})
     pairs = []
     for text in sorted(spread_over, key=lambda t: (-len(t), t)):
         own = [w for w in re.findall(r"\w+", text) if spread[w.lower()] < len(spread_over)]
-        pairs.append((text, " ".join(own)))
+        pairs.append((text, " ".join(own[:OWN])))
     return pairs

@@ -171,7 +171,7 @@ class Embedder:
         if len(texts) > FIT_ROWS:
             texts = [str(texts[i]) for i in np.sort(rng.permutation(len(texts))[:FIT_ROWS])]
         boilerplate = learn(texts)
-        counts = ngram_counts([boilerplate.strip(t) for t in texts])
+        counts = ngram_counts([boilerplate.without(t) for t in texts])
         if counts.nnz == 0:
             raise ValueError(f"cannot fit an embedder: none of the {len(texts)} texts has a word")
         seen = np.bincount(counts.indices, minlength=2**BITS)
@@ -194,7 +194,7 @@ class Embedder:
             shape (n, d), float32, unit length; zero for a text without a known n-gram.
         """
         if not self.boilerplate.empty:
-            texts = [self.boilerplate.strip(t) for t in texts]
+            texts = [self.boilerplate.without(t) for t in texts]
         out = np.zeros((len(texts), self._components.shape[1]), dtype=np.float32)
         for at in range(0, len(texts), BATCH):
             counts = ngram_counts(texts[at : at + BATCH])

@@ -87,7 +87,7 @@ class ModelEmbedder:
         texts = [texts[i] for i in kept]
         boilerplate, run = learn(texts), _runner(source, python)
         fingerprint = fingerprint_of(source)
-        plane = map_axes(unit(run([boilerplate.strip(t) for t in texts[: FIT_ROWS // 10]])))
+        plane = map_axes(unit(run([boilerplate.without(t) for t in texts[: FIT_ROWS // 10]])))
         return cls(source, fingerprint, boilerplate, plane, run)
 
     def transform(self, texts: Sequence[str]) -> Floats:
@@ -99,7 +99,7 @@ class ModelEmbedder:
         Raises:
             EmbedderError: the model does not answer.
         """
-        clean = [self.boilerplate.strip(t)[:MAX_CHARS] for t in texts]
+        clean = [self.boilerplate.without(t)[:MAX_CHARS] for t in texts]
         said = [i for i, t in enumerate(clean) if any(c.isalnum() for c in t)]
         out = np.zeros((len(clean), len(self._origin)), dtype=np.float32)
         if said:
