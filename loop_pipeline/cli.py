@@ -11,11 +11,13 @@ import typer
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from loop_pipeline import cli_groups
 from loop_pipeline.cli_doctor import doctor
 from loop_pipeline.cli_policy import policy
 from loop_pipeline.settings import LoopSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(cli_groups.app, name="groups")
 app.add_typer(policy, name="policy")
 app.command()(doctor)
 

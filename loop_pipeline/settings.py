@@ -75,6 +75,9 @@ class LoopSettings(BaseSettings):
     encoder: Path | None = Field(
         None, description="Folder of a model that judges uncertain texts; empty: none."
     )
+    embedder: str = Field(
+        "", description="Folder or URL of a sentence encoder for task groups; empty: none needed."
+    )
     judge_url: str = Field("", description="OpenAI-compatible API of `loop judge`; empty: none.")
     judge_model: str = Field("", description="The model that judges.")
     judge_rate: float = Field(0.02, gt=0, le=1, description="Share of answers it judges.")

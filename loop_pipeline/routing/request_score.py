@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from loop_pipeline.groups.embedding import MAX_CHARS
+from loop_pipeline.groups.ngrams import MAX_CHARS
 
 MIN_ROWS = 100
 # Rows of each kind a fit needs; with fewer the rank by length is the safer one.

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from loop_pipeline.groups.clustering import Assigner
-from loop_pipeline.groups.embedding import MAX_CHARS, Embedder, Floats, request_text
+from loop_pipeline.groups.embedding import Embedder, Floats, request_text, unit
+from loop_pipeline.groups.ngrams import MAX_CHARS
 from loop_pipeline.routing.policy import BadBundle, GroupPolicy, PolicyBundle, load_bundle
 from loop_pipeline.routing.request_score import RequestScore
 from loop_pipeline.routing.score import ScoreWeights, logprob_features, unservable
@@ -79,7 +80,7 @@ class Router:
         self.bundle = bundle
         self._embedder = embedder
         self._groups = {g.group_id: g for g in bundle.groups}
-        self._assign = Assigner(bundle.groups)
+        self._assign = Assigner(bundle.groups, embedder.floor)
         self._others = {model.name: model for model in bundle.others}
         self._void = bundle.void_because(running or {})
         self._expires = float("inf")
@@ -183,9 +184,10 @@ class Router:
         if len(text) > MAX_CHARS:
             limit = f"the request has {len(text)} characters, the router reads {MAX_CHARS}"
             return None, limit, None, None
-        vector = self._embedder.transform([text])[0]
-        if not vector.any():
-            return None, "nothing in the request was ever seen before", None, None
+        vector = self._embedder.project([text])[0]
+        if (length := float(np.linalg.norm(vector))) <= self._embedder.floor:
+            known = f"the request is unlike anything seen: {length:.0%} of it is familiar"
+            return None, known, None, None
         group_id, distance = self._assign(vector, template or hash_template(messages))
         group = self._groups.get(group_id or "")
         if group is None:
@@ -204,7 +206,7 @@ class Router:
             return self._void, None, None
         weights, score = self._score_of(group), None
         if isinstance(weights, RequestScore):
-            score = weights.value(text, vector)
+            score = weights.value(text, unit(vector[None])[0])
             if not score >= group.threshold:
                 return "not sure enough before the call", None, score
         return group.reason, group.model or self.bundle.student["adapter"], score
