@@ -23,7 +23,8 @@ def vectors_of(
         requests: columns prompt_id (each once) and text; traces of the store.
 
     Returns:
-        Vectors (n, d) as ``project`` gives them, in the order of the requests, and how many were embedded now.
+        Vectors (n, d) as ``project`` gives them, in the order of the requests, and how many were
+        embedded now.
     """
     stored = read(engine, TraceVectorRow, version=embedder.version)
     place = pd.Series(np.arange(len(requests)), index=requests["prompt_id"].to_numpy())

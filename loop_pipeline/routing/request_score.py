@@ -147,7 +147,7 @@ def fit_request_score(
     names = sorted(known[0])
     plain = np.array([[row[name] for name in names] for row in known])
     mean, scale = plain.mean(axis=0), plain.std(axis=0)
-    scale[scale == 0] = 1.0
+    scale[scale < 1e-9] = 1.0  # constant, but for rounding
     x = np.hstack(
         [
             (plain - mean) / scale / math.sqrt(SHAPE_PENALTY),

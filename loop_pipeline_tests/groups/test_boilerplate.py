@@ -70,8 +70,7 @@ def test_it_is_stored_with_the_embedder_and_in_its_version(tmp_path) -> None:
     assert again.boilerplate == embedder.boilerplate
     assert again.version == embedder.version
     assert np.array_equal(again.transform(wrapped[:9]), embedder.transform(wrapped[:9]))
-    arrays = {k: embedder._arrays[k] for k in ("axes", "components", "idf", "origin")}
-    assert Embedder(arrays).version != embedder.version
+    assert Embedder(embedder._arrays).version != embedder.version
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "\ud800", START, "x" * 100_000, END * 3])
