@@ -65,7 +65,7 @@ def fit_template(
     waiting = [
         g for g in previous.groups if g.status == "candidate" and g.template_hash == template
     ]
-    found = newcomers(template, requests, units, waiting, rng)
+    found = newcomers(template, requests, units, waiting)
     keep = np.ones(len(requests.vectors), dtype=bool)
     candidates: list[Group] = []
     for unit, rows in found:
@@ -88,28 +88,30 @@ def _refitted(
     rng: np.random.Generator,
 ) -> list[Group]:
     """Warm start, then merges, retirements and splits, each followed by k-means."""
-    vectors = requests.vectors
-    settle(vectors, units)
-    label = nearest(vectors, stack(units))[0]
-    units, gone = merged(units, np.bincount(label, minlength=len(units)))
-    room = room._replace(groups=room.groups + len(gone))
-    ended = [_end(template, unit, "merged", unit.reason) for unit in gone]
-    if gone:
-        settle(vectors, units)
+    vectors, ended = requests.vectors, []
+    for _ in range(2):  # k-means drives alike centroids apart: they are compared before it, too
         label = nearest(vectors, stack(units))[0]
+        units, gone = merged(units, np.bincount(label, minlength=len(units)))
+        room = room._replace(groups=room.groups + len(gone))
+        ended += [_end(template, unit, "merged", unit.reason) for unit in gone]
+        settle(vectors, units)
+    label = nearest(vectors, stack(units))[0]
     stay, small = _retire(units, label, requests.new, window)
     ended += [_end(template, unit, "retired", unit.reason) for unit in small]
     if small and stay:
-        settle(vectors, stay)
-        label = nearest(vectors, stack(stay))[0]
+        # Its requests belong to no other group because of that: they are nobody's now.
+        kept = np.isin(label, [i for i, unit in enumerate(units) if unit in stay])
+        requests = _part(requests, kept)
+        settle(requests.vectors, stay)
+        label = nearest(requests.vectors, stack(stay))[0]
     parts: list[Unit] = []
     for i, unit in enumerate(stay):
-        if unit.before and len(parts) < room.groups:
-            part = split(template, _part(requests, label == i), unit, room, rng)
-            parts += [part] if part else []
+        if unit.before:
+            left = room._replace(groups=room.groups - len(parts))
+            parts += split(template, _part(requests, label == i), unit, left, rng)
     if parts:
-        settle(vectors, stay + parts)
-    return _rows(template, vectors, stay + parts) + ended
+        settle(requests.vectors, stay + parts)
+    return _rows(template, requests.vectors, stay + parts) + ended
 
 
 def _retire(
