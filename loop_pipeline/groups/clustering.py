@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loop_pipeline.groups.embedding import Floats
+from loop_pipeline.groups.embedding import Floats, unit
 from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.groups.kmeans import nearest
 from loop_pipeline.groups.leaves import fit_leaves
@@ -199,7 +199,7 @@ def fit_groups(
     groups += _ended(groups, previous, version)
     result = Groups(embedder_version=version, groups=groups)
     ids, distances = Assigner(result.active).many(vectors, frame["template_hash"])
-    result.groups += fit_leaves(result, frame, vectors, ids, previous, version, seed)
+    result.groups += fit_leaves(result, frame, unit(vectors), ids, previous, version, seed)
     result.groups.sort(key=lambda g: g.group_id)
     leaves = leaves_of(result, vectors, ids)
     _name(result.active, frame, ids, distances)
@@ -219,7 +219,8 @@ def _requests(frame: pd.DataFrame, vectors: Floats) -> Requests:
     new = frame["new"].to_numpy(bool) if "new" in frame else np.ones(n, dtype=bool)
     quality = frame["quality"].to_numpy(float) if "quality" in frame else np.full(n, np.nan)
     owner = frame["group_id"].to_numpy(object) if "group_id" in frame else None
-    return Requests(vectors, frame["text"], new, quality, owner)
+    known = np.linalg.norm(vectors, axis=1)
+    return Requests(unit(vectors), known, frame["text"], new, quality, owner)
 
 
 def _ended(groups: Sequence[Group], previous: Groups | None, version: str) -> list[Group]:

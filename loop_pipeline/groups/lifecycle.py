@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loop_pipeline.groups.embedding import Floats
+from loop_pipeline.groups.embedding import Floats, unit
 from loop_pipeline.groups.kmeans import (
     STABILITY_ROWS,
     id_of,
@@ -47,9 +47,11 @@ class Unit:
 
 
 class Requests(NamedTuple):
-    """Rows of one template: vectors (n, d) and what a refit looks at besides."""
+    """Rows of one template: unit vectors (n, d) and what a refit looks at besides."""
 
     vectors: Floats
+    known: Floats
+    """Length of the vector as it was embedded, (n,): distances are 1 - known * cosine."""
     texts: pd.Series
     new: Rows
     """Not in the fit before."""
@@ -114,7 +116,7 @@ def newcomers(
     """
     label, cosine = nearest(requests.vectors, stack(units))
     radius = np.array([u.before.radius if u.before else 2.0 for u in units])
-    pool = np.flatnonzero(1 - cosine > radius[label])
+    pool = np.flatnonzero(1 - requests.known * cosine > radius[label])
     if _distinct(requests, pool) < NEWBORN:
         return []
     inside = np.delete(np.arange(len(label)), pool)
@@ -126,9 +128,9 @@ def newcomers(
             break
         rows = _densest(requests, pool, cohesion)
         pool = np.setdiff1d(pool, rows)
-        mean = requests.vectors[rows].mean(axis=0)
-        centroid = (mean / max(float(np.linalg.norm(mean)), 1e-6)).astype(np.float32)
-        tight = float((requests.vectors[rows] @ centroid).mean()) >= TIGHT * cohesion
+        own = requests.vectors[rows]
+        centroid = unit(own.mean(axis=0, keepdims=True))[0]
+        tight = float((own @ centroid).mean()) >= TIGHT * cohesion
         apart = max(float(c @ centroid) for c in taken) < MERGE_AT
         if tight and apart and _distinct(requests, rows) >= NEWBORN:
             taken.append(centroid)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loop_pipeline.groups.embedding import Floats
 from loop_pipeline.groups.kmeans import id_of, kmeans, nearest, plus_plus, rounded, stable_k
 from loop_pipeline.groups.lifecycle import (
     SMALL_REFITS,
@@ -58,7 +58,7 @@ def fit_template(
         centroids = np.round(kmeans(vectors, plus_plus(vectors, vectors[:0], k, rng)), 5)
         why = "first fit of its template"
         units = [Unit(id_of(template, rounded(c)), c, reason=why) for c in centroids]
-        return _rows(template, vectors, units)
+        return _rows(template, requests, units)
     if previous.embedder_version != version:
         return _moved(template, requests, old)
     units = [Unit(g.group_id, np.array(g.centroid, np.float32), g, g.streak) for g in old]
@@ -75,7 +75,7 @@ def fit_template(
             units.append(unit)
         else:
             keep[rows] = False
-            candidates.append(_candidate(template, unit, requests.vectors[rows]))
+            candidates.append(_candidate(template, unit, _part(requests, rows)))
     return _refitted(template, _part(requests, keep), units, room, window, rng) + candidates
 
 
@@ -111,7 +111,7 @@ def _refitted(
             parts += split(template, _part(requests, label == i), unit, left, rng)
     if parts:
         settle(requests.vectors, stay + parts)
-    return _rows(template, requests.vectors, stay + parts) + ended
+    return _rows(template, requests, stay + parts) + ended
 
 
 def _retire(
@@ -135,13 +135,12 @@ def _retire(
     return stay, gone
 
 
-def _part(requests: Requests, keep: NDArray[np.bool_]) -> Requests:
-    if keep.all():
-        return requests
+def _part(requests: Requests, keep: NDArray[Any]) -> Requests:
     owner = None if requests.owner is None else requests.owner[keep]
     return Requests(
         requests.vectors[keep],
-        requests.texts[keep],
+        requests.known[keep],
+        requests.texts.iloc[keep],
         requests.new[keep],
         requests.quality[keep],
         owner,
@@ -177,18 +176,18 @@ def _moved(template: str, requests: Requests, old: Sequence[Group]) -> list[Grou
                 ended.append(_end(template, unit, "retired", why))
             unit.group_id = id_of(template, rounded(unit.centroid))
             unit.before, unit.streak, unit.reason = None, 0, "first fit with a new embedder"
-    return _rows(template, requests.vectors, units) + ended
+    return _rows(template, requests, units) + ended
 
 
-def _rows(template: str, vectors: Floats, units: Sequence[Unit]) -> list[Group]:
+def _rows(template: str, requests: Requests, units: Sequence[Unit]) -> list[Group]:
     """Registry rows of the units that take requests from now on."""
     if not units:
         return []
     centroids = np.round(stack(units), 5)
-    label, cosine = nearest(vectors, centroids)
+    label, cosine = nearest(requests.vectors, centroids)
     rows = []
     for i, unit in enumerate(units):
-        own = 1 - cosine[label == i]
+        own = (1 - requests.known * cosine)[label == i]
         row = Group(
             group_id=unit.group_id,
             template_hash=template,
@@ -209,16 +208,16 @@ def _rows(template: str, vectors: Floats, units: Sequence[Unit]) -> list[Group]:
     return rows
 
 
-def _candidate(template: str, unit: Unit, vectors: Floats) -> Group:
+def _candidate(template: str, unit: Unit, requests: Requests) -> Group:
     """A cluster of the unassigned pool that has to show itself once more."""
-    distance = 1 - vectors @ unit.centroid
+    distance = 1 - requests.known * (requests.vectors @ unit.centroid)
     return Group(
         group_id=unit.group_id,
         name=f"candidate {unit.group_id[:8]}",
         template_hash=template,
         centroid=rounded(unit.centroid),
         radius=round(float(np.quantile(distance, MEMBER_SHARE)), 5),
-        size=len(vectors),
+        size=len(distance),
         status="candidate",
         streak=unit.streak,
         reason="waits for the next refit" if unit.streak < BIRTH_REFITS else "there is no room",

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
-from loop_pipeline.groups.embedding import Floats, unit
+from loop_pipeline.groups.embedding import Floats
 from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.store.queries import CHUNK, read, upsert
 from loop_pipeline.store.tables import TraceVectorRow
@@ -46,4 +46,4 @@ def vectors_of(
     out[missing] = made
     if len(known):
         out[known] = np.frombuffer(b"".join(stored["vector"]), dtype="<f2").reshape(len(known), -1)
-    return unit(out), len(missing)
+    return out, len(missing)

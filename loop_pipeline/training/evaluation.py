@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from loop_pipeline.groups.embedding import unit
 from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
 from loop_pipeline.serving.vllm import Answer, ServerError, StudentServer, answer_all
@@ -166,6 +167,7 @@ def _similarity(answers: pd.DataFrame, kinds: Sequence[str], embedder: TextEmbed
     text = np.array([kind == "text" for kind in kinds], dtype=bool)
     cosine = np.full(len(answers), np.nan)
     rows = answers[text]
-    vectors = [embedder.transform(rows[side].tolist()) for side in ("output", "frontier_output")]
+    sides = ("output", "frontier_output")
+    vectors = [unit(embedder.transform(rows[side].tolist())) for side in sides]
     cosine[text] = (vectors[0] * vectors[1]).sum(axis=1)
     return cosine

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from loop_pipeline.groups.embedding import request_text
+from loop_pipeline.groups.embedding import request_text, unit
 from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.serving.vllm import StudentServer
 from loop_pipeline.traces.records import digest
@@ -45,7 +45,7 @@ def nearest_examples(
     for template, rows in pool.groupby("group"):
         places = np.flatnonzero(templates == template)
         turns = rows["turns"].tolist()
-        known = embedder.transform([request_text(example) for example in turns])
+        known = unit(embedder.transform([request_text(example) for example in turns]))
         for start in range(0, len(places), 512):
             batch = places[start : start + 512]
             nearest = np.argsort(-(asked[batch] @ known.T), axis=1, kind="stable")[:, :shots]
