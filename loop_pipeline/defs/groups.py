@@ -96,7 +96,8 @@ def _embedder(settings: LoopSettings, previous: Groups | None, texts: list[str])
         path = embedder_path(settings, previous.embedder_version)
         try:
             stored = open_embedder(path, settings.train_python)
-            if still_holds(stored, settings.embedder):
+            same = stored.version == previous.embedder_version  # else of an older scheme
+            if same and still_holds(stored, settings.embedder):
                 return stored
         except EmbedderError:  # its model is gone or another: the setting names what comes next
             pass

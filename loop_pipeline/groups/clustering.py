@@ -33,34 +33,37 @@ class HasCentroid(Protocol):
     def centroid(self) -> list[float]: ...  # noqa: D102
     @property
     def radius(self) -> float: ...  # noqa: D102
+    @property
+    def floor(self) -> float: ...  # noqa: D102
 
 
 class Assigner:
     """Finds the group of an embedded request. Immutable, so threads may share it.
 
-    A vector that is shorter than ``floor`` (of its embedder) is unlike anything seen: no group.
+    A vector that is shorter than the ``floor`` of its group is unlike anything seen there.
     """
 
-    def __init__(self, groups: Sequence[HasCentroid], floor: float = 0.0) -> None:
-        self.floor = floor
-        self._templates: dict[str, tuple[list[str], Floats, NDArray[np.float64]]] = {}
+    def __init__(self, groups: Sequence[HasCentroid]) -> None:
+        self._templates: dict[
+            str, tuple[list[str], Floats, NDArray[np.float64], NDArray[np.float64]]
+        ] = {}
         for template in sorted({g.template_hash for g in groups}):
             own = [g for g in groups if g.template_hash == template]
             centroids = np.array([g.centroid for g in own], dtype=np.float32)
-            radii = np.array([g.radius for g in own])
-            self._templates[template] = [g.group_id for g in own], centroids, radii
+            radii, floors = np.array([g.radius for g in own]), np.array([g.floor for g in own])
+            self._templates[template] = [g.group_id for g in own], centroids, radii, floors
 
     def __call__(self, vector: Floats, template_hash: str) -> tuple[str | None, float]:
         """Group of one vector (d,), None when unassigned, and the cosine distance to it."""
         known = self._templates.get(template_hash)
         if known is None:
             return None, float("nan")
-        ids, centroids, radii = known
+        ids, centroids, radii, floors = known
         length = float(np.linalg.norm(vector))
         distances = 1 - centroids @ vector / (length or 1.0)
         nearest = int(distances.argmin())
         distance = round(float(distances[nearest]), 5)
-        inside = distance <= radii[nearest] and length >= self.floor
+        inside = distance <= radii[nearest] and length >= floors[nearest]
         return (ids[nearest] if inside else None), distance
 
     def many(
@@ -73,22 +76,22 @@ class Assigner:
         ids = np.full(len(vectors), None, dtype=object)
         distances = np.full(len(vectors), np.nan)
         templates, lengths = template_hash.to_numpy(), np.linalg.norm(vectors, axis=1)
-        for template, (names, centroids, radii) in self._templates.items():
+        for template, (names, centroids, radii, floors) in self._templates.items():
             own = np.flatnonzero(templates == template)
             label, cosine = nearest(vectors[own], centroids)
             cosine /= np.where(lengths[own] > 0, lengths[own], 1)
             distance = np.round((1 - cosine).astype(float), 5)
             distances[own] = distance
-            inside = (distance <= radii[label]) & (lengths[own] >= self.floor)
+            inside = (distance <= radii[label]) & (lengths[own] >= floors[label])
             ids[own[inside]] = np.array(names, dtype=object)[label[inside]]
         return ids, distances
 
 
 def assign(
-    groups: Groups, embeddings: Floats, template_hash: pd.Series, floor: float = 0.0
+    groups: Groups, embeddings: Floats, template_hash: pd.Series
 ) -> list[tuple[str | None, float]]:
     """Group id (None: unassigned) and cosine distance of each row of ``embeddings`` (n, d)."""
-    ids, distances = Assigner(groups.active, floor).many(embeddings, template_hash)
+    ids, distances = Assigner(groups.active).many(embeddings, template_hash)
     return list(zip(ids.tolist(), distances.tolist(), strict=True))
 
 
@@ -125,7 +128,7 @@ def member_rows(
         raise ValueError("these groups were fitted with another embedder; fit them again")
     if vectors is None:
         vectors = embedder.project(frame["text"].tolist())
-    ids, distances = Assigner(groups.active, embedder.floor).many(vectors, frame["template_hash"])
+    ids, distances = Assigner(groups.active).many(vectors, frame["template_hash"])
     xy = embedder.map_xy(unit(vectors))
     return pd.DataFrame(
         {
@@ -169,7 +172,7 @@ def fit_groups(
         min_rows_per_group: calibration rows a group should expect.
         max_groups: templates beyond this number, smallest first, get no group: frontier only.
         seed: of the seeding and of the stability check.
-        vectors: of the texts, if they are known already.
+        vectors: of the texts as ``project`` gives them, if they are known already.
 
     Raises:
         ValueError: if the frame is empty, or the embedder changed and group_id is absent.
@@ -178,7 +181,6 @@ def fit_groups(
         raise ValueError("there are no requests to group; import traces first")
     if vectors is None:
         vectors = embedder.project(frame["text"].tolist())
-    vectors = unit(vectors)
     order = frame["prompt_id"].argsort(kind="stable").to_numpy()
     order = order[np.linalg.norm(vectors[order], axis=1) > 0]
     frame, vectors = frame.iloc[order].reset_index(drop=True), vectors[order]
@@ -193,7 +195,7 @@ def fit_groups(
         before = {g.group_id for g in previous.active} if previous else set()
         fitted = fit_template(
             template,
-            _requests(frame.iloc[own], vectors[own]),
+            _requests(frame.iloc[own], vectors[own], embedder.floor),
             previous,
             version,
             Room(calibration_rows / len(frame), min_rows_per_group, room),
@@ -207,7 +209,7 @@ def fit_groups(
     groups += _ended(groups, previous, version)
     result = Groups(embedder_version=version, groups=groups)
     ids, distances = Assigner(result.active).many(vectors, frame["template_hash"])
-    result.groups += fit_leaves(result, frame, vectors, ids, previous, version, seed)
+    result.groups += fit_leaves(result, frame, unit(vectors), ids, previous, version, seed)
     result.groups.sort(key=lambda g: g.group_id)
     leaves = leaves_of(result, vectors, ids)
     _name(result.active, frame, ids, distances)
@@ -222,12 +224,13 @@ def _templates(frame: pd.DataFrame, most: int) -> Iterator[tuple[str, NDArray[np
         yield str(template), np.flatnonzero((frame["template_hash"] == template).to_numpy())
 
 
-def _requests(frame: pd.DataFrame, vectors: Floats) -> Requests:
+def _requests(frame: pd.DataFrame, vectors: Floats, floor: float) -> Requests:
     n = len(frame)
     new = frame["new"].to_numpy(bool) if "new" in frame else np.ones(n, dtype=bool)
     quality = frame["quality"].to_numpy(float) if "quality" in frame else np.full(n, np.nan)
     owner = frame["group_id"].to_numpy(object) if "group_id" in frame else None
-    return Requests(vectors, frame["text"], new, quality, owner)
+    known = np.linalg.norm(vectors, axis=1)
+    return Requests(unit(vectors), known, floor, frame["text"], new, quality, owner)
 
 
 def _ended(groups: Sequence[Group], previous: Groups | None, version: str) -> list[Group]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loop_pipeline.groups.embedding import Floats
+from loop_pipeline.groups.embedding import UNFAMILIAR
 from loop_pipeline.groups.kmeans import id_of, kmeans, nearest, plus_plus, rounded, stable_k
 from loop_pipeline.groups.lifecycle import (
     SMALL_REFITS,
@@ -58,14 +59,14 @@ def fit_template(
         centroids = np.round(kmeans(vectors, plus_plus(vectors, vectors[:0], k, rng)), 5)
         why = "first fit of its template"
         units = [Unit(id_of(template, rounded(c)), c, reason=why) for c in centroids]
-        return _rows(template, vectors, units)
+        return _rows(template, requests, units)
     if previous.embedder_version != version:
         return _moved(template, requests, old)
     units = [Unit(g.group_id, np.array(g.centroid, np.float32), g, g.streak) for g in old]
     waiting = [
         g for g in previous.groups if g.status == "candidate" and g.template_hash == template
     ]
-    found = newcomers(template, requests, units, waiting, rng)
+    found = newcomers(template, requests, units, waiting)
     keep = np.ones(len(requests.vectors), dtype=bool)
     candidates: list[Group] = []
     for unit, rows in found:
@@ -75,7 +76,7 @@ def fit_template(
             units.append(unit)
         else:
             keep[rows] = False
-            candidates.append(_candidate(template, unit, requests.vectors[rows]))
+            candidates.append(_candidate(template, unit, _part(requests, rows)))
     return _refitted(template, _part(requests, keep), units, room, window, rng) + candidates
 
 
@@ -88,28 +89,30 @@ def _refitted(
     rng: np.random.Generator,
 ) -> list[Group]:
     """Warm start, then merges, retirements and splits, each followed by k-means."""
-    vectors = requests.vectors
-    settle(vectors, units)
-    label = nearest(vectors, stack(units))[0]
-    units, gone = merged(units, np.bincount(label, minlength=len(units)))
-    room = room._replace(groups=room.groups + len(gone))
-    ended = [_end(template, unit, "merged", unit.reason) for unit in gone]
-    if gone:
-        settle(vectors, units)
+    vectors, ended = requests.vectors, []
+    for _ in range(2):  # k-means drives alike centroids apart: they are compared before it, too
         label = nearest(vectors, stack(units))[0]
+        units, gone = merged(units, np.bincount(label, minlength=len(units)))
+        room = room._replace(groups=room.groups + len(gone))
+        ended += [_end(template, unit, "merged", unit.reason) for unit in gone]
+        settle(vectors, units)
+    label = nearest(vectors, stack(units))[0]
     stay, small = _retire(units, label, requests.new, window)
     ended += [_end(template, unit, "retired", unit.reason) for unit in small]
     if small and stay:
-        settle(vectors, stay)
-        label = nearest(vectors, stack(stay))[0]
+        # Its requests belong to no other group because of that: they are nobody's now.
+        kept = np.isin(label, [i for i, unit in enumerate(units) if unit in stay])
+        requests = _part(requests, kept)
+        settle(requests.vectors, stay)
+        label = nearest(requests.vectors, stack(stay))[0]
     parts: list[Unit] = []
     for i, unit in enumerate(stay):
-        if unit.before and len(parts) < room.groups:
-            part = split(template, _part(requests, label == i), unit, room, rng)
-            parts += [part] if part else []
+        if unit.before:
+            left = room._replace(groups=room.groups - len(parts))
+            parts += split(template, _part(requests, label == i), unit, left, rng)
     if parts:
-        settle(vectors, stay + parts)
-    return _rows(template, vectors, stay + parts) + ended
+        settle(requests.vectors, stay + parts)
+    return _rows(template, requests, stay + parts) + ended
 
 
 def _retire(
@@ -133,13 +136,13 @@ def _retire(
     return stay, gone
 
 
-def _part(requests: Requests, keep: NDArray[np.bool_]) -> Requests:
-    if keep.all():
-        return requests
+def _part(requests: Requests, keep: NDArray[Any]) -> Requests:
     owner = None if requests.owner is None else requests.owner[keep]
     return Requests(
         requests.vectors[keep],
-        requests.texts[keep],
+        requests.known[keep],
+        requests.floor,
+        requests.texts.iloc[keep],
         requests.new[keep],
         requests.quality[keep],
         owner,
@@ -175,23 +178,25 @@ def _moved(template: str, requests: Requests, old: Sequence[Group]) -> list[Grou
                 ended.append(_end(template, unit, "retired", why))
             unit.group_id = id_of(template, rounded(unit.centroid))
             unit.before, unit.streak, unit.reason = None, 0, "first fit with a new embedder"
-    return _rows(template, requests.vectors, units) + ended
+    return _rows(template, requests, units) + ended
 
 
-def _rows(template: str, vectors: Floats, units: Sequence[Unit]) -> list[Group]:
+def _rows(template: str, requests: Requests, units: Sequence[Unit]) -> list[Group]:
     """Registry rows of the units that take requests from now on."""
     if not units:
         return []
     centroids = np.round(stack(units), 5)
-    label, cosine = nearest(vectors, centroids)
+    label, cosine = nearest(requests.vectors, centroids)
     rows = []
     for i, unit in enumerate(units):
-        own = 1 - cosine[label == i]
+        floor = unit.before.floor if unit.before else _floor(requests, label == i)
+        own = 1 - cosine[(label == i) & (requests.known >= floor)]
         row = Group(
             group_id=unit.group_id,
             template_hash=template,
             centroid=rounded(unit.centroid),
             radius=round(float(np.quantile(own, MEMBER_SHARE)), 5) if len(own) else 0.0,
+            floor=floor,
             size=len(own),
             streak=unit.streak,
             related_id=unit.related_id,
@@ -207,16 +212,24 @@ def _rows(template: str, vectors: Floats, units: Sequence[Unit]) -> list[Group]:
     return rows
 
 
-def _candidate(template: str, unit: Unit, vectors: Floats) -> Group:
+def _floor(requests: Requests, own: NDArray[np.bool_]) -> float:
+    """How much of a request must be known: as for all groups, less for a group of new wording."""
+    known = requests.known[own]
+    least = float(np.quantile(known, UNFAMILIAR)) if len(known) else 0.0
+    return round(min(requests.floor, 0.999 * least), 5)  # below what rounding does to alike rows
+
+
+def _candidate(template: str, unit: Unit, requests: Requests) -> Group:
     """A cluster of the unassigned pool that has to show itself once more."""
-    distance = 1 - vectors @ unit.centroid
+    distance = 1 - requests.vectors @ unit.centroid
     return Group(
         group_id=unit.group_id,
         name=f"candidate {unit.group_id[:8]}",
         template_hash=template,
         centroid=rounded(unit.centroid),
         radius=round(float(np.quantile(distance, MEMBER_SHARE)), 5),
-        size=len(vectors),
+        floor=_floor(requests, np.ones(len(distance), dtype=bool)),
+        size=len(distance),
         status="candidate",
         streak=unit.streak,
         reason="waits for the next refit" if unit.streak < BIRTH_REFITS else "there is no room",

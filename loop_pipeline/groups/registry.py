@@ -26,6 +26,8 @@ class Group(BaseModel):
     exemplars: list[str] = []
     centroid: list[float]
     radius: float
+    floor: float = 0.0
+    """How much of a request its embedder has to know (the length of its vector)."""
     size: int
     status: Status = "active"
     parent_id: str | None = None
@@ -56,7 +58,9 @@ class Groups(BaseModel):
     @property
     def version(self) -> str:
         """sha256 of everything that decides an assignment."""
-        deciding = [(g.group_id, g.template_hash, g.centroid, g.radius) for g in self.active]
+        deciding = [
+            (g.group_id, g.template_hash, g.centroid, g.radius, g.floor) for g in self.active
+        ]
         return hashlib.sha256(json.dumps([self.embedder_version, deciding]).encode()).hexdigest()
 
     @property

@@ -99,7 +99,7 @@ def choose(
     certificate = best.model_dump(exclude={"model", "expected_usd_per_request"})
     return GroupPolicy(
         **group.model_dump(
-            include={"group_id", "name", "template_hash", "task", "centroid", "radius"}
+            include={"group_id", "name", "template_hash", "task", "centroid", "radius", "floor"}
         ),
         **certificate,
         arm="student" if good else "frontier",

@@ -25,7 +25,7 @@ from loop_pipeline.routing.score import ScoreWeights
 SCHEMA_VERSION = 3
 # Version 1 had no canary, version 2 one student and no expiry; a rollback may return to them.
 READABLE = (1, 2, 3)
-_LATER = frozenset({"canary", "expires", "prices", "others", "model", "offers"})
+_LATER = frozenset({"canary", "expires", "prices", "others", "model", "offers", "floor"})
 EXPLORATION_RATE = 0.02
 
 
@@ -40,7 +40,7 @@ class _Document(BaseModel):
     def _without_absent(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A document of an earlier version keeps its bytes, and with them its sha256.
         plain: dict[str, Any] = rest(self)
-        return {k: v for k, v in plain.items() if k not in _LATER or v not in (None, [])}
+        return {k: v for k, v in plain.items() if k not in _LATER or v not in (None, [], 0.0)}
 
 
 class Upstream(_Document):
@@ -94,6 +94,7 @@ class GroupPolicy(_Document):
     reason: str
     model: str | None = None
     offers: list[Offer] = []
+    floor: float = 0.0
 
 
 class Canary(_Document):

@@ -80,7 +80,7 @@ class Router:
         self.bundle = bundle
         self._embedder = embedder
         self._groups = {g.group_id: g for g in bundle.groups}
-        self._assign = Assigner(bundle.groups, embedder.floor)
+        self._assign = Assigner(bundle.groups)
         self._others = {model.name: model for model in bundle.others}
         self._void = bundle.void_because(running or {})
         self._expires = float("inf")
@@ -185,13 +185,13 @@ class Router:
             limit = f"the request has {len(text)} characters, the router reads {MAX_CHARS}"
             return None, limit, None, None
         vector = self._embedder.project([text])[0]
-        if (length := float(np.linalg.norm(vector))) <= self._embedder.floor:
-            known = f"the request is unlike anything seen: {length:.0%} of it is familiar"
-            return None, known, None, None
+        known = float(np.linalg.norm(vector))
         group_id, distance = self._assign(vector, template or hash_template(messages))
         group = self._groups.get(group_id or "")
         if group is None:
             far = f"unassigned: {distance:.3f} from the nearest task group"
+            if known <= self._embedder.floor:
+                far = f"the request is unlike anything seen: {known:.0%} of it is familiar"
             return None, "unknown prompt template" if np.isnan(distance) else far, None, None
         return group_id, *self._model_for(group, text, vector)
 

@@ -266,6 +266,7 @@ class TaskGroupRow(Base):
     exemplars: Mapped[list[Any]]
     centroid: Mapped[list[Any]]
     radius: Mapped[float]
+    floor: Mapped[float]
     size: Mapped[int]
     version: Mapped[str]
     status: Mapped[str]

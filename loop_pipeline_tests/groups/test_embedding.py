@@ -27,10 +27,14 @@ def test_one_by_one_gives_the_numbers_of_the_batch():
     assert batch.dtype == np.float32
 
 
-def test_vectors_have_unit_length_or_are_empty():
-    norms = np.linalg.norm(EMBEDDER.transform(TEXTS + ODD), axis=1)
-    assert np.all((np.abs(norms - 1) < 1e-5) | (norms == 0))
-    assert norms[len(TEXTS)] == 0
+def test_the_length_says_how_much_of_a_text_is_known():
+    known = np.linalg.norm(EMBEDDER.project(TEXTS), axis=1)
+    assert np.all(np.abs(known - 1) < 0.01)  # more dimensions than texts
+    assert np.linalg.norm(EMBEDDER.project(ODD), axis=1).max() < 1.01
+    words = ["block my card today", "block my giraffe today", "praise his giraffe forever", "?"]
+    falling = np.linalg.norm(EMBEDDER.project(words), axis=1)
+    assert np.all(np.diff(falling) < -0.02)
+    assert falling[-1] == 0
 
 
 def test_alike_requests_are_near_and_others_far():

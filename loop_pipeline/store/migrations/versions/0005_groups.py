@@ -21,6 +21,7 @@ def upgrade() -> None:
     for name, kind, old in (
         ("renamed", sa.Boolean(), sa.false()),
         ("streak", sa.Integer(), "0"),
+        ("floor", sa.Float(), "0"),
         ("reason", _TEXT, ""),
     ):
         op.add_column("task_groups", sa.Column(name, kind, nullable=False, server_default=old))
@@ -77,7 +78,7 @@ def downgrade() -> None:
     # Older code takes every row for a group of its own.
     op.execute("delete from task_groups where parent_id is not null or status = 'candidate'")
     for table, columns in {
-        "task_groups": ("parent_id", "related_id", "renamed", "streak", "reason"),
+        "task_groups": ("parent_id", "related_id", "renamed", "streak", "floor", "reason"),
         "group_members": ("leaf_id",),
     }.items():
         with op.batch_alter_table(table) as altered:
