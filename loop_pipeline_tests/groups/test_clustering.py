@@ -111,7 +111,10 @@ def test_ids_survive_a_new_embedder_through_their_members():
         fit(embedder=newer, previous=first)
     frame = FRAME.merge(old[["prompt_id", "group_id"]])
     second = fit(frame, newer, previous=first)
-    assert (member_rows(second, FRAME, newer)["group_id"] == old["group_id"]).mean() >= 0.93
+    new = member_rows(second, FRAME, newer)["group_id"]
+    both = (new != "unassigned") & (old["group_id"] != "unassigned")
+    assert both.mean() >= 0.9
+    assert (new[both] == old.loc[both, "group_id"]).mean() >= 0.98
 
 
 @pytest.mark.parametrize(("calibration_rows", "expected"), [(0, 1), (1_599, 1), (2_400, 3)])

@@ -31,10 +31,10 @@ def test_the_length_says_how_much_of_a_text_is_known():
     known = np.linalg.norm(EMBEDDER.project(TEXTS), axis=1)
     assert np.all(np.abs(known - 1) < 0.01)  # more dimensions than texts
     assert np.linalg.norm(EMBEDDER.project(ODD), axis=1).max() < 1.01
-    words = ["block my card today", "block my giraffe today", "praise his giraffe forever", "?"]
+    words = ["block my card today", "block my giraffe today", "praise his giraffe forever"]
     falling = np.linalg.norm(EMBEDDER.project(words), axis=1)
     assert np.all(np.diff(falling) < -0.02)
-    assert falling[-1] == 0
+    assert not EMBEDDER.project(["?"]).any()
 
 
 def test_alike_requests_are_near_and_others_far():

@@ -71,7 +71,7 @@ def test_a_topic_that_no_group_takes_is_born_when_it_is_seen_at_two_refits() -> 
     assert group_of(second, "garden") == "unassigned"
     two = after(one, requests(20_000, travel=60, money=60, garden=40))
     third = fit(two, second)
-    [born] = third.changes_since(second)[:1]
+    [born] = [change for change in third.changes_since(second) if _parent(third, change)]
     assert told(third, second) == ["born"]
     assert group_of(third, "garden") == born.to_id
     assert born.to_id in {g.group_id for g in second.groups}  # the candidate's id
@@ -191,8 +191,10 @@ def test_leaves_follow_their_parent_through_a_split() -> None:
     whole = fit(EVERYTHING, calibration_rows=800)
     parted = fit(EVERYTHING, whole, calibration_rows=3_300)
     assert len(parted.active) > 1
-    assert {g.parent_id for g in parted.leaves} == {g.group_id for g in parted.active}
-    assert {g.group_id for g in whole.leaves} <= {g.group_id for g in parted.leaves}
+    assert parted.leaves
+    assert {g.parent_id for g in parted.leaves} <= {g.group_id for g in parted.active}
+    assert {g.group_id for g in parted.leaves} <= {g.group_id for g in whole.leaves}
+    assert {g.group_id for g in whole.leaves} <= {g.group_id for g in parted.groups}
 
 
 def test_a_new_embedder_ends_an_id_whose_members_it_scatters() -> None:
