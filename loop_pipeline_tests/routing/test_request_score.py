@@ -39,7 +39,7 @@ def auc(score, positive):
 def test_it_ranks_requests_it_has_not_seen(world):
     texts, vectors, good, hard = world
     score = fit_request_score(texts[:400], vectors[:400], good[:400])
-    assert score.kind == "ridge"
+    assert score.method == "kinds"
     assert auc(score.values(texts[400:], vectors[400:]), ~hard[400:]) > 0.97
 
 
@@ -86,7 +86,7 @@ def test_few_rows_rank_by_length(world, n):
     texts, vectors, good, _ = world
     good[:2] = True, False
     score = fit_request_score(texts[:n], vectors[:n], good[:n])
-    assert score.kind == ("constant" if n == 1 else "length")
+    assert score.method == ("constant" if n == 1 else "length")
     assert f"{n} requests" in score.reason
     if n != 1:
         assert score.value("short", vectors[0]) > score.value("a longer request", vectors[0])
@@ -96,7 +96,7 @@ def test_few_rows_rank_by_length(world, n):
 def test_one_outcome_ranks_nothing(world, outcome):
     texts, vectors, _, _ = world
     score = fit_request_score(texts, vectors, np.full(len(texts), outcome))
-    assert score.kind == "constant"
+    assert score.method == "constant"
     assert set(score.values(texts, vectors)) == {0.0}
 
 
