@@ -26,24 +26,27 @@ MIN_OF_EACH = 20
 KINDS, COORDINATES, SWEEPS = 64, 32, 20
 SHAPE_WIDTH, VECTOR_WEIGHT, PENALTY = 0.7, 0.8, 1 / 0.06
 
-_WORD = re.compile(r"\w+")
 _LIST_ITEM = re.compile(r"\n\s*(?:[A-Za-z0-9]{1,2}[.)]|[-*])\s+")
-_NEGATION = re.compile(r"\b(?:not|except|never|least|incorrect|false)\b", re.IGNORECASE)
-_FORMULA = re.compile(r"[\\$^_{}=+*/<>()]")
-_DIGIT = re.compile(r"\d")
-_CAPITAL = re.compile(r"[A-Z]")
-_NUMBER = re.compile(r"\b\d+\b")
+_NEGATIONS = frozenset((b"not", b"except", b"never", b"least", b"incorrect", b"false"))
+_DIGITS, _CAPITALS, _FORMULA = b"0123456789", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"\\$^_{}=+*/<>()"
+# Bytes count several times faster than regular expressions; whatever is no letter parts words.
+_SPACED = bytes(c if c >= 128 or chr(c).isalnum() or c == 95 else 32 for c in range(256))
+
+
+def _count(raw: bytes, wanted: bytes) -> int:
+    return len(raw) - len(raw.translate(None, wanted))
 
 
 def shape(text: str) -> dict[str, float]:
     """What a request looks like: lengths, numbers, formulae, form of the question."""
     text = text[:MAX_CHARS]
     size = max(len(text), 1)
-    question, *items = _LIST_ITEM.split(text)
-    items = [len(i) for i in items] or [0]
-    words = _WORD.findall(text.lower())
-    digits = len(_DIGIT.findall(text))
-    formula = len(_FORMULA.findall(text))
+    question, *listed = _LIST_ITEM.split(text)
+    items = [len(i) for i in listed] or [0]
+    raw = text.encode("utf-8", "surrogatepass")
+    words = raw.lower().translate(_SPACED).split()
+    asked = question.lower().encode("utf-8", "surrogatepass")
+    digits, formula = _count(raw, _DIGITS), _count(raw, _FORMULA)
     return {
         "length": math.log1p(len(text)),
         "question_length": math.log1p(len(question)),
@@ -54,15 +57,15 @@ def shape(text: str) -> dict[str, float]:
         "digit_share": digits / size,
         "formula": math.log1p(formula),
         "formula_share": formula / size,
-        "capital_share": len(_CAPITAL.findall(text)) / size,
-        "number_share": len(_NUMBER.findall(text)) / max(len(words), 1),
+        "capital_share": _count(raw, _CAPITALS) / size,
+        "number_share": sum(map(bytes.isdigit, words)) / max(len(words), 1),
         "word_length": sum(map(len, words)) / max(len(words), 1),
         "distinct_words": len(set(words)) / max(len(words), 1),
         "lines": math.log1p(text.count("\n")),
         "sentences": math.log1p(question.count(". ")),
         "commas": math.log1p(text.count(",")),
-        "negation": float(_NEGATION.search(question) is not None),
-        "which": float("which of the following" in question.lower()),
+        "negation": float(not _NEGATIONS.isdisjoint(asked.translate(_SPACED).split())),
+        "which": float(b"which of the following" in asked),
         "asks": float(question.rstrip().endswith("?")),
     }
 
