@@ -140,7 +140,8 @@ def main() -> None:
             ]
     sys.stdout.write(
         f"{PROMPTS} prompts of {CHARS} characters, {REPEATS} times a turn; "
-        f"{len(router.bundle.groups)} groups, to the student {arms['student']}, to the frontier {arms['frontier']}\n"
+        f"{len(router.bundle.groups)} groups, to the student {arms['student']}, "
+        f"to the frontier {arms['frontier']}\n"
         f"{pd.DataFrame(lines).round(3).to_string(index=False)}\n"
     )
 

@@ -27,7 +27,7 @@ from benchmarks.litellm_routers import ask
 from loop_pipeline.groups.embedding import Embedder
 from loop_pipeline.routing.request_score import fit_request_score
 
-LABELS, DRAWS, BINS = 1_500, 10, 10
+LABELS, DRAWS, BINS = 1_500, 20, 10
 SPLIT_SEED, DRAW_SEED = 20_240, 500
 PUBLISHED = {  # Table 2 of arXiv 2406.18665v4: APGR, CPT50, CPT80
     "published: BERT, arena + gold": (0.572, 41.30, 72.20),
