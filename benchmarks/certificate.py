@@ -147,9 +147,11 @@ def measure_groups(conf: Scores, agree: Verdicts, group: Texts, rows: int) -> di
 
 
 def mis_scored(conf: Scores) -> dict[str, Scores]:
-    """The student's own score, and three that are wrong on purpose."""
+    """The student's own score, and four that are wrong on purpose."""
+    rng = np.random.default_rng(1)
     return {
         "own": conf,
+        "own + noise of its own spread": conf + rng.normal(scale=conf.std(), size=len(conf)),
         "shuffled": np.random.default_rng(0).permutation(conf),
         "reversed": -conf,
         "constant": np.zeros_like(conf),

@@ -19,8 +19,8 @@ from scipy.spatial.distance import cdist
 from loop_pipeline.groups.embedding import MAX_CHARS
 
 MIN_ROWS = 100
-# Rows of each kind a fit needs; with fewer the rank by length is the safer one.
-MIN_OF_EACH = 20
+# Rows whose outcome is not the commonest; with fewer the rank by length is the safer one.
+MIN_UNLIKE = 20
 # Chosen on one half of RouteLLM's MMLU rows with 1,500 labels a draw; the figures in the README are
 # of the other half. More kinds or coordinates fitted the labels, not the requests.
 KINDS, COORDINATES, SWEEPS = 64, 32, 20
@@ -86,14 +86,14 @@ class RequestScore(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     method: Literal["kinds", "length", "constant"]
-    mean: dict[str, float]
-    scale: dict[str, float]
-    origin: tuple[float, ...]
-    kinds: tuple[tuple[float, ...], ...]
-    weights: tuple[float, ...]
-    intercept: float
     rows: int
     reason: str
+    mean: dict[str, float] = {}
+    scale: dict[str, float] = {}
+    origin: tuple[float, ...] = ()
+    kinds: tuple[tuple[float, ...], ...] = ()
+    weights: tuple[float, ...] = ()
+    intercept: float = 0.0
 
     def value(self, text: str, vector: NDArray[np.float32]) -> float:
         """Score of one request, the same number as ``values`` gives.
@@ -118,7 +118,7 @@ class RequestScore(BaseModel):
 
     def _point(self, text: str, vector: NDArray[np.float32]) -> Floats:
         known = shape(text)
-        form = [(known[name] - self.mean[name]) * self.scale[name] for name in self.mean]
+        form = [(known[name] - self.mean[name]) * self.scale[name] for name in sorted(self.mean)]
         return np.concatenate([form, _direction(vector, self._origin)])
 
     @cached_property
@@ -186,26 +186,22 @@ def fit_request_score(
         raise ValueError(f"{len(texts)} texts, {len(vectors)} vectors and {n} outcomes: not alike")
     if not (np.isfinite(target).all() and np.isfinite(vectors).all()):
         raise ValueError("vectors and outcomes must all be numbers")
-    fewest = int(min(np.sum(target == target.max()), np.sum(target < target.max()))) if n else 0
-    if n < MIN_ROWS or fewest < MIN_OF_EACH:
-        same = n > 0 and np.ptp(target) == 0
+    unlike = n - int(np.unique(target, return_counts=True)[1].max(initial=0))
+    if n < MIN_ROWS or unlike < MIN_UNLIKE:
+        same = n > 0 and unlike == 0
         return RequestScore(
             method="constant" if same else "length",
-            mean={},
-            scale={},
-            origin=(),
-            kinds=(),
-            weights=(),
-            intercept=0.0,
             rows=n,
             reason=f"{'all equal' if same else 'shorter requests first'}: {n} requests with a "
-            f"known outcome, {fewest} of the rarer one; a fit needs {MIN_ROWS} and {MIN_OF_EACH}",
+            f"known outcome, {unlike} unlike most; a fit needs {MIN_ROWS} and {MIN_UNLIKE} such",
         )
     known = [shape(t) for t in texts]
     plain = {name: np.array([row[name] for row in known]) for name in sorted(known[0])}
     width = math.sqrt(2 * SHAPE_WIDTH * len(plain))
     frame = RequestScore(
         method="kinds",
+        rows=n,
+        reason="fitted on requests with a known outcome",
         mean=dict(zip(plain, _digits(np.array([c.mean() for c in plain.values()])), strict=True)),
         # A feature that never varies is left out by its scale.
         scale={
@@ -213,11 +209,6 @@ def fit_request_score(
             for k, c in plain.items()
         },
         origin=_digits(vectors[:, :COORDINATES].mean(axis=0, dtype=np.float64)),
-        kinds=(),
-        weights=(),
-        intercept=0.0,
-        rows=n,
-        reason="fitted on requests with a known outcome",
     )
     points = np.array([frame._point(t, v) for t, v in zip(texts, vectors, strict=True)])
     kinds = [_digits(c, 4) for c in _centres(points, min(KINDS, n), seed)]
