@@ -97,7 +97,8 @@ def fitted() -> Router:
 
 def timed(router: Router, texts: list[str]) -> tuple[list[float], dict[str, int]]:
     """Seconds of every decision, one after another, and how many went to each arm."""
-    seconds, arms = [], dict.fromkeys(("student", "frontier"), 0)
+    seconds: list[float] = []
+    arms: dict[str, int] = {"student": 0, "frontier": 0}
     for turn in range(REPEATS):
         for number, text in enumerate(texts):
             messages = [{"role": "user", "content": text}]

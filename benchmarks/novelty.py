@@ -48,7 +48,7 @@ def psi_p_value(window: Clusters, reference: Clusters, seed: int) -> float:
     return (seen + 1) / (PERMUTATIONS + 1)
 
 
-def alarms(known: Vectors, novel: Vectors, model: MiniBatchKMeans, seed: int) -> dict[str, float]:
+def alarms(known: Vectors, novel: Vectors, model: Any, seed: int) -> dict[str, float]:
     """Which detectors ring for one window without and one with novel requests."""
     rng = np.random.default_rng(seed)
     rows = known[rng.permutation(len(known))[: REFERENCE + WINDOW]]
@@ -61,12 +61,12 @@ def alarms(known: Vectors, novel: Vectors, model: MiniBatchKMeans, seed: int) ->
         start = time.perf_counter()
         result = novelty(requests, reference, seed=seed)
         took = time.perf_counter() - start
-        cluster = [model.predict(v).astype(np.int64) for v in (requests, reference)]
-        index = psi(*cluster)
+        own, others = (model.predict(v).astype(np.int64) for v in (requests, reference))
+        index = psi(own, others)
         rings |= {
             f"MMD {kind}": float(result.p_value is not None and result.p_value <= LEVEL),
             f"PSI > {TEXTBOOK_PSI} {kind}": float(index > TEXTBOOK_PSI),
-            f"PSI permuted {kind}": float(psi_p_value(*cluster, seed) <= LEVEL),
+            f"PSI permuted {kind}": float(psi_p_value(own, others, seed) <= LEVEL),
             f"PSI {kind} mean": index,
             "seconds": took,
         }
@@ -82,11 +82,11 @@ def main() -> None:
         train = [text for text, intent in data["train"] if intent not in unseen]
         pool = data["val"] + data["test"]
         embedder = Embedder.fit(train, seed=0)
-        model = MiniBatchKMeans(CLUSTERS, random_state=0, n_init=3).fit(embedder.transform(train))
+        model = MiniBatchKMeans(CLUSTERS, random_state=0).fit(embedder.transform(train))
         known = embedder.transform([text for text, intent in pool if intent not in unseen])
         novel = embedder.transform([text for text, intent in pool if intent in unseen])
         draws = [alarms(known, novel, model, 1_000 * number + r) for r in range(REPEATS)]
-        lines.append({"unseen": name} | pd.DataFrame(draws).mean().to_dict())
+        lines.append({"unseen": name} | {str(k): v for k, v in pd.DataFrame(draws).mean().items()})
     frame = pd.DataFrame(lines)
     whole = {"unseen": "all"} | frame.drop(columns="unseen").mean().to_dict()
     frame = pd.concat([frame, pd.DataFrame([whole])])

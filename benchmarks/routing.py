@@ -6,6 +6,8 @@ RouteLLM's answers to MMLU (Mixtral-8x7B and GPT-4-1106), its contaminated promp
 draw labels 1,500 rows and scores all others of its pool; the text of every row, but no label, fits
 the embedder. The method was chosen on one half of the rows: ``held out`` draws from the other half
 only, ``all`` from both. The subject is never used. Ties are broken at random.
+LOOP_BENCH_MMLU_VECTORS may name an .npy of an encoder's vectors of the prompts, in the order of
+the files' names: one more line.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 
@@ -98,10 +101,10 @@ def routers(
         model = LogisticRegression(max_iter=1000).fit(words[known], better[known] < 0)
         return model.predict_proba(words[rest])[:, 1]
 
-    def ours(target: Numbers) -> Callable[[Rows, Rows, int], Numbers]:
+    def ours(target: Numbers, of: NDArray[np.float32]) -> Callable[[Rows, Rows, int], Numbers]:
         def scored(known: Rows, rest: Rows, _: int) -> Numbers:
-            own = [texts[i] for i in known], vectors[known], target[known]
-            return -fit_request_score(*own).values([texts[i] for i in rest], vectors[rest])
+            own = [texts[i] for i in known], of[known], target[known]
+            return -fit_request_score(*own).values([texts[i] for i in rest], of[rest])
 
         return scored
 
@@ -109,9 +112,16 @@ def routers(
         "random": lambda _, rest, seed: np.random.default_rng(seed).random(len(rest)),
         "prompt length only": lambda _, rest, __: lengths[rest],
         "TF-IDF + logistic": logistic,
-        "request score, quality difference": ours(better),
-        "request score, as good or not": ours((better >= 0).astype(float)),
+        "request score, quality difference": ours(better, vectors),
+        "request score, as good or not": ours((better >= 0).astype(float), vectors),
     }
+    if path := os.environ.get("LOOP_BENCH_MMLU_VECTORS"):
+        encoded = np.load(path, allow_pickle=False)
+        encoded = encoded - encoded.mean(axis=0)
+        _, axes = np.linalg.eigh(encoded.T @ encoded)  # strongest first, as our own come
+        named["request score, quality difference, encoder"] = ours(
+            better, (encoded @ axes[:, ::-1]).astype(np.float32)
+        )
     peers = ask(texts)
     if isinstance(peers, str):
         sys.stderr.write(peers + "\n")
