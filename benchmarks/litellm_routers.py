@@ -27,8 +27,8 @@ def ask(prompts: Sequence[str], *, repeats: int = 0) -> dict[str, Any] | str:
         repeats: how often the list is timed, one prompt after another; none if 0.
 
     Returns:
-        By router (``v1``, ``v2``): ``scores`` (higher needs the strong model) and ``seconds`` of
-        each timed decision.
+        By router (``v1``, ``v2``): ``scores`` (higher needs the strong model), ``seconds`` and
+        ``busy`` (processor seconds) of each timed decision.
     """
     interpreter = os.environ.get(VARIABLE)
     if not interpreter:
@@ -67,13 +67,14 @@ def _answer(prompts: list[str], repeats: int) -> dict[str, Any]:
 
     answer = {}
     for name, decide in {"v1": lambda p: first.classify(p)[1], "v2": failure}.items():
-        scores, seconds = [decide(p) for p in prompts], []
+        scores, seconds, busy = [decide(p) for p in prompts], [], []
         for _ in range(repeats):
             for prompt in prompts:
-                start = time.perf_counter()
+                start, began = time.perf_counter(), time.thread_time()
                 decide(prompt)
+                busy.append(time.thread_time() - began)
                 seconds.append(time.perf_counter() - start)
-        answer[name] = {"scores": scores, "seconds": seconds}
+        answer[name] = {"scores": scores, "seconds": seconds, "busy": busy}
     return answer
 
 
