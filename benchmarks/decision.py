@@ -97,7 +97,7 @@ def fitted() -> Router:
 
 
 def timed(router: Router, texts: list[str]) -> tuple[list[float], list[float], dict[str, int]]:
-    """Seconds on the clock and on the processor of every decision, and how many went to each arm."""
+    """Seconds of every decision, on the clock and on the processor; how many went to each arm."""
     seconds: list[float] = []
     busy: list[float] = []
     arms: dict[str, int] = {"student": 0, "frontier": 0}
