@@ -11,9 +11,15 @@ import typer
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from loop_pipeline import cli_groups
+from loop_pipeline.cli_doctor import doctor
+from loop_pipeline.cli_policy import policy
 from loop_pipeline.settings import LoopSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(cli_groups.app, name="groups")
+app.add_typer(policy, name="policy")
+app.command()(doctor)
 
 
 @app.command("import")
@@ -68,7 +74,7 @@ def fit_detector(out: Path) -> None:
     """Fit the hallucination score of texts to your reviews; name the file in LOOP_DETECTOR_FILE."""
     from loop_pipeline.labels.hallucination.reviews import detector_from_reviews
 
-    detector = detector_from_reviews(_store()[1])
+    detector = detector_from_reviews(open_settings_and_store()[1])
     out.write_text(detector.model_dump_json(indent=1) + "\n", encoding="utf-8")
     low, high = detector.interval
     typer.echo(
@@ -83,7 +89,7 @@ def judge() -> None:
     """Ask the model at LOOP_JUDGE_URL about a sample of texts; its verdicts are signals."""
     from loop_pipeline.labels.hallucination.judge import judge_of, judge_sample
 
-    settings, engine = _store()
+    settings, engine = open_settings_and_store()
     if (found := judge_of(settings)) is None:
         raise ValueError("no judge: set LOOP_JUDGE_URL and LOOP_JUDGE_MODEL")
     typer.echo(judge_sample(engine, found, rate=settings.judge_rate))
@@ -105,7 +111,7 @@ def review_status() -> None:
     """Say what waits for review, and how many reviews which promise takes."""
     from loop_pipeline.labels.queue import describe
 
-    settings, engine = _store()
+    settings, engine = open_settings_and_store()
     for line in describe(engine, settings):
         typer.echo(line)
 
@@ -116,7 +122,7 @@ def review_push() -> None:
     from loop_pipeline.labels.desk import push_queue, review_tracking
 
     review_pull()
-    settings, engine = _store()
+    settings, engine = open_settings_and_store()
     new, where = push_queue(engine, review_tracking(settings.mlflow_target()))
     typer.echo(f"{new} new items on the review desk: {where}")
 
@@ -128,7 +134,7 @@ def review_pull() -> None:
     from loop_pipeline.labels.desk import review_tracking
     from loop_pipeline.labels.queue import take_reviews_in
 
-    settings, engine = _store()
+    settings, engine = open_settings_and_store()
     done = pull_verdicts(engine, review_tracking(settings.mlflow_target()))
     typer.echo(f"from the review desk: {done.feedback_only()}")
     for warning in take_reviews_in(engine):
@@ -147,7 +153,7 @@ def review_export(
     from loop_pipeline.labels.queue import open_items
     from loop_pipeline.labels.sheets import write_sheet
 
-    items = open_items(_store()[1], reviewer=reviewer, limit=limit)
+    items = open_items(open_settings_and_store()[1], reviewer=reviewer, limit=limit)
     write_sheet(items, file)
     typer.echo(f"{len(items)} items in {file}: fill in `good` (yes or no)")
 
@@ -163,7 +169,7 @@ def review_import(
     from loop_pipeline.labels.queue import take_reviews_in
     from loop_pipeline.labels.sheets import read_sheet
 
-    engine = _store()[1]
+    engine = open_settings_and_store()[1]
     typer.echo(f"{file}: {read_sheet(engine, file, reviewer=reviewer)}")
     for warning in take_reviews_in(engine):
         typer.echo(warning)
@@ -179,7 +185,7 @@ def rollout_status() -> None:
     """Say who is on trial, in which stage, and what the evidence says."""
     from loop_pipeline.routing.operations import describe
 
-    typer.echo(describe(_store()[1]))
+    typer.echo(describe(open_settings_and_store()[1]))
 
 
 @rollout.command("advance")
@@ -187,7 +193,7 @@ def rollout_advance(reason: Why = "asked for") -> None:
     """Take the canary one stage on; after the last it is the champion."""
     from loop_pipeline.routing.operations import advance_rollout
 
-    settings, engine = _store()
+    settings, engine = open_settings_and_store()
     typer.echo(advance_rollout(engine, settings, actor="loop rollout advance", reason=reason))
 
 
@@ -196,7 +202,7 @@ def rollout_stop(reason: Why = "asked for") -> None:
     """End the canary: the champion's policy as it was before."""
     from loop_pipeline.routing.operations import stop_rollout
 
-    settings, engine = _store()
+    settings, engine = open_settings_and_store()
     typer.echo(stop_rollout(engine, settings, actor="loop rollout stop", reason=reason))
 
 
@@ -205,7 +211,7 @@ def rollout_sync() -> None:
     """Let MLflow's alias `champion` follow the policy in force."""
     from loop_pipeline.routing.operations import tell
 
-    settings, engine = _store()
+    settings, engine = open_settings_and_store()
     typer.echo(tell(engine, settings).strip() or "MLflow names the champion that serves")
 
 
@@ -219,7 +225,7 @@ def rollback(
     """Return to the policy before this one: student, thresholds and prompts in one step."""
     from loop_pipeline.routing.operations import return_to_previous, tell
 
-    settings, engine = _store()
+    settings, engine = open_settings_and_store()
     bundle = return_to_previous(engine, settings, actor="loop rollback", reason=reason, force=force)
     typer.echo(f"{bundle.student['adapter']} serves again by policy {bundle.sha256[:12]}")
     if problem := tell(engine, settings):
@@ -231,7 +237,7 @@ def history() -> None:
     """List who served what, since when, by whose decision and why."""
     from loop_pipeline.routing.operations import history as lines
 
-    for line in lines(_store()[1]):
+    for line in lines(open_settings_and_store()[1]):
         typer.echo(line)
 
 
@@ -248,7 +254,7 @@ def follow(prompt_id: str) -> None:
     """Print everything that is known about one request, from its trace to what it teaches."""
     from loop_pipeline.store.queries import follow as rows_of
 
-    found = rows_of(_store()[1], prompt_id)
+    found = rows_of(open_settings_and_store()[1], prompt_id)
     if not found:
         raise ValueError(f"no table knows the prompt id {prompt_id!r}")
     for table, rows in found.items():
@@ -276,7 +282,8 @@ def status() -> None:
         typer.echo(f"{table.__tablename__:22} {count(engine, table):>10,}")
 
 
-def _store() -> tuple[LoopSettings, Engine]:
+def open_settings_and_store() -> tuple[LoopSettings, Engine]:
+    """The settings, and the store they name."""
     from loop_pipeline.store.queries import open_store
 
     settings = load_settings()

@@ -64,6 +64,9 @@ class LoopSettings(BaseSettings):
     )
     target_agreement: float = Field(0.95, gt=0.5, lt=1, description="Promise per task group.")
     delta: float = Field(0.05, gt=0, lt=0.5, description="Chance that the promise is broken.")
+    certificate_days: int = Field(
+        90, gt=0, description="Days a certificate holds after its newest request."
+    )
     review_rate: float = Field(0.02, gt=0, le=1, description="Share of answers people review.")
     target_precision: float = Field(0.95, gt=0.5, lt=1, description="Of the positive pairs.")
     detector_file: Path | None = Field(
@@ -71,6 +74,9 @@ class LoopSettings(BaseSettings):
     )
     encoder: Path | None = Field(
         None, description="Folder of a model that judges uncertain texts; empty: none."
+    )
+    embedder: str = Field(
+        "", description="Folder or URL of a sentence encoder for task groups; empty: none needed."
     )
     judge_url: str = Field("", description="OpenAI-compatible API of `loop judge`; empty: none.")
     judge_model: str = Field("", description="The model that judges.")

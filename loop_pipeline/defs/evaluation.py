@@ -11,6 +11,7 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.training import qlora_checkpoint
 from loop_pipeline.groups.clustering import Groups
 from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.groups.encoders import open_embedder
 from loop_pipeline.report.contest import (
     contestants_table,
     differences_table,
@@ -80,7 +81,9 @@ def _bench(context: dg.AssetExecutionContext, loop: Loop, *, again: bool) -> Ben
         settings=settings,
         server=open_fleet(settings).servers[0],
         held_out=held_out,
-        embedder=Embedder.load(embedder_path(settings, groups.embedder_version))
+        embedder=open_embedder(
+            embedder_path(settings, groups.embedder_version), settings.train_python
+        )
         if groups
         else Embedder.fit(held_out["request_text"].tolist(), seed=7),
         say=context.log.info,

@@ -1,6 +1,7 @@
 """Groups: what the traffic is about, and which model does what best."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -8,26 +9,34 @@ import pandas as pd
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
+from loop_pipeline.groups.best import best_models
 from loop_pipeline.groups.clustering import Groups, fit_groups, member_rows
-from loop_pipeline.groups.embedding import Embedder, request_text
-from loop_pipeline.groups.stats import frontier_statistics, student_statistics
-from loop_pipeline.labels.reviewers import relied_on, verdicts
-from loop_pipeline.report.plots import cluster_figure, plot_png_markdown
+from loop_pipeline.groups.embedding import request_text
+from loop_pipeline.groups.encoders import (
+    EmbedderError,
+    TextEmbedder,
+    fit_embedder,
+    open_embedder,
+    still_holds,
+)
+from loop_pipeline.groups.stats import (
+    group_statistics,
+    inferred_verdicts,
+    logged_rows,
+    replayed_rows,
+)
+from loop_pipeline.groups.vectors import vectors_of
+from loop_pipeline.labels.reviewed import evidence, reviewed
+from loop_pipeline.report.plots import best_model_figure, cluster_figure, plot_png_markdown
 from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import (
-    newest_checkpoint,
-    read,
-    read_feedback,
-    read_traces,
-    records,
-    replace_all,
-)
+from loop_pipeline.store.group_lineage import write_groups
+from loop_pipeline.store.queries import newest_checkpoint, read, read_traces, records, replace_all
 from loop_pipeline.store.tables import (
     GroupMemberRow,
     GroupModelStatsRow,
     HallucinationFlagRow,
-    ReviewerRow,
+    QualityScoreRow,
     StudentAnswerRow,
     TaskGroupRow,
 )
@@ -38,41 +47,84 @@ def embedder_path(settings: LoopSettings, version: str) -> Path:
     return settings.artifacts / "embedders" / f"{version[:16]}.npz"
 
 
-@dg.asset(deps=[trace_log], group_name="groups", kinds={"scikitlearn"}, code_version="1")
-def task_groups(loop: Loop) -> dg.MaterializeResult:
+@dg.asset(deps=[trace_log], group_name="groups", kinds={"scikitlearn"}, code_version="2")
+def task_groups(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
     """Clusters of requests with ids that survive refits: the units that get a certificate."""
     engine, settings = loop.engine(), loop.settings()
+    traces = _requests(loop)
+    train = (traces["split"] == "train").to_numpy()
+    previous = Groups.from_rows(read(engine, TaskGroupRow))
+    embedder = _embedder(settings, previous, traces.loc[train, "text"].tolist())
+    vectors, embedded = vectors_of(engine, embedder, traces)
+    calibration_rows = traces.loc[traces["split"] == "calibration", "dedup_key"].nunique()
+    groups = fit_groups(
+        traces[train],
+        embedder,
+        previous=previous,
+        calibration_rows=calibration_rows,
+        seed=7,
+        vectors=vectors[train],
+    )
+    members = member_rows(groups, traces, embedder, vectors)
+    changes = groups.changes_since(previous)
+    write_groups(engine, groups.to_rows(), members, changes)
+    context.log.info(f"{embedded} of {len(traces)} requests were embedded now")
+    return dg.MaterializeResult(metadata=_describe(groups, members, changes))
+
+
+def _requests(loop: Loop) -> pd.DataFrame:
+    """Frontier traces with text, the group they were in, whether they are new, and P(good)."""
+    engine = loop.engine()
     traces = read_traces(engine, producer="frontier")
     if traces.empty:
         raise dg.Failure("no traces yet: `loop import FILE` brings them in", allow_retries=False)
-    traces = traces.assign(text=traces["messages"].map(request_text))
-    train = traces[traces["split"] == "train"]
-    previous = Groups.from_rows(read(engine, TaskGroupRow))
+    before = read(engine, GroupMemberRow, columns=["prompt_id", "group_id", "leaf_id"])
+    scores = read(engine, QualityScoreRow, columns=["prompt_id", "score"])
+    frame = traces.merge(before, on="prompt_id", how="left").merge(
+        scores.rename(columns={"score": "quality"}), on="prompt_id", how="left"
+    )
+    return frame.assign(
+        text=frame["messages"].map(request_text),
+        new=~frame["prompt_id"].isin(before["prompt_id"]),
+        quality=frame["quality"].astype(float),
+    )
+
+
+def _embedder(settings: LoopSettings, previous: Groups | None, texts: list[str]) -> TextEmbedder:
+    """The embedder of the last fit if the setting still names it, else a new one."""
     if previous:
-        embedder = Embedder.load(embedder_path(settings, previous.embedder_version))
-    else:
-        embedder = Embedder.fit(train["text"].tolist(), seed=7)
-        path = embedder_path(settings, embedder.version)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        embedder.save(path)
-    calibration_rows = traces.loc[traces["split"] == "calibration", "dedup_key"].nunique()
-    groups = fit_groups(
-        train, embedder, previous=previous, calibration_rows=calibration_rows, seed=7
-    )
-    members = member_rows(groups, traces, embedder)
-    with engine.begin() as connection:
-        replace_all(connection, TaskGroupRow, records(groups.to_rows()))
-        replace_all(connection, GroupMemberRow, records(members))
-    names = groups.to_rows()[["group_id", "name", "task", "size", "status"]]
+        path = embedder_path(settings, previous.embedder_version)
+        try:
+            stored = open_embedder(path, settings.train_python)
+            if still_holds(stored, settings.embedder):
+                return stored
+        except EmbedderError:  # its model is gone or another: the setting names what comes next
+            pass
+    embedder = fit_embedder(settings.embedder, texts, 7, settings.train_python)
+    path = embedder_path(settings, embedder.version)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    embedder.save(path)
+    return embedder
+
+
+def _describe(groups: Groups, members: pd.DataFrame, changes: list[Any]) -> dict[str, Any]:
+    table = groups.to_rows()
+    parents = table[table["parent_id"].isna()]
+    names = parents[["group_id", "name", "task", "size", "status"]]
+    leaves = table[table["parent_id"].notna() & (table["status"] == "active")]
     points = members.merge(names[["group_id", "name"]], on="group_id", how="left")
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": len(names),
-            "unassigned": int((members["group_id"] == "unassigned").sum()),
-            "groups": dg.MetadataValue.md(names.to_markdown(index=False)),
-            "map": dg.MetadataValue.md(plot_png_markdown(cluster_figure(points))),
-        },
-    )
+    told = pd.DataFrame(changes, columns=["kind", "from", "to", "reason"])
+    return {
+        "dagster/row_count": len(groups.active),
+        "leaves": len(leaves),
+        "unassigned": int((members["group_id"] == "unassigned").sum()),
+        "groups": dg.MetadataValue.md(names.to_markdown(index=False)),
+        "parts": dg.MetadataValue.md(
+            leaves[["parent_id", "group_id", "name", "size"]].to_markdown(index=False)
+        ),
+        "changes": dg.MetadataValue.md(told.to_markdown(index=False) if len(told) else "none"),
+        "map": dg.MetadataValue.md(plot_png_markdown(cluster_figure(points))),
+    }
 
 
 @dg.asset_check(asset=task_groups, blocking=True)
@@ -83,28 +135,34 @@ def groups_cover_the_traffic(loop: Loop) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=share >= 0.9, metadata={"assigned_share": share})
 
 
-@dg.asset(deps=[task_groups], group_name="groups", kinds={"pandas"}, code_version="1")
+@dg.asset(deps=[task_groups], group_name="groups", kinds={"pandas"}, code_version="2")
 def group_model_stats(loop: Loop) -> dg.MaterializeResult:
     """Which model is best for which group: quality, agreement, cost and latency side by side."""
     engine, settings = loop.engine(), loop.settings()
     traces, members = read_traces(engine), read(engine, GroupMemberRow)
-    judged = verdicts(read_feedback(engine, kind="review"), read(engine, ReviewerRow))
-    flags = read(engine, HallucinationFlagRow)
-    parts = [frontier_statistics(traces, members, flags, relied_on(judged)["good"])]
+    flags = read(engine, HallucinationFlagRow, columns=["prompt_id", "flag"])
+    known = reviewed(evidence(engine), settings)
+    rows, about = [logged_rows(traces, members)], {}
     if student := newest_checkpoint(engine, "approved"):
         name = student["checkpoint_id"]
         answers = read(engine, StudentAnswerRow, checkpoint_id=name, split=["calibration", "gold"])
         unit = student_usd_per_request(settings.server_hourly_usd, settings.requests_per_hour)
-        parts.append(
-            student_statistics(answers, members, model=adapter_name(name), usd_per_request=unit)
-        )
-    stats = pd.concat([p for p in parts if len(p)], ignore_index=True)
+        about = {"model": adapter_name(name), "usd_per_request": unit}
+        rows.append(replayed_rows(answers, traces, members, **about))
+        about = {
+            "student": about["model"],
+            "inferred": inferred_verdicts(answers, traces, known.good),
+        }
+    stats = group_statistics(pd.concat(rows), flags, known, **about)
     with engine.begin() as connection:
         replace_all(connection, GroupModelStatsRow, records(stats))
-    shown = stats.drop(columns=["quality_low", "quality_high"])
+    names = read(engine, TaskGroupRow, columns=["group_id", "name"])
+    best = best_models(stats, names)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(stats),
-            "table": dg.MetadataValue.md(shown.to_markdown(index=False)),
+            "table": dg.MetadataValue.md(stats.to_markdown(index=False)),
+            "best": dg.MetadataValue.md(best.to_markdown(index=False)),
+            "plot": dg.MetadataValue.md(plot_png_markdown(best_model_figure(stats, names))),
         }
     )

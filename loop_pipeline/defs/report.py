@@ -5,13 +5,14 @@ import datetime as dt
 import dagster as dg
 
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.defs.routing import answers_with_context, routing_policy
+from loop_pipeline.defs.routing import routing_policy
 from loop_pipeline.defs.serving import ask
 from loop_pipeline.report.gather import gather
 from loop_pipeline.report.numbers import LoopNumbers, Served, percent
 from loop_pipeline.report.page import page
 from loop_pipeline.report.plots import cost_coverage_figure, plot_png_markdown
 from loop_pipeline.report.summary import summary
+from loop_pipeline.routing.evidence import held_out_answers
 from loop_pipeline.routing.release import roles
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.vllm import ServerError, adapter_name
@@ -24,7 +25,7 @@ def loop_report(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materialize
     """Quality, coverage and cost of the loop as it stands: `report.html` and one screen of text."""
     engine, settings = loop.engine(), loop.settings()
     checkpoint = roles(engine).get("champion")
-    answers = answers_with_context(loop, checkpoint["checkpoint_id"] if checkpoint else "")
+    answers = held_out_answers(engine, checkpoint["checkpoint_id"] if checkpoint else "")
     numbers = gather(engine, settings, answers, _question(context, loop))
     folder = settings.artifacts / "report"
     folder.mkdir(parents=True, exist_ok=True)

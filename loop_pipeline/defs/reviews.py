@@ -9,12 +9,10 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
 from loop_pipeline.labels.audit import doubtful
 from loop_pipeline.labels.hallucination.judge import judge_of, judge_sample
-from loop_pipeline.labels.pairs import candidates
 from loop_pipeline.labels.promise import MIN_AUC, Promise
-from loop_pipeline.labels.quality import QualityModel, fit_quality
+from loop_pipeline.labels.quality import QualityModel
 from loop_pipeline.labels.queue import describe, take_reviews_in, update_queue
-from loop_pipeline.labels.reviewers import relied_on, verdicts
-from loop_pipeline.labels.signals import features, tasks
+from loop_pipeline.labels.reviewed import evidence, fit_evidence
 from loop_pipeline.report.plots import (
     plot_png_markdown,
     reliability_figure,
@@ -23,14 +21,11 @@ from loop_pipeline.report.plots import (
     weights_figure,
 )
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import newest_quality_model, read, read_feedback, upsert
+from loop_pipeline.store.queries import newest_quality_model, read, upsert
 from loop_pipeline.store.tables import (
-    HallucinationFlagRow,
     QualityModelRow,
     ReviewerRow,
     ReviewItemRow,
-    TraceRow,
-    TraceSignalRow,
 )
 from loop_pipeline.store.tracking import Tracking, TrackingDown, few_retries, record_fit
 
@@ -93,25 +88,8 @@ def reviewers_can_be_relied_on(loop: Loop) -> dg.AssetCheckResult:
 def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
     """What P(good) is made of, fitted on reviews, and thresholds that keep their promise."""
     engine, settings = loop.engine(), loop.settings()
-    columns = ["prompt_id", "task", "template_hash", "conversation_id", "dedup_key", "producer"]
-    traces = read(engine, TraceRow, columns=columns)
-    signals = read(engine, TraceSignalRow)
-    queue = read(engine, ReviewItemRow, columns=["prompt_id", "p_review", "status"])
-    drawn = queue[queue["status"] != "skipped"].set_index("prompt_id")["p_review"].astype(float)
-    talk = traces["conversation_id"].where(traces["conversation_id"].notna(), traces["dedup_key"])
-    feedback = read_feedback(engine)
-    judged = verdicts(feedback, read(engine, ReviewerRow))
-    flags = read(engine, HallucinationFlagRow, columns=["prompt_id", "flag"])
-    model, out_of_fold = fit_quality(
-        features(signals),
-        tasks(traces),
-        relied_on(judged),
-        drawn if len(queue) else None,
-        talk.set_axis(traces["prompt_id"]),
-        candidates(traces, feedback, flags),
-        target_precision=settings.target_precision,
-        delta=settings.delta,
-    )
+    known = evidence(engine)
+    model, out_of_fold = fit_evidence(known, settings)
     row = {
         "version": model.version,
         "created_at": pd.Timestamp.now(tz="UTC").to_pydatetime(),
@@ -124,7 +102,7 @@ def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materiali
     }
     with engine.begin() as connection:
         upsert(connection, QualityModelRow, [row])
-    doubts = doubtful(judged, out_of_fold)
+    doubts = doubtful(known.verdicts, out_of_fold)
     take_reviews_in(engine, doubts)
     figures = _figures(model)
     facts = _describe(model, figures) | _record(context, settings, model, figures)

@@ -11,32 +11,19 @@ from loop_pipeline.defs.groups import embedder_path, task_groups
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
 from loop_pipeline.groups.clustering import Groups
-from loop_pipeline.groups.embedding import request_text
+from loop_pipeline.groups.embedding import Embedder
 from loop_pipeline.groups.stats import frontier_usd_by_group
-from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.threshold import clopper_pearson
+from loop_pipeline.routing.evidence import held_out_answers, other_models, versions_of
 from loop_pipeline.routing.fitting import NotEnoughRows, check_on_gold, fit_policy
-from loop_pipeline.routing.operations import tell
+from loop_pipeline.routing.operations import policies, tell
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.release import in_force, introduce, student_of, without_canary
 from loop_pipeline.routing.router import Router
 from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.store.queries import newest_checkpoint, read, read_traces
 from loop_pipeline.store.rollouts import spent_recalibrations
-from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
-
-
-def answers_with_context(loop: Loop, checkpoint_id: str) -> pd.DataFrame:
-    """A checkpoint's held-out answers with group, contract and request; one a distinct request."""
-    engine = loop.engine()
-    answers = read(engine, StudentAnswerRow, checkpoint_id=checkpoint_id)
-    traces = read_traces(engine, split=["validation", "calibration", "gold"])
-    traces = traces.assign(request_text=traces["messages"].map(request_text))
-    columns = ["prompt_id", "dedup_key", "task", "contract", "request_text", "cost_usd"]
-    members = read(engine, GroupMemberRow, columns=["prompt_id", "group_id"])
-    frame = answers.merge(traces[columns], on="prompt_id").merge(members, on="prompt_id")
-    # A request that comes again is no new evidence.
-    return frame.sort_values("prompt_id").drop_duplicates("dedup_key")
+from loop_pipeline.store.tables import GroupMemberRow, TaskGroupRow
 
 
 @dg.asset(
@@ -59,12 +46,12 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     if groups is None:
         raise dg.Failure("no task groups yet: materialize task_groups", allow_retries=False)
     name = checkpoint["checkpoint_id"]
+    path = embedder_path(settings, groups.embedder_version)
     unit = student_usd_per_request(settings.server_hourly_usd, settings.requests_per_hour)
     traces, members = read_traces(engine, producer="frontier"), read(engine, GroupMemberRow)
-    path = embedder_path(settings, groups.embedder_version)
     try:
         bundle = fit_policy(
-            answers_with_context(loop, name),
+            held_out_answers(engine, name),
             groups,
             target_agreement=settings.target_agreement,
             delta=settings.delta,
@@ -73,20 +60,19 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
             costs={
                 "frontier_usd_per_request": frontier_usd_by_group(traces, members),
                 "student_usd_per_request": unit,
+                "prices": PRICES_DATE,
             },
+            others=other_models(engine, Embedder.load(path)),
+            certificate_days=settings.certificate_days,
             previous=without_canary(engine, now) if now else None,
             challenger=now.canary.policy if now and now.canary else None,
             recalibrations=spent_recalibrations(engine),
-            versions={
-                "detector": tiers_of(settings).version,
-                "decoding": f"greedy, {settings.max_answer_tokens} tokens, logprobs 1",
-                "prices": PRICES_DATE,
-            },
+            versions=versions_of(settings),
             embedder_path=f"../embedders/{path.name}",
         )
     except NotEnoughRows as error:
         raise dg.Failure(f"the policy in force stays: {error}", allow_retries=False) from error
-    folder = settings.artifacts / "policies"
+    folder = policies(settings)
     bundle = introduce(engine, folder, bundle, staged=settings.rollout == "staged")
     file = folder / f"{bundle.sha256[:16]}.json"
     about = _describe(bundle, str(file)) | {"mlflow": tell(engine, settings).strip() or "told"}
@@ -104,6 +90,7 @@ def _describe(bundle: PolicyBundle, path: str) -> dict[str, Any]:
         "certified_coverage": float(covered / rows) if rows else 0.0,
         "groups_with_student": int((table["arm"] == "student").sum()),
         "recalibration": bundle.recalibration,
+        "expires": bundle.expires or "never",
         "canary": f"{bundle.canary.policy.student['adapter']}, stage {bundle.canary.stage}"
         if bundle.canary
         else "none",
@@ -114,13 +101,18 @@ def _describe(bundle: PolicyBundle, path: str) -> dict[str, Any]:
 @dg.asset_check(asset=routing_policy, blocking=True)
 def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
     """On gold requests, which nothing was fitted on, no group is provably below its promise."""
-    bundle = in_force(loop.engine())
+    engine = loop.engine()
+    bundle = in_force(engine)
     if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
+    path = embedder_path(loop.settings(), bundle.embedder_version)
+    others = other_models(engine, Embedder.load(path)) if bundle.others else []
     parts = {"champion": bundle} | ({"canary": bundle.canary.policy} if bundle.canary else {})
     gold = pd.concat(
         [
-            check_on_gold(policy, answers_with_context(loop, student_of(policy))).assign(who=who)
+            check_on_gold(policy, held_out_answers(engine, student_of(policy)), others).assign(
+                who=who
+            )
             for who, policy in parts.items()
         ]
     )
@@ -144,12 +136,15 @@ def router_loads_the_policy(loop: Loop) -> dg.AssetCheckResult:
     bundle, settings = in_force(loop.engine()), loop.settings()
     if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
-    router = Router.load(settings.artifacts / "policies" / f"{bundle.sha256[:16]}.json")
+    running = versions_of(settings)
+    router = Router.load(policies(settings) / f"{bundle.sha256[:16]}.json", running=running)
     traces = read_traces(loop.engine(), split="gold", limit=200)
     arms = [
         router.decide(messages, prompt_id).arm
         for messages, prompt_id in zip(traces["messages"], traces["prompt_id"], strict=True)
     ]
     return dg.AssetCheckResult(
-        passed=bool(arms), metadata={"decided": len(arms), "student": arms.count("student")}
+        passed=bool(arms),
+        metadata={"decided": len(arms), "student": arms.count("student")}
+        | ({"void": void} if (void := bundle.void_because(running)) else {}),
     )

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from sklearn.utils.extmath import randomized_svd
+
+from loop_pipeline.groups.boilerplate import Boilerplate, learn
+from loop_pipeline.groups.ngrams import BITS, ngram_counts
 
 Floats = NDArray[np.float32]
 
-MAX_CHARS = 20_000  # read of one request; more says nothing about its task
-BITS = 15  # 2^15 buckets of n-grams
-DIMENSIONS = 192
+DIMENSIONS = 288
 FIT_ROWS = 20_000
 BATCH = 512
+UNFAMILIAR = 0.04  # of requests like those of the fit count as unlike anything seen
+FLOOR_ROWS = 500  # distinct texts, below which that cannot be told
 
-_BASE, _MASK = 0x9E3779B97F4A7C15, 2**64 - 1
-_INVERSE = pow(_BASE, -1, 2**64)
-_WORD = re.compile(r"\w+")
-_SCHEME = "word1-2+char3-5/1"
+_SCHEME = "word1-2+char4/2"
+ARRAYS = ("axes", "components", "floor", "idf", "origin")
 
 
 def request_text(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -47,85 +46,102 @@ def request_text(messages: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-@lru_cache(maxsize=8)
-def _powers(base: int, bits: int) -> NDArray[np.uint64]:
-    steps = np.full(2**bits, base & _MASK, dtype=np.uint64)
-    steps[0] = 1
-    return np.cumprod(steps)
-
-
-def _bucket(hashes: NDArray[np.uint64], salt: int) -> NDArray[np.int64]:
-    mixed = (hashes ^ np.uint64(salt)) * np.uint64(0xBF58476D1CE4E5B9)
-    return ((mixed ^ (mixed >> np.uint64(29))) * np.uint64(_BASE) >> np.uint64(64 - BITS)).astype(
-        np.int64
-    )
-
-
-def _ngrams(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and bucket of every n-gram of the texts.
-
-    Character n-grams stay inside a word, its two spaces included. All hashes of a batch are cut
-    from one prefix sum of a polynomial hash, so that one request and a million take the same path.
-    """
-    clean = [f" {' '.join(_WORD.findall(t[:MAX_CHARS].lower()))} " for t in texts]
-    codes = np.frombuffer("".join(clean).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    lengths = [len(c) for c in clean]
-    row = np.repeat(np.arange(len(texts)), lengths)
-    prefix = np.zeros(len(codes) + 1, dtype=np.uint64)
-    bits = max(12, len(codes).bit_length())
-    np.cumsum(codes * _powers(_BASE, bits)[: len(codes)], out=prefix[1:])
-    inverse = _powers(_INVERSE, bits)
-
-    def hashed(start: NDArray[np.intp], end: NDArray[np.intp], salt: int) -> NDArray[np.int64]:
-        return _bucket((prefix[end] - prefix[start]) * inverse[start], salt)
-
-    space = codes == 32
-    spaces = np.concatenate([[0], np.cumsum(space)])
-    rows, buckets = [], []
-    for n in (3, 4, 5):
-        start = np.arange(max(len(codes) - n + 1, 0))
-        start = start[spaces[start + n - 1] == spaces[start + 1]]  # no space in the interior
-        rows.append(row[start])
-        buckets.append(hashed(start, start + n, n))
-    start = np.flatnonzero(~space[1:] & space[:-1]) + 1
-    end = np.flatnonzero(space[1:] & ~space[:-1]) + 1
-    rows.append(row[start])
-    buckets.append(hashed(start, end, 1))
-    pair = np.flatnonzero(row[start[1:]] == row[start[:-1]])
-    rows.append(row[start[pair]])
-    buckets.append(hashed(start[pair], end[pair + 1], 2))
-    return np.concatenate(rows), np.concatenate(buckets)
-
-
-def ngram_counts(texts: Sequence[str]) -> csr_matrix:
-    """Sublinear n-gram counts, shape (n, 2^BITS)."""
-    row, bucket = _ngrams(texts)
-    key, count = np.unique((row << BITS) | bucket, return_counts=True)
-    starts = np.searchsorted(key, np.arange(len(texts) + 1) << BITS)
-    values = (1 + np.log(count)).astype(np.float32)
-    return csr_matrix((values, key & (2**BITS - 1), starts), shape=(len(texts), 2**BITS))
-
-
-def _unit(vectors: Floats) -> Floats:
+def unit(vectors: Floats) -> Floats:
+    """Vectors (n, d) at unit length; zero stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(norms == 0, 1, norms)).astype(np.float32)
 
 
+def to_bytes(boilerplate: Boilerplate) -> NDArray[np.uint8]:
+    """Learned boilerplate as an array of a .npz."""
+    return np.frombuffer(boilerplate.model_dump_json().encode(), dtype=np.uint8)
+
+
+def from_bytes(stored: Mapping[str, NDArray[np.uint8]]) -> Boilerplate:
+    """What ``to_bytes`` made; files from before boilerplate was learned have none."""
+    if "boilerplate" not in stored:
+        return Boilerplate()
+    return Boilerplate.model_validate_json(stored["boilerplate"].tobytes())
+
+
+def map_axes(vectors: Floats) -> tuple[Floats, Floats]:
+    """Origin (d,) and axes (d, 2) of the map: two principal components of vectors (n, d)."""
+    origin = vectors.mean(axis=0)
+    size = vectors.shape[1]
+    _, directions = np.linalg.eigh((vectors - origin).T @ (vectors - origin))
+    axes = np.zeros((size, 2))
+    axes[:, : min(2, size)] = directions[:, ::-1][:, :2]
+    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]] + 1e-12)
+    return origin, axes.astype(np.float32)
+
+
+def _components(counts: csr_matrix, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Inverse document frequency (b,) and components (b, d) of n-gram counts (n, b)."""
+    from sklearn.utils.extmath import randomized_svd  # takes seconds: a router needs none
+
+    n = counts.shape[0]
+    seen = np.bincount(counts.indices, minlength=2**BITS)
+    idf = (np.log((1 + n) / (1 + seen)) + 1).astype(np.float16).astype(np.float32)
+    weighted = counts.copy()
+    weighted.data = (
+        weighted.data
+        * idf[weighted.indices]
+        * (1 / _norms(counts, idf)).repeat(np.diff(weighted.indptr))
+    )
+    _, _, basis = randomized_svd(weighted, max(1, min(DIMENSIONS, n - 1)), random_state=seed)
+    return idf, np.ascontiguousarray(basis.T).astype(np.float16).astype(np.float32)
+
+
+def _norms(counts: csr_matrix, idf: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Length of each row of weighted counts, 1 for an empty one."""
+    squares = np.append((counts.data * idf[counts.indices]) ** 2, np.float32(0))
+    lengths = np.sqrt(np.add.reduceat(squares, counts.indptr[:-1])) if counts.shape[0] else squares
+    return np.where(np.diff(counts.indptr) > 0, lengths[: counts.shape[0]], np.float32(1))
+
+
+def _project(
+    counts: csr_matrix, idf: NDArray[np.float32], components: NDArray[np.float32]
+) -> Floats:
+    """Vectors of n-gram counts, which are weighted in place."""
+    lengths = _norms(counts, idf)
+    counts.data = counts.data * idf[counts.indices]
+    return (counts @ components) / lengths[:, None]
+
+
+def _floor(counts: csr_matrix, seed: int) -> float:
+    """Familiarity that all but a few requests reach which the components have not seen."""
+    n = counts.shape[0]
+    if n < FLOOR_ROWS:
+        return 0.0
+    order = np.random.default_rng(seed).permutation(n)
+    idf, components = _components(counts[order[n // 5 :]], seed)
+    held_out = _project(counts[order[: n // 5]], idf, components)
+    # A step of float16 lower, or where all is held completely rounding would tell them apart.
+    return 0.999 * float(np.quantile(np.linalg.norm(held_out, axis=1), UNFAMILIAR))
+
+
 class Embedder:
-    """Hashed word 1-2 and character 3-5 grams, idf, SVD: fits anywhere, versioned, never pickled.
+    """Hashed word 1-2 and character 4 grams, idf, SVD: fits anywhere, versioned, never pickled.
 
     Method: the weightless embedding measured on CLINC150 and BANKING77 (TF-IDF, SVD).
     """
 
-    def __init__(self, arrays: Mapping[str, NDArray[np.float16]]) -> None:
+    source = ""
+    """Of ``LOOP_EMBEDDER``: this one needs no model."""
+
+    def __init__(
+        self, arrays: Mapping[str, NDArray[np.float16]], boilerplate: Boilerplate | None = None
+    ) -> None:
+        self.boilerplate = boilerplate or Boilerplate()
         self._arrays = {k: arrays[k].astype(np.float16) for k in sorted(arrays)}
         self._idf, self._components, self._origin, self._axes = (
             arrays[k].astype(np.float32) for k in ("idf", "components", "origin", "axes")
         )
+        self.floor = float(arrays["floor"])
 
     @classmethod
     def fit(cls, texts: Sequence[str], seed: int) -> Self:
-        """Learn idf, components and map axes.
+        """Learn boilerplate, idf, components and map axes.
 
         Args:
             texts: training requests; a seeded sample of 20,000 is used if there are more.
@@ -137,25 +153,32 @@ class Embedder:
         rng = np.random.default_rng(seed)
         if len(texts) > FIT_ROWS:
             texts = [str(texts[i]) for i in np.sort(rng.permutation(len(texts))[:FIT_ROWS])]
-        counts = ngram_counts(texts)
+        boilerplate = learn(texts)
+        counts = ngram_counts([boilerplate.without(t) for t in texts])
         if counts.nnz == 0:
             raise ValueError(f"cannot fit an embedder: none of the {len(texts)} texts has a word")
-        seen = np.bincount(counts.indices, minlength=2**BITS)
-        idf = (np.log((1 + len(texts)) / (1 + seen)) + 1).astype(np.float16)
-        weighted = counts.multiply(idf.astype(np.float32)).tocsr()
-        scale = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)))
-        weighted = weighted.multiply(1 / np.where(scale == 0, 1, scale)).tocsr()
-        size = max(1, min(DIMENSIONS, len(texts) - 1))
-        _, _, basis = randomized_svd(weighted, size, random_state=seed)
-        components = np.ascontiguousarray(basis.T).astype(np.float16)
-        vectors = _unit(np.asarray(weighted @ components.astype(np.float32)))
-        origin = vectors.mean(axis=0)
-        _, directions = np.linalg.eigh((vectors - origin).T @ (vectors - origin))
-        axes = np.zeros((size, 2))
-        axes[:, : min(2, size)] = directions[:, ::-1][:, :2]
-        axes *= np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]] + 1e-12)
+        idf, components = _components(counts, seed)
+        floor = np.array(_floor(counts[np.unique(texts, return_index=True)[1]], seed))
+        origin, axes = map_axes(unit(_project(counts, idf, components)))
         arrays = {"idf": idf, "components": components, "origin": origin, "axes": axes}
-        return cls({k: np.asarray(v, dtype=np.float16) for k, v in arrays.items()})
+        arrays["floor"] = floor
+        return cls({k: np.asarray(v, dtype=np.float16) for k, v in arrays.items()}, boilerplate)
+
+    def project(self, texts: Sequence[str]) -> Floats:
+        """Embed texts, each as long as it is familiar.
+
+        Returns:
+            shape (n, d), in steps of float16, as they are stored. The length, 0 to 1, is the share
+            of a text's n-grams that the components hold: below ``floor`` it is unlike anything
+            seen, whatever direction it points to.
+        """
+        if not self.boilerplate.empty:
+            texts = [self.boilerplate.without(t) for t in texts]
+        out = np.zeros((len(texts), self._components.shape[1]), dtype=np.float32)
+        for at in range(0, len(texts), BATCH):
+            counts = ngram_counts(texts[at : at + BATCH])
+            out[at : at + BATCH] = _project(counts, self._idf, self._components)
+        return out.astype(np.float16).astype(np.float32)
 
     def transform(self, texts: Sequence[str]) -> Floats:
         """Embed texts.
@@ -163,12 +186,7 @@ class Embedder:
         Returns:
             shape (n, d), float32, unit length; zero for a text without a known n-gram.
         """
-        out = np.zeros((len(texts), self._components.shape[1]), dtype=np.float32)
-        for at in range(0, len(texts), BATCH):
-            counts = ngram_counts(texts[at : at + BATCH])
-            counts.data *= self._idf[counts.indices]
-            out[at : at + BATCH] = counts @ self._components
-        return _unit(out)
+        return unit(self.project(texts))
 
     def map_xy(self, vectors: Floats) -> Floats:
         """Where vectors (n, d) lie on the map, shape (n, 2): two principal components."""
@@ -178,6 +196,8 @@ class Embedder:
     def version(self) -> str:
         """sha256 of the scheme and every number; other vectors, other version."""
         whole = hashlib.sha256(_SCHEME.encode())
+        if not self.boilerplate.empty:
+            whole.update(self.boilerplate.model_dump_json().encode())
         for name, array in self._arrays.items():
             whole.update(f"{name}{array.shape}".encode() + array.tobytes())
         return whole.hexdigest()
@@ -186,7 +206,8 @@ class Embedder:
         """Write a .npz of float16 arrays; a reader never sees half of it."""
         part = path.with_name(path.name + ".part")
         with part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **self._arrays)
+            learned = to_bytes(self.boilerplate)
+            np.savez(file, allow_pickle=False, **self._arrays, boilerplate=learned)
         part.replace(path)
 
     @classmethod
@@ -197,9 +218,9 @@ class Embedder:
             ValueError: if the file is not an embedder.
         """
         with np.load(path, allow_pickle=False) as stored:
-            missing = {"idf", "components", "origin", "axes"} - set(stored.files)
+            missing = set(ARRAYS) - set(stored.files)
             if missing:
                 raise ValueError(
                     f"{path} is not an embedder: it lacks {', '.join(sorted(missing))}"
                 )
-            return cls({name: stored[name] for name in stored.files})
+            return cls({name: stored[name] for name in ARRAYS}, from_bytes(stored))

@@ -2,83 +2,191 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
+from loop_pipeline.labels.ppi import MeanQuality, ppi_mean
+from loop_pipeline.labels.reviewed import Reviewed
 from loop_pipeline.labels.threshold import clopper_pearson
+from loop_pipeline.training.agreement import agrees, kind_of
+
+LOGGED, REPLAYED, RANDOM = "all logged", "held-out replay", "shadowed or randomised"
+ONE_RIGHT_ANSWER = ("label", "tags", "json")
+_LONG = ["request", "prompt_id", "group_id", "model", "sample", "cost", "latency_ms", "agrees"]
 
 
-def frontier_statistics(
-    traces: pd.DataFrame, members: pd.DataFrame, flags: pd.DataFrame, verdicts: pd.Series
-) -> pd.DataFrame:
-    """Rows of ``group_model_stats`` for the models whose answers were logged.
+def logged_rows(traces: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
+    """Logged answers with their groups; those that a coin drew are there a second time.
 
-    Quality is the share of good verdicts among reviewed answers, with an exact interval.
+    The router chose who answered, the harder the request the rather the frontier: over all logged
+    answers models cannot be compared. A shadowed request was drawn by its prompt id alone and all
+    models answered it.
 
     Args:
+        traces: logged traces. Where ``route.shadow_of`` names another one both belong to one
+            request; ``route.shadow`` says that it was drawn.
+        members: ``group_members``.
+    """
+    route = [r if isinstance(r, Mapping) else {} for r in traces["route"]]
+    request = [r.get("shadow_of") or p for r, p in zip(route, traces["prompt_id"], strict=True)]
+    frame = traces.assign(request=request, cost=traces["cost_usd"])
+    group = members.set_index("prompt_id")["group_id"]
+    known = frame["prompt_id"].map(group)
+    of_request = known.groupby(frame["request"]).first()
+    frame["group_id"] = known.where(known.notna(), frame["request"].map(of_request))
+    drawn = pd.Series([bool(r.get("shadow_of") or r.get("shadow")) for r in route], frame.index)
+    drawn = drawn.groupby(frame["request"]).transform("any")
+    frame["agrees"] = _agreement(frame[drawn]).reindex(frame.index)
+    parts = [frame.assign(sample=LOGGED), frame[drawn].assign(sample=RANDOM)]
+    return pd.concat(parts)[_LONG].dropna(subset=["group_id"])
+
+
+def _agreement(rows: pd.DataFrame) -> pd.Series:
+    """Whether an answer says what the frontier said to the same request; null for the frontier."""
+    told = rows[rows["producer"] == "frontier"].drop_duplicates("request")
+    frontier = told.set_index("request")["output"]
+    found = pd.Series(None, index=rows.index, dtype=object)
+    for row in rows[rows["producer"] != "frontier"].itertuples():
+        if row.request in frontier.index:
+            found[row.Index] = agrees(str(row.output), str(frontier[row.request]), row.contract)  # pyright: ignore[reportArgumentType]
+    return found
+
+
+def replayed_rows(
+    answers: pd.DataFrame,
+    traces: pd.DataFrame,
+    members: pd.DataFrame,
+    *,
+    model: str,
+    usd_per_request: float,
+) -> pd.DataFrame:
+    """A student's answers to held-out requests, and the frontier's beside them.
+
+    A hash of the request held it out, and both answered it; where no router had a hand in it, that
+    compares them as a shadowed request does.
+
+    Args:
+        answers: ``student_answers`` of one checkpoint.
         traces: logged traces.
         members: ``group_members``.
-        flags: ``hallucination_flags`` of the traces that have them.
-        verdicts: prompt_id to whether a person found the answer good.
+        model: name of the student.
+        usd_per_request: what it costs.
     """
-    frame = (
-        traces.merge(members[["prompt_id", "group_id"]], on="prompt_id")
-        .merge(flags[["prompt_id", "flag"]], on="prompt_id", how="left")
-        .assign(good=lambda f: f["prompt_id"].map(verdicts))
+    about = traces.loc[traces["producer"] == "frontier", ["prompt_id", "route", "model"]]
+    logged = traces[["prompt_id", "cost_usd", "latency_ms"]]
+    frame = answers.merge(members[["prompt_id", "group_id"]], on="prompt_id").assign(
+        request=lambda f: f["prompt_id"], cost=usd_per_request, model=model, sample=REPLAYED
     )
-    rows = []
-    for (group, model), own in frame.groupby(["group_id", "model"], sort=True):
-        reviewed = own["good"].dropna().astype(bool)
-        low, high = clopper_pearson(int(reviewed.sum()), len(reviewed))
-        flagged = own["flag"].dropna()
-        rows.append(
-            _row(group, model, "all logged requests", own["cost_usd"].mean(), own["latency_ms"])
-            | {
-                "requests": len(own),
-                "quality": float(reviewed.mean()) if len(reviewed) else None,
-                "quality_low": low if len(reviewed) else None,
-                "quality_high": high if len(reviewed) else None,
-                "flagged_share": float(flagged.mean()) if len(flagged) else None,
-                "agreement": None,
-            }
-        )
-    return pd.DataFrame(rows)
+    unrouted = set(about.loc[[not isinstance(r, Mapping) for r in about["route"]], "prompt_id"])
+    paired = frame[frame["prompt_id"].isin(unrouted)].assign(sample=RANDOM)
+    frontier = paired.drop(columns=["model", "cost", "latency_ms"]).merge(about, on="prompt_id")
+    frontier = frontier.merge(logged, on="prompt_id").assign(agrees=None)
+    frontier = frontier.rename(columns={"cost_usd": "cost"})
+    return pd.concat([frame, paired, frontier])[_LONG]
 
 
-def student_statistics(
-    answers: pd.DataFrame, members: pd.DataFrame, *, model: str, usd_per_request: float
-) -> pd.DataFrame:
-    """Rows of ``group_model_stats`` for a student, on held-out requests it never learned from.
+def inferred_verdicts(
+    answers: pd.DataFrame, traces: pd.DataFrame, good: pd.Series
+) -> dict[str, bool]:
+    """Verdicts on a student's answers, from those on the frontier's to the same requests.
 
-    Every held-out request was answered, whatever the router would have done: no selection.
+    Where a request has one right answer the student's is good if it says what a good one says. One
+    that differs counts as bad, also where the frontier was wrong: that can only flatter the
+    frontier. Texts can differ and both be good, so nothing is said of them.
+
+    Args:
+        answers: ``student_answers`` of one checkpoint.
+        traces: logged traces, with contract.
+        good: verdicts on the frontier's answers, by prompt_id.
+
+    Returns:
+        By prompt id of the request.
     """
-    frame = answers.merge(members[["prompt_id", "group_id"]], on="prompt_id")
-    rows = []
-    for group, own in frame.groupby("group_id", sort=True):
-        rows.append(
-            _row(group, model, "held-out requests", usd_per_request, own["latency_ms"])
-            | {
-                "requests": len(own),
-                "quality": None,
-                "quality_low": None,
-                "quality_high": None,
-                "flagged_share": None,
-                "agreement": float(own["agrees"].mean()),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _row(
-    group: object, model: object, sample: str, cost: float, latency: pd.Series
-) -> dict[str, object]:
-    known = latency.dropna().astype(float)
+    contracts = traces.set_index("prompt_id")["contract"]
+    known = answers[answers["prompt_id"].isin(good.index.intersection(contracts.index))]
     return {
-        "group_id": group,
-        "model": model,
-        "sample": sample,
-        "cost_per_request": float(cost),
-        "latency_p50_ms": float(known.quantile(0.5)) if len(known) else None,
-        "latency_p95_ms": float(known.quantile(0.95)) if len(known) else None,
+        str(p): bool(good[p]) and bool(same)
+        for p, same in zip(known["prompt_id"], known["agrees"], strict=True)
+        if kind_of(contracts[p]) in ONE_RIGHT_ANSWER
+    }
+
+
+def group_statistics(
+    rows: pd.DataFrame,
+    flags: pd.DataFrame,
+    reviewed: Reviewed,
+    *,
+    student: str | None = None,
+    inferred: Mapping[str, bool] | None = None,
+) -> pd.DataFrame:
+    """Rows of ``group_model_stats``.
+
+    Quality is the mean over all answers of the sample by PPI++, exact below 50 reviews.
+
+    Args:
+        rows: of ``logged_rows`` and ``replayed_rows``.
+        flags: columns prompt_id and flag of the logged answers that have them.
+        reviewed: verdicts and scores of logged answers.
+        student: name of the model that ``replayed_rows`` is about: its answers are no traces.
+        inferred: verdicts on them.
+    """
+    rows = rows.drop_duplicates(["prompt_id", "model", "sample"])
+    flagged = flags.set_index("prompt_id")["flag"]
+    found = []
+    for (group, model, sample), own in rows.groupby(["group_id", "model", "sample"], sort=True):
+        ids = pd.Index(own["prompt_id"])
+        if model == student:
+            mean = _inferred_mean(ids, inferred or {}, reviewed.p_review)
+            flag = flagged.iloc[:0]
+        else:
+            mean, flag = _mean(ids, reviewed), flagged[flagged.index.isin(ids)]
+        found.append(
+            {"group_id": group, "model": model, "sample": sample, "comparable": sample == RANDOM}
+            | {"requests": len(own), "reviews": mean.labels if mean else 0}
+            | {"quality": mean.mean if mean else None, "quality_low": mean.low if mean else None}
+            | {"quality_high": mean.high if mean else None}
+            | {"quality_method": mean.method if mean else None}
+            | {"flagged_share": float(flag.astype(bool).mean()) if len(flag) else None}
+            | _agreed(own["agrees"])
+            | {"cost_per_request": float(own["cost"].astype(float).mean())}
+            | _latency(own["latency_ms"])
+        )
+    return pd.DataFrame(found)
+
+
+def _mean(ids: pd.Index, reviewed: Reviewed) -> MeanQuality | None:
+    good = reviewed.good[reviewed.good.index.isin(ids)]
+    proxy = reviewed.proxy
+    if proxy is not None:
+        proxy = proxy[proxy.index.isin(ids)]
+        if not good.index.isin(proxy.index).all():
+            proxy = None
+    return ppi_mean(good, proxy, reviewed.p_review)
+
+
+def _inferred_mean(
+    ids: pd.Index, inferred: Mapping[str, bool], p_review: pd.Series | None
+) -> MeanQuality | None:
+    known = {p: inferred[p] for p in ids if p in inferred}
+    mean = ppi_mean(pd.Series(known, dtype=bool), None, p_review)
+    return mean and mean.model_copy(update={"method": f"{mean.method}, by the frontier's reviews"})
+
+
+def _agreed(values: pd.Series) -> dict[str, Any]:
+    known = values.dropna().astype(bool)
+    if known.empty:
+        return dict.fromkeys(("agreement", "agreement_low", "agreement_high"))
+    low, high = clopper_pearson(int(known.sum()), len(known))
+    return {"agreement": float(known.mean()), "agreement_low": low, "agreement_high": high}
+
+
+def _latency(values: pd.Series) -> dict[str, float | None]:
+    known = values.dropna().astype(float)
+    return {
+        f"latency_p{share}_ms": float(known.quantile(share / 100)) if len(known) else None
+        for share in (50, 95, 99)
     }
 
 

@@ -118,6 +118,8 @@ def _configure(home: Path, title: str, notes: list[str]) -> None:
         "server_hourly_usd": SERVER_HOURLY_USD,
         "review_rate": REVIEW_RATE,
         "max_answer_tokens": MAX_ANSWER_TOKENS,
+        # The times of these requests are made up: they do not age.
+        "certificate_days": 36_500,
         # No live traffic would ever let a canary advance.
         "rollout": "direct",
     }

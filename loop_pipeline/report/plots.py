@@ -242,3 +242,35 @@ def cost_coverage_figure(groups: Sequence[GroupNumbers]) -> Figure:
     axes.set_xlim(0, max([1.0, *cost]))
     _legend_above(axes)
     return figure
+
+
+def best_model_figure(stats: pd.DataFrame, names: pd.DataFrame) -> Figure:
+    """Quality of each model by group, with 95% intervals, on rows that may be compared.
+
+    Args:
+        stats: ``group_model_stats``.
+        names: columns group_id and name.
+    """
+    figure, axes = _axes("share of good answers, 95% interval", "")
+    fair = stats[stats["comparable"].astype(bool) & stats["quality"].notna()]
+    largest = fair.groupby("group_id")["requests"].max().sort_values(ascending=False).index[:12]
+    called = names.set_index("group_id")["name"].to_dict()
+    models = sorted(set(fair["model"]))
+    for rank, model in enumerate(models):
+        own = fair[fair["model"] == model].set_index("group_id").reindex(largest).astype(object)
+        middle = own["quality"].astype(float)
+        spread = [
+            (middle - own["quality_low"].astype(float)).clip(lower=0),
+            (own["quality_high"].astype(float) - middle).clip(lower=0),
+        ]
+        places = [-i - 0.16 * (rank - (len(models) - 1) / 2) for i in range(len(largest))]
+        colour = COLOURS[rank % len(COLOURS)]
+        axes.errorbar(middle, places, xerr=spread, fmt="o", ms=4, color=colour, label=_plain(model))
+    labels = [_plain(called.get(group, group)) for group in largest]
+    axes.set_yticks([-i for i in range(len(largest))], labels, fontsize=8)
+    axes.set_xlim(0, 1.02)
+    if models:
+        _legend_above(axes)
+    else:
+        axes.set_title("no rows that compare two models yet", fontsize=10, loc="left")
+    return figure

@@ -26,6 +26,18 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Range:
+    """An estimate with its interval, and a bound (``mark``) that was promised for it."""
+
+    name: str
+    low: float
+    value: float
+    high: float
+    mark: float | None
+    colour: str
+
+
+@dataclass(frozen=True)
 class Axis:
     """Range and labels of one axis."""
 
@@ -70,6 +82,36 @@ def line_chart(lines: Sequence[Line], x: Axis, y: Axis, *, level: float | None =
             body += f'<circle class="dot" cx="{cx}" cy="{cy}" r="6" style="fill:{line.colour}">'
             body += f"<title>{escape(line.name)}</title></circle>"
     return _frame(f"{y.label} by {x.label}", _grid(x, y) + _clip(body))
+
+
+def range_chart(rows: Sequence[Range], x: Axis, *, level: float) -> str:
+    """Estimates with intervals, a line each, over a dotted level; wide, names at the left."""
+    left, right, step, wide = 230, 36, 26, 1000
+    height = step * len(rows) + 40
+
+    def at(value: float) -> str:
+        return f"{left + min(max(x.share(value), 0), 1) * (wide - left - right):.1f}"
+
+    parts = []
+    for value in x.ticks():
+        parts.append(f'<line class="grid" x1="{at(value)}" x2="{at(value)}" y1="4"')
+        parts.append(f' y2="{height - 34}"/><text x="{at(value)}" y="{height - 14}" ')
+        parts.append(f'text-anchor="middle">{escape(x.show(value))}</text>')
+    parts.append(f'<line class="level" x1="{at(level)}" x2="{at(level)}" y1="4" ')
+    parts.append(f'y2="{height - 34}"/>')
+    for rank, row in enumerate(rows):
+        y = 6 + step * (rank + 0.5)
+        name = row.name if len(row.name) <= 32 else f"{row.name[:31]}…"
+        parts.append(f'<text x="{left - 12}" y="{y + 5}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<line class="range" x1="{at(row.low)}" x2="{at(row.high)}" y1="{y}" ')
+        parts.append(f'y2="{y}" style="stroke:{row.colour}"/><circle class="dot" ')
+        parts.append(f'cx="{at(row.value)}" cy="{y}" r="5" style="fill:{row.colour}"/>')
+        if row.mark is not None:
+            parts.append(f'<line class="mark" x1="{at(row.mark)}" x2="{at(row.mark)}" ')
+            parts.append(f'y1="{y - 9}" y2="{y + 9}"/>')
+    view = f'viewBox="0 0 {wide} {height}"'
+    body = "".join(parts)
+    return f'<svg class="chart" {view} role="img" aria-label="{escape(x.label)}">{body}</svg>'
 
 
 def scatter(points: Sequence[tuple[float, float, str]], names: Sequence[str]) -> str:

@@ -57,7 +57,8 @@ def certify_group(conf: Scores, agree: Verdicts, alpha: float, delta: float) -> 
     need = smallest_certifiable(alpha, delta)
     threshold = None
     if len(usable) < need:
-        reason = f"has {len(usable)} calibration rows, needs at least {need}"
+        missing = need - len(usable)
+        reason = f"has {len(usable)} calibration rows, needs at least {need}: {missing} missing"
     elif np.ptp(usable) == 0:
         reason = "all scores are equal, so they cannot tell good answers from bad ones"
     else:

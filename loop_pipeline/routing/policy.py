@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -15,13 +16,16 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
+    model_validator,
 )
 
+from loop_pipeline.routing.request_score import RequestScore
 from loop_pipeline.routing.score import ScoreWeights
 
-SCHEMA_VERSION = 2
-# Version 1 had no canary; a rollback may return to such a policy.
-READABLE = (1, 2)
+SCHEMA_VERSION = 3
+# Version 1 had no canary, version 2 one student and no expiry; a rollback may return to them.
+READABLE = (1, 2, 3)
+_LATER = frozenset({"canary", "expires", "prices", "others", "model", "offers"})
 EXPLORATION_RATE = 0.02
 
 
@@ -32,9 +36,43 @@ class BadBundle(ValueError):
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_serializer(mode="wrap")
+    def _without_absent(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A document of an earlier version keeps its bytes, and with them its sha256.
+        plain: dict[str, Any] = rest(self)
+        return {k: v for k, v in plain.items() if k not in _LATER or v not in (None, [])}
+
+
+class Upstream(_Document):
+    """A cheaper model besides the student. By a ``RequestScore`` it is judged before the call."""
+
+    name: str
+    version: str
+    usd_per_request: float | None
+    score: ScoreWeights | RequestScore
+
+
+class Offer(_Document):
+    """What asking one model first would be worth for a group, and why it was taken or not."""
+
+    model: str
+    threshold: float | None
+    n: int
+    accepted: int
+    errors: int
+    coverage: float
+    agreement: float | None
+    agreement_lower: float | None
+    expected_usd_per_request: float | None
+    reason: str
+
 
 class GroupPolicy(_Document):
-    """Where one task group goes, on what evidence, and at what expected cost."""
+    """Where one task group goes, on what evidence, and at what expected cost.
+
+    ``arm`` "student" means that a cheaper model is asked first: ``model``, or the trained student
+    where that is None. The figures are of the offer taken, or of the best one refused.
+    """
 
     group_id: str
     name: str
@@ -54,6 +92,8 @@ class GroupPolicy(_Document):
     frontier_usd_per_request: float | None
     expected_usd_per_request: float | None
     reason: str
+    model: str | None = None
+    offers: list[Offer] = []
 
 
 class Canary(_Document):
@@ -67,7 +107,8 @@ class Canary(_Document):
 class PolicyBundle(_Document):
     """Groups, thresholds and everything a promise hangs on, under one sha256.
 
-    ``parent`` is the policy that a rollback returns to.
+    ``parent`` is the policy that a rollback returns to. From ``expires`` (a UTC day) on its
+    certificates are void.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -87,13 +128,20 @@ class PolicyBundle(_Document):
     score: ScoreWeights
     groups: list[GroupPolicy]
     canary: Canary | None = None
+    expires: str | None = None
+    prices: str | None = None
+    others: list[Upstream] = []
     sha256: str = ""
 
-    @model_serializer(mode="wrap")
-    def _without_absent_canary(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A document of version 1 keeps its bytes, and with them its sha256.
-        plain: dict[str, Any] = rest(self)
-        return {k: v for k, v in plain.items() if k != "canary" or v is not None}
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.expires is not None:
+            dt.date.fromisoformat(self.expires)
+        known = {None, *(model.name for model in self.others)}
+        for group in self.groups:
+            if group.model not in known:
+                raise ValueError(f"group {group.group_id} asks {group.model!r}, not a model of it")
+        return self
 
     @property
     def certified(self) -> bool:
@@ -108,8 +156,30 @@ class PolicyBundle(_Document):
         """The policy of one group."""
         return next((g for g in self.groups if g.group_id == group_id), None)
 
+    def void_because(self, running: Mapping[str, str]) -> str | None:
+        """Why the certificates do not speak about what runs now; None if they do.
+
+        Args:
+            running: what is known of it: ``frontier`` (its model), and names of ``versions``.
+        """
+        certified = {"frontier": self.frontier.get("model", "")} | self.versions
+        changed = [
+            f"{name} is {now}, was {certified[name]}"
+            for name, now in sorted(running.items())
+            if certified.get(name, now) != now
+        ]
+        return f"the certificates are void: {'; '.join(changed)}" if changed else None
+
 
 Canary.model_rebuild()
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of the policy document, as ``policy.schema.json`` publishes it."""
+    return PolicyBundle.model_json_schema() | {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"Routing policy, version {SCHEMA_VERSION}",
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -142,9 +212,11 @@ def subject_hash(
     frontier: Mapping[str, str],
     versions: Mapping[str, str],
     embedder_version: str,
+    others: Sequence[tuple[str, str]] = (),
 ) -> str:
     """What a certificate speaks about; another hash means the certificate is void."""
-    return digest([dict(student), dict(frontier), dict(versions), embedder_version])
+    more = [list(other) for other in sorted(others)]
+    return digest([dict(student), dict(frontier), dict(versions), embedder_version, *more])
 
 
 def seal(**fields: Any) -> PolicyBundle:

@@ -18,6 +18,7 @@ from loop_pipeline.store.queries import active_policy, newest_checkpoint
 from loop_pipeline.store.rollouts import (
     checkpoint_rows,
     policy_text,
+    policy_texts,
     previous_champion,
     switch_policy,
 )
@@ -31,6 +32,36 @@ def in_force(engine: Engine) -> PolicyBundle | None:
     """The policy that routes now, canary included."""
     active = active_policy(engine)
     return load_bundle(active["bundle"]) if active else None
+
+
+def find_policy(engine: Engine, name: str) -> PolicyBundle:
+    """A policy by what a person would call it.
+
+    Args:
+        engine: the store.
+        name: a file, ``active``, ``previous``, ``canary``, or the beginning of a sha256.
+
+    Raises:
+        BadBundle: it was altered, or is of an unknown schema version.
+        CannotRelease: there is none, or several begin like that.
+    """
+    if Path(name).is_file():
+        return load_bundle(Path(name).read_text("utf-8"))
+    if name in ("active", "previous", "canary"):
+        now = in_force(engine)
+        if now is None:
+            raise CannotRelease("no policy is in force")
+        if name == "canary" and now.canary is None:
+            raise CannotRelease("no rollout is in progress")
+        canary = now.canary.policy if now.canary else now
+        return {"active": now, "canary": canary}.get(name) or parent_of(engine, now)
+    found = policy_texts(engine, name)
+    if len(found) != 1:
+        raise CannotRelease(
+            f"{len(found)} policies begin with {name!r}: give a file, active, previous, canary, or"
+            " the beginning of a sha256 (`loop history` lists them)"
+        )
+    return load_bundle(found[0])
 
 
 def student_of(bundle: PolicyBundle) -> str:

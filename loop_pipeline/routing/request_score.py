@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.spatial.distance import cdist
 
-from loop_pipeline.groups.embedding import MAX_CHARS
+from loop_pipeline.groups.ngrams import MAX_CHARS
 
 MIN_ROWS = 100
 # Rows whose outcome is not the commonest; with fewer the rank by length is the safer one.
@@ -205,7 +205,7 @@ def fit_request_score(
         mean=dict(zip(plain, _digits(np.array([c.mean() for c in plain.values()])), strict=True)),
         # A feature that never varies is left out by its scale.
         scale={
-            k: _digits(np.array([1 / c.std() / width]))[0] if np.ptp(c) else 0.0
+            k: _digits(np.array([1 / c.std() / width]))[0] if np.ptp(c) > 1e-9 else 0.0
             for k, c in plain.items()
         },
         origin=_digits(vectors[:, :COORDINATES].mean(axis=0, dtype=np.float64)),

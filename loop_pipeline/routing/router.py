@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +13,11 @@ from typing import Any, Literal
 import numpy as np
 
 from loop_pipeline.groups.clustering import Assigner
-from loop_pipeline.groups.embedding import MAX_CHARS, Embedder, request_text
-from loop_pipeline.routing.policy import BadBundle, PolicyBundle, load_bundle
-from loop_pipeline.routing.score import logprob_features, unservable
+from loop_pipeline.groups.embedding import Embedder, Floats, request_text, unit
+from loop_pipeline.groups.ngrams import MAX_CHARS
+from loop_pipeline.routing.policy import BadBundle, GroupPolicy, PolicyBundle, load_bundle
+from loop_pipeline.routing.request_score import RequestScore
+from loop_pipeline.routing.score import ScoreWeights, logprob_features, unservable
 from loop_pipeline.traces.records import template_hash as hash_template
 
 
@@ -21,11 +25,13 @@ from loop_pipeline.traces.records import template_hash as hash_template
 class Decision:
     """Who is asked first.
 
-    ``adapter`` is the name the student is asked by, None for the frontier; a ``canary`` is judged
-    by its own thresholds. ``propensity`` is the chance that all models answer this request (the
-    shadow coin), the same for every request, so that shadowed requests are a uniform sample of
-    traffic: each goes to the frontier and to every one of ``Router.adapters``. Escalated requests
-    enter calibration only if ``shadow`` is set: that thins them with the same coin.
+    ``adapter`` is the name by which the cheaper model is asked (the student's adapter, or another
+    upstream), None for the frontier; a ``canary`` is judged by its own thresholds. ``score`` is
+    that of a model judged before the call. ``propensity`` is the chance that all models answer
+    this request (the shadow coin), the same for every request, so that shadowed requests are a
+    uniform sample of traffic: each goes to the frontier and to every one of ``Router.adapters``.
+    Escalated requests enter calibration only if ``shadow`` is set: that thins them with the same
+    coin.
     """
 
     arm: Literal["student", "frontier"]
@@ -35,6 +41,7 @@ class Decision:
     shadow: bool
     adapter: str | None = None
     canary: bool = False
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,9 @@ class Router:
     Every doubt goes to the frontier with its reason; nothing here raises on a request.
     """
 
-    def __init__(self, bundle: PolicyBundle, embedder: Embedder) -> None:
+    def __init__(
+        self, bundle: PolicyBundle, embedder: Embedder, running: Mapping[str, str] | None = None
+    ) -> None:
         if embedder.version != bundle.embedder_version:
             raise BadBundle(
                 f"policy refused: made with embedder {bundle.embedder_version[:12]}, "
@@ -71,37 +80,55 @@ class Router:
         self.bundle = bundle
         self._embedder = embedder
         self._groups = {g.group_id: g for g in bundle.groups}
-        self._assign = Assigner(bundle.groups)
+        self._assign = Assigner(bundle.groups, embedder.floor)
+        self._others = {model.name: model for model in bundle.others}
+        self._void = bundle.void_because(running or {})
+        self._expires = float("inf")
+        if bundle.expires:
+            day = dt.date.fromisoformat(bundle.expires)
+            self._expires = dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()
         self.canary: Router | None = None
+        embedder.transform(["the first call builds its tables"])
 
     @classmethod
-    def load(cls, source: Path | PolicyBundle, embedder: Embedder | None = None) -> Router:
+    def load(
+        cls,
+        source: Path | PolicyBundle,
+        embedder: Embedder | None = None,
+        *,
+        folder: Path | None = None,
+        running: Mapping[str, str] | None = None,
+    ) -> Router:
         """Load a policy from its file, or take one as it is.
 
         Args:
             source: the bundle, or the path of its JSON.
-            embedder: if absent, read from the bundle's ``embedder_path`` (relative to the file).
+            embedder: if absent, read from the bundle's ``embedder_path``.
+            folder: that path is relative to; if absent, the file's.
+            running: what is known of what runs here: ``frontier`` (its model), ``detector``,
+                ``decoding``. If the certificates speak about something else they are void, and
+                everything goes to the frontier.
 
         Raises:
             BadBundle: if the document was altered, is of another schema, or the embedder is not
                 the one it was made with.
         """
-        folder = source.parent if isinstance(source, Path) else Path()
+        folder = folder or (source.parent if isinstance(source, Path) else Path())
         bundle = load_bundle(source.read_text("utf-8")) if isinstance(source, Path) else source
-        router = cls(bundle, embedder or Embedder.load(folder / bundle.embedder_path))
+        router = cls(bundle, embedder or Embedder.load(folder / bundle.embedder_path), running)
         if bundle.canary is not None:
             other = bundle.canary.policy
             same = other.embedder_version == bundle.embedder_version
-            router.canary = cls(
-                other, router._embedder if same else Embedder.load(folder / other.embedder_path)
-            )
+            embedder = router._embedder if same else Embedder.load(folder / other.embedder_path)
+            router.canary = cls(other, embedder, running)
         return router
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """Names of the students in this policy: the champion's, then the canary's if any."""
+        """Names of the cheaper models: the champion, the canary's student, other upstreams."""
         routers = (self, self.canary) if self.canary else (self,)
-        return tuple(r.bundle.student["adapter"] for r in routers)
+        students = [r.bundle.student["adapter"] for r in routers]
+        return tuple(dict.fromkeys([*students, *(name for r in routers for name in r._others)]))
 
     def decide(
         self,
@@ -138,35 +165,54 @@ class Router:
     def _decide(
         self, messages: Sequence[Mapping[str, Any]], prompt_id: str, template_hash: str | None
     ) -> Decision:
-        group_id, rate, shadow = None, self.bundle.exploration_rate, False
+        rate, shadow = self.bundle.exploration_rate, False
         try:
             shadow = coin(prompt_id, rate)
-            group_id, reason = self._group_of(messages, template_hash)
-            group = self._groups.get(group_id or "")
+            group_id, reason, model, score = self._first(messages, template_hash)
         except Exception as error:  # noqa: BLE001  see decide
-            return Decision(
-                "frontier", group_id, f"the router failed: {error!r:.200}", rate, shadow
-            )
-        if group is None:
-            return Decision("frontier", None, reason, rate, shadow)
-        adapter = self.bundle.student.get("adapter") if group.arm == "student" else None
-        return Decision(group.arm, group_id, group.reason, rate, shadow, adapter)
+            return Decision("frontier", None, f"the router failed: {error!r:.200}", rate, shadow)
+        arm = "frontier" if model is None else "student"
+        return Decision(arm, group_id, reason, rate, shadow, model, score=score)
 
-    def _group_of(
+    def _first(
         self, messages: Sequence[Mapping[str, Any]], template: str | None
-    ) -> tuple[str | None, str]:
+    ) -> tuple[str | None, str, str | None, float | None]:
+        """Group, reason, name of the cheaper model to ask (None: the frontier) and its score."""
         text = request_text(messages)
         if not text.strip():
-            return None, "the request has no text, or not only text"
+            return None, "the request has no text, or not only text", None, None
         if len(text) > MAX_CHARS:
-            return None, f"the request has {len(text)} characters, the router reads {MAX_CHARS}"
-        vector = self._embedder.transform([text])[0]
-        if not vector.any():
-            return None, "nothing in the request was ever seen before"
+            limit = f"the request has {len(text)} characters, the router reads {MAX_CHARS}"
+            return None, limit, None, None
+        vector = self._embedder.project([text])[0]
+        if (length := float(np.linalg.norm(vector))) <= self._embedder.floor:
+            known = f"the request is unlike anything seen: {length:.0%} of it is familiar"
+            return None, known, None, None
         group_id, distance = self._assign(vector, template or hash_template(messages))
-        if np.isnan(distance):
-            return None, "unknown prompt template"
-        return group_id, f"unassigned: {distance:.3f} from the nearest task group"
+        group = self._groups.get(group_id or "")
+        if group is None:
+            far = f"unassigned: {distance:.3f} from the nearest task group"
+            return None, "unknown prompt template" if np.isnan(distance) else far, None, None
+        return group_id, *self._model_for(group, text, vector)
+
+    def _model_for(
+        self, group: GroupPolicy, text: str, vector: Floats
+    ) -> tuple[str, str | None, float | None]:
+        if group.arm == "frontier" or group.threshold is None:
+            return group.reason, None, None
+        if time.time() >= self._expires:
+            return f"the certificates expired on {self.bundle.expires}", None, None
+        if self._void:
+            return self._void, None, None
+        weights, score = self._score_of(group), None
+        if isinstance(weights, RequestScore):
+            score = weights.value(text, unit(vector[None])[0])
+            if not score >= group.threshold:
+                return "not sure enough before the call", None, score
+        return group.reason, group.model or self.bundle.student["adapter"], score
+
+    def _score_of(self, group: GroupPolicy) -> ScoreWeights | RequestScore:
+        return self._others[group.model].score if group.model else self.bundle.score
 
     def settle(
         self,
@@ -196,9 +242,13 @@ class Router:
             return Settled("escalate", None, None, "the policy sends this request to the frontier")
         try:
             held = unservable(answer_text, finish_reason, contract, request_text)
-            if held or not token_logprobs:
-                return Settled("escalate", None, group.threshold, held or "no log-probabilities")
-            score = judge.bundle.score.value(logprob_features(token_logprobs, tokens_out))
+            weights, score = judge._score_of(group), decision.score
+            if not isinstance(weights, RequestScore) and not held:
+                held = None if token_logprobs else "no log-probabilities"
+                if token_logprobs:
+                    score = weights.value(logprob_features(token_logprobs, tokens_out))
+            if held or score is None:
+                return Settled("escalate", score, group.threshold, held or "it was never scored")
         except Exception as error:  # noqa: BLE001  see decide
             reason = f"the router failed: {error!r:.200}"
             return Settled("escalate", None, group.threshold, reason)

@@ -11,7 +11,7 @@ import pandas as pd
 from sqlalchemy import Connection, Engine, func, select, update
 from sqlalchemy.orm import aliased
 
-from loop_pipeline.store.queries import activate_policy, insert_new, read, records
+from loop_pipeline.store.queries import activate_policy, insert_new, query, read, records
 from loop_pipeline.store.tables import (
     CheckpointRow,
     ContractRow,
@@ -77,6 +77,13 @@ def policy_text(engine: Engine, sha256: str) -> str | None:
     """A policy document as it was put in force."""
     with engine.connect() as connection:
         return connection.scalar(select(PolicyRow.bundle).where(PolicyRow.sha256 == sha256))
+
+
+def policy_texts(engine: Engine, prefix: str) -> list[str]:
+    """Every policy that was in force and whose sha256 begins so."""
+    with engine.connect() as connection:
+        own = PolicyRow.sha256.startswith(prefix, autoescape=True)
+        return list(connection.scalars(select(PolicyRow.bundle).where(own)))
 
 
 def policy_events(engine: Engine) -> pd.DataFrame:
@@ -193,6 +200,52 @@ def paired_answers(
                 row["frontier"] = output
     complete = [row for row in found.values() if len(row) == len(names)]
     return pd.DataFrame(complete, columns=pd.Index(names), dtype=object)
+
+
+def shadowed_answers(engine: Engine) -> pd.DataFrame:
+    """Answers of cheaper models to requests that the shadow coin drew, beside the frontier's.
+
+    Only requests whose ``route.shadow`` is true: escalated ones, which have both answers anyway,
+    are thinned by the same coin, so that these are a uniform sample of traffic.
+
+    Returns:
+        A row per request and cheaper model (``adapter``): prompt_id (of the frontier's row),
+        dedup_key, ts, split, task, messages, contract (dict or None), frontier_output,
+        frontier_usd, adapter, output, logprobs, tokens_in, tokens_out, finish_reason, latency_ms,
+        cost_usd.
+    """
+    own, other = aliased(TraceRow), aliased(TraceRow)
+
+    def request(row: Any) -> Any:
+        return func.coalesce(row.route["shadow_of"].as_string(), row.prompt_id)
+
+    statement = (
+        select(
+            other.prompt_id,
+            other.dedup_key,
+            own.ts,
+            other.split,
+            other.task,
+            other.messages,
+            ContractRow.body.label("contract"),
+            other.output.label("frontier_output"),
+            other.cost_usd.label("frontier_usd"),
+            own.route["adapter"].as_string().label("adapter"),
+            own.output,
+            own.logprobs,
+            own.tokens_in,
+            own.tokens_out,
+            own.finish_reason,
+            own.latency_ms,
+            own.cost_usd,
+        )
+        .join(other, request(other) == request(own))
+        .outerjoin(ContractRow, ContractRow.contract_id == other.contract_id)
+        .where(own.producer == "student", other.producer == "frontier")
+        .where(own.route["shadow"].as_boolean(), own.route["adapter"].as_string().is_not(None))
+        .order_by(other.prompt_id, own.prompt_id)
+    )
+    return query(engine, statement)
 
 
 def replayed_pairs(engine: Engine, champion_id: str, challenger_id: str) -> pd.DataFrame:

@@ -250,7 +250,12 @@ class SupersededPairRow(Base):
 
 
 class TaskGroupRow(Base):
-    """A cluster of requests with an id that survives refits."""
+    """A cluster of requests with an id that survives refits.
+
+    Without ``parent_id`` it is a unit of certification, with one a finer unit of reporting.
+    ``status``: ``active``, ``candidate`` (seen once in the unassigned pool), ``merged`` or
+    ``retired``; a row that ended stays, so that its id can still be read.
+    """
 
     __tablename__ = "task_groups"
     group_id: Mapped[str] = mapped_column(primary_key=True)
@@ -264,35 +269,74 @@ class TaskGroupRow(Base):
     size: Mapped[int]
     version: Mapped[str]
     status: Mapped[str]
+    parent_id: Mapped[str | None]
+    renamed: Mapped[bool]
+    streak: Mapped[int]
+    related_id: Mapped[str | None]
+    reason: Mapped[str]
+
+
+class GroupLineageRow(Base):
+    """What became of a group at a refit: ``born``, ``split``, ``merged`` or ``retired``."""
+
+    __tablename__ = "group_lineage"
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[dt.datetime] = mapped_column(index=True)
+    kind: Mapped[str]
+    from_id: Mapped[str | None]
+    to_id: Mapped[str | None]
+    reason: Mapped[str]
 
 
 class GroupMemberRow(Base):
-    """Which group a request belongs to, and where it lies on the map."""
+    """Which group a request belongs to, which part of it, and where it lies on the map."""
 
     __tablename__ = "group_members"
     prompt_id: Mapped[str] = mapped_column(ForeignKey("traces.prompt_id"), primary_key=True)
     group_id: Mapped[str] = mapped_column(index=True)
+    leaf_id: Mapped[str | None]
     distance: Mapped[float]
     x: Mapped[float]
     y: Mapped[float]
 
 
+class TraceVectorRow(Base):
+    """The embedded request: float16, little-endian; it goes when its trace goes."""
+
+    __tablename__ = "trace_vectors"
+    prompt_id: Mapped[str] = mapped_column(
+        ForeignKey("traces.prompt_id", ondelete="CASCADE"), primary_key=True
+    )
+    version: Mapped[str] = mapped_column(index=True)
+    vector: Mapped[bytes]
+
+
 class GroupModelStatsRow(Base):
-    """How one model does on one group."""
+    """How one model does on one group, by what its rows are a sample of.
+
+    Only rows with ``comparable`` may be set against another model's: who answered them was not
+    chosen by the router.
+    """
 
     __tablename__ = "group_model_stats"
     group_id: Mapped[str] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(primary_key=True)
+    sample: Mapped[str] = mapped_column(primary_key=True)
+    comparable: Mapped[bool]
     requests: Mapped[int]
-    sample: Mapped[str]
     quality: Mapped[float | None]
     quality_low: Mapped[float | None]
     quality_high: Mapped[float | None]
+    quality_method: Mapped[str | None]
+    reviews: Mapped[int]
     flagged_share: Mapped[float | None]
     agreement: Mapped[float | None]
+    agreement_low: Mapped[float | None]
+    agreement_high: Mapped[float | None]
     cost_per_request: Mapped[float]
     latency_p50_ms: Mapped[float | None]
     latency_p95_ms: Mapped[float | None]
+    latency_p99_ms: Mapped[float | None]
 
 
 class DatasetRow(Base):

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from loop_pipeline.groups.clustering import UNASSIGNED
-from loop_pipeline.groups.embedding import Embedder, request_text
+from loop_pipeline.groups.embedding import request_text
+from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.routing.coverage import compare_coverage
 from loop_pipeline.training.evaluation import judge
 from loop_pipeline.training.gallery import wins_and_losses
@@ -58,7 +59,7 @@ def prepare(traces: pd.DataFrame, members: pd.DataFrame, feedback: pd.DataFrame)
 def hold_contest(
     answers: Mapping[str, pd.DataFrame],
     held_out: pd.DataFrame,
-    embedder: Embedder,
+    embedder: TextEmbedder,
     *,
     target_agreement: float,
     delta: float,

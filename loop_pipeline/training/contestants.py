@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Engine
 
-from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.serving import vllm
 from loop_pipeline.serving.vllm import StudentServer, adapter_name
 from loop_pipeline.store.queries import read, records, upsert
@@ -69,7 +69,7 @@ def base_model(checkpoint: Mapping[str, Any]) -> Contestant:
 
 
 def few_shot_base(
-    checkpoint: Mapping[str, Any], dataset: Mapping[str, Any], embedder: Embedder
+    checkpoint: Mapping[str, Any], dataset: Mapping[str, Any], embedder: TextEmbedder
 ) -> Contestant:
     """The base with the nearest rows of the training set in its prompt.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
 from loop_pipeline.serving.vllm import Answer, ServerError, StudentServer, answer_all
 from loop_pipeline.training.agreement import agrees, fields_right, kind_of, rouge_l, tags_of
@@ -97,7 +97,7 @@ def _row(answer: Answer, trace: Mapping[Any, Any], checkpoint_id: str) -> dict[s
     }
 
 
-def judge(answers: pd.DataFrame, traces: pd.DataFrame, embedder: Embedder) -> pd.DataFrame:
+def judge(answers: pd.DataFrame, traces: pd.DataFrame, embedder: TextEmbedder) -> pd.DataFrame:
     """Hold each answer against its request, its contract and the frontier's answer.
 
     Args:
@@ -161,7 +161,7 @@ def _compared(
     }
 
 
-def _similarity(answers: pd.DataFrame, kinds: Sequence[str], embedder: Embedder) -> np.ndarray:
+def _similarity(answers: pd.DataFrame, kinds: Sequence[str], embedder: TextEmbedder) -> np.ndarray:
     """Cosine of each text to the frontier's; NaN for what is not free text."""
     text = np.array([kind == "text" for kind in kinds], dtype=bool)
     cosine = np.full(len(answers), np.nan)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from loop_pipeline.groups.embedding import Embedder, request_text
+from loop_pipeline.groups.embedding import request_text
+from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.serving.vllm import StudentServer
 from loop_pipeline.traces.records import digest
 from loop_pipeline.training.evaluation import evaluate
@@ -23,7 +24,7 @@ Turns = list[dict[str, Any]]
 
 
 def nearest_examples(
-    traces: pd.DataFrame, train_file: Path, embedder: Embedder, *, shots: int = SHOTS
+    traces: pd.DataFrame, train_file: Path, embedder: TextEmbedder, *, shots: int = SHOTS
 ) -> list[list[Turns]]:
     """Training rows that are most like each request, of the same prompt template.
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
-from loop_pipeline.groups.embedding import BITS, ngram_counts
+from loop_pipeline.groups.ngrams import BITS, ngram_counts
 
 BATCH = 4096
 LEAST_ROWS, LEAST_OF_ANSWER = 200, 20

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Engine
 
-from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.report.contest import flat_metrics, write_files
 from loop_pipeline.routing.release import roles
 from loop_pipeline.serving.vllm import ServerError, StudentServer, adapter_name
@@ -68,7 +68,7 @@ class Bench:
     settings: LoopSettings
     server: StudentServer
     held_out: pd.DataFrame
-    embedder: Embedder
+    embedder: TextEmbedder
     say: Callable[[str], None]
     again: bool = False
 

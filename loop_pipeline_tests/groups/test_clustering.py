@@ -83,7 +83,7 @@ def test_topics_are_found_named_and_placed_on_the_map():
         assert set(group.exemplars) <= set(FRAME["prompt_id"])
     assert (members["group_id"] == "unassigned").mean() < 0.03
     assert members["x"].std() > 0.1
-    assert list(members) == ["prompt_id", "group_id", "distance", "x", "y"]
+    assert list(members) == ["prompt_id", "group_id", "leaf_id", "distance", "x", "y"]
 
 
 def test_the_same_rows_in_any_order_give_the_same_groups():
@@ -95,7 +95,7 @@ def test_the_same_rows_in_any_order_give_the_same_groups():
 def test_ids_and_renamed_names_survive_a_refit_that_shares_75_percent():
     draw = np.random.default_rng(1).random(len(FRAME))
     first = fit(FRAME[draw < 0.875])
-    first.groups[0].name = "named by a person"
+    first.groups[0].name, first.groups[0].renamed = "named by a person", True
     second = fit(FRAME[draw >= 0.125], previous=first)
     assert {g.group_id for g in second.active} == {g.group_id for g in first.active}
     assert second.groups[0].name == "named by a person"

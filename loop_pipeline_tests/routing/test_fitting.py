@@ -84,7 +84,7 @@ def test_a_student_that_costs_more_is_not_used(world):
     }
     policy = world.fit(costs=costs)
     assert {g.arm for g in policy.groups} == {"frontier"}
-    assert "the student would cost" in policy.groups[0].reason
+    assert "student-c1 would cost" in policy.groups[0].reason
 
 
 def test_answers_that_break_their_contract_or_were_cut_off_are_not_served(world):

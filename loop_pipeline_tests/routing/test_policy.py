@@ -27,7 +27,10 @@ def test_written_and_read_it_is_the_same(bundle):
     [
         (lambda b: altered(b, delta=0.06), "says sha256"),
         (lambda b: altered(b, sha256=None), "says sha256 None"),
-        (lambda b: altered(b, schema_version=3), "schema version 3, this release reads 1 and 2"),
+        (
+            lambda b: altered(b, schema_version=4),
+            "schema version 4, this release reads 1 and 2 and 3",
+        ),
         (lambda b: altered(b, resign=True, surprise=1), "surprise: Extra inputs"),
         (lambda b: altered(b, resign=True, groups=[{}]), r"groups\.0\.group_id: Field required"),
         (lambda b: b.to_text()[:-20], "not JSON"),

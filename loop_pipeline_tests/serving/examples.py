@@ -65,6 +65,7 @@ def trace_row(prompt_id: str, output: str, **fields: Any) -> dict[str, Any]:
             "simulated": True,
             "source": "test",
             "route": None,
+            "logprobs": None,
         }
         | fields
         | {"day": fields.get("ts", BORN).date().isoformat()}

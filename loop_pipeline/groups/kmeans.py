@@ -1,0 +1,78 @@
+"""Spherical k-means whose sums do not hang on thread order: ids hang on every digit."""
+
+from __future__ import annotations
+
+import uuid
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score
+
+from loop_pipeline.groups.embedding import Floats
+
+NAMESPACE = uuid.UUID("6f1d2c64-2f0e-4f2b-9f63-6a1f3a0d8a57")
+SAME_PARTITION = 0.7  # adjusted Rand index at which two half fits tell the same groups
+STABILITY_ROWS = 4_000
+BLOCK = 65_536
+
+
+def id_of(template: str, values: list[float]) -> str:
+    """The id of a group that is first seen with this centroid."""
+    return str(uuid.uuid5(NAMESPACE, f"{template} {values}"))
+
+
+def rounded(centroid: Floats) -> list[float]:
+    """A centroid as it is stored: five digits, the same on every machine."""
+    return [float(f"{x:.5f}") for x in centroid]
+
+
+def nearest(vectors: Floats, centroids: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Index of the most similar centroid of each vector (n, d), and the cosine."""
+    labels = np.empty(len(vectors), dtype=np.intp)
+    cosines = np.empty(len(vectors), dtype=np.float32)
+    for at in range(0, len(vectors), BLOCK):
+        similarity = vectors[at : at + BLOCK] @ centroids.T
+        best = similarity.argmax(axis=1)
+        labels[at : at + BLOCK] = best
+        cosines[at : at + BLOCK] = similarity[np.arange(len(best)), best]
+    return labels, cosines
+
+
+def plus_plus(vectors: Floats, centroids: Floats, k: int, rng: np.random.Generator) -> Floats:
+    """Add seeds far from the present ones until there are ``k`` (k-means++)."""
+    if not len(centroids):
+        centroids = vectors[rng.integers(len(vectors))][None]
+    best = nearest(vectors, centroids)[1]
+    while len(centroids) < k:
+        gap = np.clip(1 - best, 0, None).astype(float)
+        if gap.sum() < 1e-6:  # fewer distinct requests than groups asked for
+            break
+        seed = vectors[rng.choice(len(vectors), p=gap / gap.sum())]
+        centroids = np.vstack([centroids, seed])
+        best = np.maximum(best, vectors @ seed)
+    return centroids
+
+
+def kmeans(vectors: Floats, centroids: Floats, steps: int = 50) -> Floats:
+    """Lloyd's algorithm on the sphere; an emptied centroid stays where it was."""
+    labels = np.full(len(vectors), -1)
+    for _ in range(steps):
+        last, labels = labels, nearest(vectors, centroids)[0]
+        if np.array_equal(last, labels):
+            break
+        sums = np.stack([vectors[labels == i].sum(axis=0) for i in range(len(centroids))])
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        centroids = np.where(norms > 1e-6, sums / np.maximum(norms, 1e-6), centroids)
+    return centroids
+
+
+def stable_k(vectors: Floats, most: int, rng: np.random.Generator) -> int:
+    """The finest partition, up to ``most`` groups, that two halves of the rows agree on."""
+    rows = vectors[rng.permutation(len(vectors))[:STABILITY_ROWS]]
+    halves = rows[::2], rows[1::2]
+    empty = np.empty((0, rows.shape[1]), dtype=np.float32)
+    for k in range(min(most, len(rows) // 4), 1, -1):
+        fits = [kmeans(half, plus_plus(half, empty, k, rng)) for half in halves]
+        if adjusted_rand_score(*(nearest(rows, fit)[0] for fit in fits)) >= SAME_PARTITION:
+            return k
+    return 1

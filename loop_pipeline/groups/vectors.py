@@ -1,0 +1,48 @@
+"""Embedded requests in the store: what was embedded once is not embedded again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Engine
+
+from loop_pipeline.groups.embedding import Floats
+from loop_pipeline.groups.encoders import TextEmbedder
+from loop_pipeline.store.queries import CHUNK, read, upsert
+from loop_pipeline.store.tables import TraceVectorRow
+
+
+def vectors_of(
+    engine: Engine, embedder: TextEmbedder, requests: pd.DataFrame
+) -> tuple[Floats, int]:
+    """Vectors of requests, read where the store has them, else embedded and stored.
+
+    Args:
+        engine: the store.
+        embedder: of the texts.
+        requests: columns prompt_id (each once) and text; traces of the store.
+
+    Returns:
+        Vectors (n, d) as ``project`` gives them, in the order of the requests, and how many were
+        embedded now.
+    """
+    stored = read(engine, TraceVectorRow, version=embedder.version)
+    place = pd.Series(np.arange(len(requests)), index=requests["prompt_id"].to_numpy())
+    stored = stored[stored["prompt_id"].isin(place.index)]
+    known = place.loc[stored["prompt_id"]].to_numpy()
+    missing = np.setdiff1d(np.arange(len(requests)), known)
+    texts = requests["text"].to_numpy()
+    made = embedder.project(texts[missing].tolist()).astype("<f2")
+    ids = requests["prompt_id"].to_numpy()[missing]
+    with engine.begin() as connection:
+        for at in range(0, len(ids), CHUNK):
+            rows = [
+                {"prompt_id": name, "version": embedder.version, "vector": vector.tobytes()}
+                for name, vector in zip(ids[at : at + CHUNK], made[at : at + CHUNK], strict=True)
+            ]
+            upsert(connection, TraceVectorRow, rows)
+    out = np.zeros((len(requests), made.shape[1]), dtype=np.float32)
+    out[missing] = made
+    if len(known):
+        out[known] = np.frombuffer(b"".join(stored["vector"]), dtype="<f2").reshape(len(known), -1)
+    return out, len(missing)

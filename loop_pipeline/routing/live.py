@@ -1,0 +1,84 @@
+"""The router in force in a running process: a new policy takes over between two requests."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from loop_pipeline.routing.policy import load_bundle
+from loop_pipeline.routing.router import Router
+
+log = logging.getLogger(__name__)
+
+
+class LiveRouter:
+    """Holds the router of the newest good policy; a bad or unreadable one changes nothing.
+
+    A request takes ``current`` once and asks it both questions, before and after the call: the
+    policy that decided also settles, whatever is loaded meanwhile, and nothing waits or is lost.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], str],
+        folder: Path,
+        *,
+        running: Mapping[str, str] | None = None,
+    ) -> None:
+        """Load the first policy.
+
+        Args:
+            read: gives the policy document now in force, from a file or from the store.
+            folder: that the document's ``embedder_path`` is relative to.
+            running: as for ``Router.load``.
+
+        Raises:
+            BadBundle: there is no good policy to start with.
+        """
+        self._read, self._folder, self._running = read, folder, running
+        self._text = read()
+        self._stop = threading.Event()
+        self.current = self._load(self._text)
+        self.problem: str | None = None
+
+    def _load(self, text: str) -> Router:
+        return Router.load(load_bundle(text), folder=self._folder, running=self._running)
+
+    def refresh(self) -> bool:
+        """Load the policy in force if it is another one.
+
+        Returns:
+            Whether it was changed. If it could not be, ``problem`` says why in one line.
+        """
+        try:
+            text = self._read()
+            if text == self._text:
+                self.problem = None
+                return False
+            router = self._load(text)
+        except Exception as error:  # noqa: BLE001  whatever is wrong, the active policy stays
+            problem = " ".join(f"{error}".split())[:300] or repr(error)
+            if problem != self.problem:
+                log.warning("policy %s stays: %s", self.current.bundle.sha256[:12], problem)
+            self.problem = problem
+            return False
+        log.info("policy %s -> %s", self.current.bundle.sha256[:12], router.bundle.sha256[:12])
+        self.current, self._text, self.problem = router, text, None
+        return True
+
+    def watch(self, seconds: float) -> threading.Thread:
+        """Refresh every so many seconds, in a thread of its own, until ``close``."""
+
+        def run() -> None:
+            while not self._stop.wait(seconds):
+                self.refresh()
+
+        thread = threading.Thread(target=run, name="policy", daemon=True)
+        thread.start()
+        return thread
+
+    def close(self) -> None:
+        """End the watch."""
+        self._stop.set()
