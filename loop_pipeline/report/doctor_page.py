@@ -66,8 +66,9 @@ def _rankings(report: Diagnosis) -> str:
         return ""
     words = (
         f"How much of the way from {report.weak} to {report.reference} a ranking recovers, over "
-        "all shares of strong calls (APGR), and the share of strong calls that recovers 50 and "
-        "80% of it (CPT); 10 bins, as RouteLLM measures it."
+        "all shares of strong calls (APGR); the share of strong calls that recovers 50 and 80% of "
+        "it (CPT); and what 50% costs, of the bill for strong calls alone. 10 bins, as RouteLLM "
+        "measures it."
     )
     return card(
         "Rankings without a promise",
@@ -89,7 +90,7 @@ def _trade(report: Diagnosis) -> str:
         (curve.name, [(1000 * usd, quality) for _, quality, usd in curve.points])
         for curve in report.curves
     ]
-    if len(report.models) > 2 or not curves:  # of two models it is the line of the coin
+    if len(ordered) > 1 and len(report.models) > 2:  # of two models it is the line of the coin
         line = [(1000 * m.usd, m.quality.value) for m in ordered]
         curves.append(("hull of the single models", line))
     dots = [(m.name, (1000 * m.usd, m.quality.value)) for m in report.models]
@@ -99,7 +100,11 @@ def _trade(report: Diagnosis) -> str:
         Line(name, points, colour(names.index(name)), dashed=name in _DASHED)
         for name, points in curves
     ]
-    lines += [Line(name, [], colour(names.index(name)), at) for name, at in dots]
+    lines += [
+        # The policy is drawn last, and small: it may lie on a model's dot.
+        Line(name, [], colour(names.index(name)), at, radius=4.5 if name == "policy" else 7)
+        for name, at in dots
+    ]
     xs = [x for _, points in curves for x, _ in points] + [x for _, (x, _) in dots]
     ys = [y for _, points in curves for _, y in points] + [y for _, (_, y) in dots]
     chart = line_chart(
@@ -107,11 +112,13 @@ def _trade(report: Diagnosis) -> str:
         Axis("USD per 1,000 requests", *_padded(xs, 0.0), "{:.4g}".format),
         Axis(report.measure, *_padded(ys, 0.0, 1.02), "{:.1%}".format),
     )
-    caption = (
-        "Lines: rankings of the requests at every share of strong calls, without a promise"
-        f"{'; the random one is the hull' if len(report.models) == 2 and report.curves else ''}. "
-        "Dots: the models alone and the policy."
-    )
+    caption = "Dots: the models alone and the policy."
+    if report.curves:
+        hull = "; the random one is the hull" if len(report.models) == 2 else ""
+        caption = (
+            "Lines: rankings of the requests at every share of strong calls, without a promise"
+            f"{hull}. {caption}"
+        )
     return _figure(caption, chart, legend(names, names))
 
 

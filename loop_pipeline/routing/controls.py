@@ -53,7 +53,8 @@ class Curve(BaseModel):
     """Quality against the share of calls to the strong model, best to route first.
 
     ``points``: share of strong calls, quality, USD a request. APGR and CPT (shares of strong calls
-    that recover 50 and 80% of the gap) by 10 equal bins; None: there is no gap to recover.
+    that recover 50 and 80% of the gap) by 10 equal bins; None: there is no gap to recover. ``bill``
+    is what half of the gap costs, as a share of the strong model's bill.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Curve(BaseModel):
     apgr: Interval | None
     cpt50: float | None
     cpt80: float | None
+    bill: float | None
 
 
 def random_routes(outcomes: Outcomes, draws: int, seed: int) -> tuple[Floats, Floats]:
@@ -263,7 +265,7 @@ def curve(
     deciles = y[np.linspace(0, n, 11).round().astype(int)]
     apgr = float(_apgr(deciles[None])[0])
     if not np.isfinite(apgr):
-        return Curve(name=name, points=points, apgr=None, cpt50=None, cpt80=None)
+        return Curve(name=name, points=points, apgr=None, cpt50=None, cpt80=None, bill=None)
     draws = apgr_draws(outcomes, order, resamples=resamples, seed=seed)
     shares = np.linspace(0, 1, 11)
     return Curve(
@@ -272,6 +274,7 @@ def curve(
         apgr=_percentiles(apgr, draws),
         cpt50=_crossing(shares, deciles, 0.5),
         cpt80=_crossing(shares, deciles, 0.8),
+        bill=_bill(points, _crossing(shares, deciles, 0.5), float(dear.mean())),
     )
 
 
@@ -311,7 +314,18 @@ def random_curve(outcomes: Outcomes) -> Curve:
         apgr=Interval(value=0.5, low=0.5, high=0.5) if gap else None,
         cpt50=0.5 if gap else None,
         cpt80=0.8 if gap else None,
+        bill=_bill(points, 0.5, float(dear)) if gap else None,
     )
+
+
+def _bill(
+    points: list[tuple[float, float, float]], share: float | None, dear: float
+) -> float | None:
+    """USD of a curve at a share of strong calls, as a part of what strong calls alone cost."""
+    if share is None or dear <= 0:
+        return None
+    x, _, usd = zip(*points, strict=True)
+    return float(np.interp(share, x, usd)) / dear
 
 
 def _apgr(deciles: Floats) -> Floats:

@@ -149,21 +149,23 @@ def _figures(report: Diagnosis) -> str:
     policy = report.router(POLICY)
     if policy.agreement is None:
         return f"nothing goes away from {report.reference}"
-    parts = [
-        f"of the {policy.share_away:.1%} of calls that it sends to a cheaper model "
-        f"{share(policy.agreement)} agree"
-    ]
+    beside = []
     for name, words in ((RANDOM, "random"), (LENGTH, "prompt length")):
         other, gap = report.router(name).agreement, report.beside(name, "agreement")
         if other is not None and gap is not None:
-            parts.append(f"{words} at the same share {other.value:.1%} ({points(gap)})")
+            beside.append(f"{words} {other.value:.1%} ({points(gap)})")
+    parts = [
+        f"of the {policy.share_away:.1%} of calls that it sends to a cheaper model "
+        f"{share(policy.agreement)} agree",
+        f"at the same share {', '.join(beside)}",
+    ]
     ratio, better = report.beside(SINGLE, RATIO), report.beside(SINGLE, report.measure)
     if ratio is not None and better is not None:
         parts.append(
             f"it costs {share(ratio)} of the best single model per group, {report.measure} "
             f"{points(better)}"
         )
-    return "; ".join([", ".join(parts[:-1]), parts[-1]])
+    return "; ".join(parts)
 
 
 def _nothing_to_route(report: Diagnosis) -> str:

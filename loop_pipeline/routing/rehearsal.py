@@ -168,7 +168,7 @@ def _grouped(
     found = assign(groups, vectors, pd.Series([ONE_TEMPLATE] * len(texts)))
     names = {g.group_id: g.name for g in groups.groups}
     labels = [names[g] if g else UNASSIGNED for g, _ in found]
-    notes.append(f"{len(groups.active)} groups by clustering the texts of the fit rows")
+    notes.append(f"groups by clustering the texts of the fit rows: {len(groups.active)}")
     return vectors, np.array(labels, dtype=object), notes
 
 
