@@ -152,6 +152,7 @@ def bootstrap(
     step = max(1, CHUNK // n)
     for start in range(0, resamples, step):
         weight = rng.poisson(1.0, (min(step, resamples - start), n)).astype(float)
+        weight[weight.sum(axis=1) == 0] = 1.0  # of very few rows none may be drawn
         drawn.append(weight @ columns / weight.sum(axis=1, keepdims=True))
     return _percentiles(
         float(statistic(columns.mean(axis=0)[None])[0]), statistic(np.concatenate(drawn))

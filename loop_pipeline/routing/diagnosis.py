@@ -114,17 +114,17 @@ def verdict_of(report: Diagnosis) -> tuple[bool | None, str]:
         return None, _nothing_to_route(report)
     if any(group.verdict == "broken" for group in report.groups):
         names = ", ".join(group.name for group in report.groups if group.verdict == "broken")
-        return False, f"It does not: its promise is broken in {names}. {_figures(report)}."
+        return False, f"It does not: its promise is broken in {names}. {_sentence(report)}"
     if policy.agreement is None:
         return False, _nothing_certified(report)
     if policy.share_away == 1:
         return False, (
             f"It does not: it sends everything away from {report.reference}, for which no router "
-            f"is needed. {_figures(report)}."
+            f"is needed. {_sentence(report)}"
         )
     against = _failing(report)
     if against:
-        return False, f"It does not: {against}. {_figures(report)}."
+        return False, f"It does not: {against}. {_sentence(report)}"
     return True, f"It earns its keep: {_figures(report)}."
 
 
@@ -166,6 +166,11 @@ def _figures(report: Diagnosis) -> str:
             f"{points(better)}"
         )
     return "; ".join(parts)
+
+
+def _sentence(report: Diagnosis) -> str:
+    figures = _figures(report)
+    return f"{figures[0].upper()}{figures[1:]}."
 
 
 def _nothing_to_route(report: Diagnosis) -> str:
