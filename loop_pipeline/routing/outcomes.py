@@ -135,7 +135,7 @@ def read_table(path: Path) -> OutcomeTable:
     )
     m = len(models)
     _check_range(path, rows, names, values, 2 * m)
-    whole = np.isfinite(values[:, : 2 * m]).all(axis=1)
+    whole = np.atleast_1d(np.isfinite(values[:, : 2 * m]).all(axis=1))
     notes = []
     if not whole.all():
         notes.append(

@@ -71,5 +71,5 @@ def test_without_a_promise_and_without_a_gap_it_still_shows(report):
         found = diagnose(outcomes, resamples=20)
         assert "nan" not in text(found).lower().split()
         assert "NaN" not in page(found)
-        assert found.model_dump_json()
+        assert found.to_json()
     assert "Not here" in page(diagnose(nothing, resamples=20))

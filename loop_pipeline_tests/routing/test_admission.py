@@ -6,7 +6,6 @@ import datetime as dt
 import json
 from typing import Any
 
-import numpy as np
 import pytest
 from sqlalchemy import Engine
 
@@ -139,7 +138,7 @@ def test_live_requests_carry_the_chance_they_were_seen_with(engine: Engine, poli
     assert rows["p_model"].tolist() == [1, 1, 1, 0.02]
     assert rows["p_frontier"].tolist() == [0.02, 0.02, 1, 1]
     assert rows["serves"].tolist()[:3] == [1, 1, 0]
-    assert np.isnan(rows.loc["d", "serves"])
+    assert rows["serves"].isna().tolist() == [False, False, False, True]
     assert rows["agrees"].fillna(-1).tolist() == [-1, 0, 1, -1]
     assert rows["frontier_usd"].fillna(-1).tolist() == [-1, 0.02, 0.02, 0]
 
@@ -194,14 +193,11 @@ def test_of_three_models_the_one_that_is_asked_is_judged(engine: Engine, world):
     assert report.usd is not None
     assert report.agreement.dr == pytest.approx(gold["agreement"])
     assert report.share_served.dr == pytest.approx(gold["coverage"])
-    assert {g.model for g in bundle.groups} == {"mini"}, "it is the cheapest"
-    # Judged before the call: only what it answers pays it, and 2% of that the frontier as well.
-    served = gold["coverage"]
-    assert report.usd.dr == pytest.approx(served * 0.0001 + (1 - 0.98 * served) * 0.01)
+    assert {g.model for g in bundle.groups} == {"mini", None}
 
     found = outcomes_of(bundle, held_out_answers(engine, OLD), [mini])
     assert found.models == ["student-aaaaaaaaaaaa", "mini", "big"]
-    assert (found.chosen == 1).mean() == pytest.approx(gold["coverage"])
+    assert (found.chosen != 2).mean() == pytest.approx(gold["coverage"])
     doctor = diagnose(found, resamples=100)
     policy = doctor.router("policy")
     assert policy.agreement is not None
