@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
+import tarfile
 import zlib
 from pathlib import Path
 
-# sha256 of the upstream bytes, uncompressed, by folder and file.
+# sha256 of the upstream bytes, uncompressed, by folder and file; of an archive, of its members.
 FILES = {
     "begin": {
         "begin_dev_wow.tsv.gz": "2ebfc95a1ff267e12dcce3250da4d158e1811c62e9e1a0d56f110efc9ace0178",
@@ -62,9 +64,9 @@ FILES = {
         "cost.json": "a8175554ab0ed023a2e1f807c901fa305688567d2a0ff8dae3aed089663d1907",
     },
     "routellm_mmlu": {
-        # `tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c responses`
+        # Of the 57 files under routellm/evals/mmlu/responses, see `unpacked`.
         "mmlu_responses.tar.gz": (
-            "a862b7b8d5122192279a5ee7bc5683550f1bc7fe05e1cc5061464ed6f676af2c"
+            "07879ee2d40e4887649964a08a1b3d8e567614857741d581007d8e8b93d8fcf8"
         ),
         "contaminated_prompts.jsonl": (
             "9606c968198eabf5efa46ccba31286392c8e35525d83c86661618ffc5ec6d40e"
@@ -105,9 +107,25 @@ def load(folder: str, file: str) -> bytes:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file: {error}") from error
-    if (found := hashlib.sha256(raw).hexdigest()) != FILES[folder][file]:
+    found = _archive_sha256(raw) if ".tar" in path.suffixes else hashlib.sha256(raw).hexdigest()
+    if found != FILES[folder][file]:
         raise ValueError(
             f"{path}: the sha256 of the uncompressed bytes is {found}, expected "
             f"{FILES[folder][file]}; get it again from github.com/{ORIGINS[folder]}"
         )
     return raw
+
+
+def unpacked(archive: bytes) -> dict[str, bytes]:
+    """Files of a tar archive by name, in the order of their names."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        files = ((m.name, tar.extractfile(m)) for m in tar.getmembers())
+        return dict(sorted((name, file.read()) for name, file in files if file is not None))
+
+
+def _archive_sha256(archive: bytes) -> str:
+    """Of each member's name, size and bytes: who packed it, when and how does not matter."""
+    whole = hashlib.sha256()
+    for name, content in unpacked(archive).items():
+        whole.update(f"{name}\n{len(content)}\n".encode() + content)
+    return whole.hexdigest()

@@ -1,0 +1,100 @@
+"""Is a fifth of novel requests in a window of 500 seen, and how often is there a false alarm?
+
+    LOOP_BENCH_DATA=../shared/data python -m benchmarks.novelty
+
+CLINC150: each of its ten domains is unseen in turn. Embedder and clusters are fitted on the train
+part of the other nine; 2,000 reference requests and the windows come from validation and test.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
+
+from benchmarks.data import load
+from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.groups.novelty import novelty
+
+WINDOW, REFERENCE, NOVEL, REPEATS = 500, 2_000, 0.2, 25
+LEVEL, TEXTBOOK_PSI, CLUSTERS, PERMUTATIONS = 0.05, 0.2, 60, 200
+
+Vectors = NDArray[np.float32]
+Clusters = NDArray[np.int64]
+
+
+def psi(window: Clusters, reference: Clusters) -> float:
+    """Population stability index over clusters, half a row added to each."""
+    shares = []
+    for rows in (window, reference):
+        count = np.bincount(rows, minlength=CLUSTERS) + 0.5
+        shares.append(count / count.sum())
+    return float(np.sum((shares[0] - shares[1]) * np.log(shares[0] / shares[1])))
+
+
+def psi_p_value(window: Clusters, reference: Clusters, seed: int) -> float:
+    """Its p-value over permutations of who is in the window."""
+    rng, pooled, seen = np.random.default_rng(seed), np.concatenate([window, reference]), 0
+    least = psi(window, reference)
+    for _ in range(PERMUTATIONS):
+        mixed = rng.permutation(pooled)
+        seen += psi(mixed[: len(window)], mixed[len(window) :]) >= least
+    return (seen + 1) / (PERMUTATIONS + 1)
+
+
+def alarms(known: Vectors, novel: Vectors, model: MiniBatchKMeans, seed: int) -> dict[str, float]:
+    """Which detectors ring for one window without and one with novel requests."""
+    rng = np.random.default_rng(seed)
+    rows = known[rng.permutation(len(known))[: REFERENCE + WINDOW]]
+    reference, window = rows[:REFERENCE], rows[REFERENCE:]
+    mixed = window.copy()
+    count = int(NOVEL * WINDOW)
+    mixed[:count] = novel[rng.permutation(len(novel))[:count]]
+    rings: dict[str, float] = {}
+    for kind, requests in (("false", window), ("power", mixed)):
+        start = time.perf_counter()
+        result = novelty(requests, reference, seed=seed)
+        took = time.perf_counter() - start
+        cluster = [model.predict(v).astype(np.int64) for v in (requests, reference)]
+        index = psi(*cluster)
+        rings |= {
+            f"MMD {kind}": float(result.p_value is not None and result.p_value <= LEVEL),
+            f"PSI > {TEXTBOOK_PSI} {kind}": float(index > TEXTBOOK_PSI),
+            f"PSI permuted {kind}": float(psi_p_value(*cluster, seed) <= LEVEL),
+            f"PSI {kind} mean": index,
+            "seconds": took,
+        }
+    return rings
+
+
+def main() -> None:
+    """Print a row per unseen domain and one for all."""
+    data = json.loads(load("clinc150", "data_full.json.gz"))
+    lines: list[dict[str, Any]] = []
+    for number, (name, intents) in enumerate(json.loads(load("clinc150", "domains.json")).items()):
+        unseen = set(intents)
+        train = [text for text, intent in data["train"] if intent not in unseen]
+        pool = data["val"] + data["test"]
+        embedder = Embedder.fit(train, seed=0)
+        model = MiniBatchKMeans(CLUSTERS, random_state=0, n_init=3).fit(embedder.transform(train))
+        known = embedder.transform([text for text, intent in pool if intent not in unseen])
+        novel = embedder.transform([text for text, intent in pool if intent in unseen])
+        draws = [alarms(known, novel, model, 1_000 * number + r) for r in range(REPEATS)]
+        lines.append({"unseen": name} | pd.DataFrame(draws).mean().to_dict())
+    frame = pd.DataFrame(lines)
+    whole = {"unseen": "all"} | frame.drop(columns="unseen").mean().to_dict()
+    frame = pd.concat([frame, pd.DataFrame([whole])])
+    sys.stdout.write(
+        f"{REPEATS} windows of {WINDOW} a domain, {NOVEL:.0%} novel, nominal {LEVEL:.0%}\n"
+        f"{frame.round(3).to_string(index=False)}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
