@@ -19,6 +19,7 @@ from loop_pipeline.report.svg import Axis, Line, Range, colour, line_chart, rang
 from loop_pipeline.routing.diagnosis import POLICY, Diagnosis
 
 _DASHED = ("random", "oracle")
+_PAINT = {"broken": "var(--c3)", "in doubt": "var(--c1)"}
 
 
 def page(report: Diagnosis) -> str:
@@ -157,7 +158,7 @@ def _achieved(report: Diagnosis) -> str:
             value=group.achieved.value,
             high=group.achieved.high,
             mark=group.certified_agreement,
-            colour="var(--c3)" if group.verdict == "broken" else "var(--c2)",
+            colour=_PAINT.get(group.verdict, "var(--c2)"),
         )
         for group in shown
         if group.achieved is not None
@@ -167,7 +168,8 @@ def _achieved(report: Diagnosis) -> str:
     chart = range_chart(rows, Axis("agreement", low, 1.0, "{:.1%}".format), level=report.target)
     keys = (
         '<div class="legend"><span><i class="key" style="background:var(--c2)"></i>achieved, 95% '
-        'interval</span><span><i class="key" style="background:var(--c3)"></i>achieved, promise '
+        'interval</span><span><i class="key" style="background:var(--c1)"></i>achieved, below the '
+        'promise, which may be chance</span><span><i class="key" style="background:var(--c3)"></i>achieved, promise '
         'broken</span><span><i class="key" style="background:var(--c0)"></i>certified: at least'
         "</span></div>"
     )
