@@ -166,13 +166,17 @@ def _achieved(report: Diagnosis) -> str:
     values = [v for row in rows for v in (row.low, row.high, row.mark or row.low)]
     low, _ = _padded([*values, report.target], 0.0)
     chart = range_chart(rows, Axis("agreement", low, 1.0, "{:.1%}".format), level=report.target)
-    keys = (
-        '<div class="legend"><span><i class="key" style="background:var(--c2)"></i>achieved, 95% '
-        'interval</span><span><i class="key" style="background:var(--c1)"></i>achieved, below the '
-        'promise, which may be chance</span><span><i class="key" style="background:var(--c3)"></i>achieved, promise '
-        'broken</span><span><i class="key" style="background:var(--c0)"></i>certified: at least'
-        "</span></div>"
+    meanings = {
+        "c2": "achieved, 95% interval",
+        "c1": "achieved, below the promise, which may be chance",
+        "c3": "achieved, promise broken",
+        "c0": "certified: at least",
+    }
+    marks = "".join(
+        f'<span><i class="key" style="background:var(--{paint})"></i>{words}</span>'
+        for paint, words in meanings.items()
     )
+    keys = f'<div class="legend">{marks}</div>'
     caption = (
         f"Agreement of what was served, on rows that nothing was fitted on; the dotted line is the "
         f"promised {report.target:.0%}."
