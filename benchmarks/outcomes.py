@@ -8,8 +8,9 @@ domain. Costs are assumed: 0.26 USD per 1,000 answers of the student; the fronti
 price of claude-opus-5 for characters / 4 tokens and, before them, 600 tokens that name the 150
 labels (too few for the provider's cache).
 
-routellm_mmlu.csv: Mixtral and GPT-4 on MMLU without RouteLLM's contaminated prompts. Costs are
-assumed as in RouteLLM's paper, 0.24 and 24.7 USD per million tokens, for characters / 4 tokens.
+routellm_mmlu.csv: Mixtral and GPT-4 on MMLU without RouteLLM's contaminated prompts, the half on
+which the method of the request score was not chosen (as in `benchmarks.routing`). Costs are assumed
+as in RouteLLM's paper, 0.24 and 24.7 USD per million tokens, for characters / 4 tokens.
 
 routerarena.csv: claude-3-haiku and gemini-2.0-flash on RouterArena's public tenth, scores (one
 METEOR score below 0 is 0 here) and costs as recorded there.
@@ -18,25 +19,21 @@ METEOR score below 0 is 0 here) and costs as recorded there.
 from __future__ import annotations
 
 import csv
-import io
 import json
-import os
 import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.certificate import answers, clinc150
+import numpy as np
+
+from benchmarks.certificate import clinc150
 from benchmarks.data import load
+from benchmarks.routing import SPLIT_SEED, mmlu
 from loop_pipeline.costs.prices import price
 
 STUDENT_USD, LABEL_TOKENS = 0.00026, 600
 USD_PER_MILLION = {"mixtral-8x7b": 0.24, "gpt-4-1106": 24.7}
-MMLU_COLUMNS = {
-    "mixtral-8x7b": "mistralai/Mixtral-8x7B-Instruct-v0.1",
-    "gpt-4-1106": "gpt-4-1106-preview",
-}
 ARENA_FILES = {
     "claude-3-haiku": "claude-3-haiku-20240307.jsonl.gz",
     "gemini-2.0-flash": "gemini-2.0-flash-001.jsonl.gz",
@@ -47,49 +44,32 @@ Row = dict[str, Any]
 
 def clinc150_rows() -> Iterator[Row]:
     """Student and frontier on the requests that the student was not trained on."""
-    folder = Path(os.environ.get("LOOP_BENCH_DATA", "../shared/data"))
-    load("clinc150", "data_full.json.gz")  # checks it
-    domains = json.loads(load("clinc150", "domains.json"))
-    domain = {intent: name for name, intents in domains.items() for intent in intents}
-    train, pool = clinc150(folder)
-    margin, right = answers(train, pool)
+    margin, right, domain = clinc150()
+    data = json.loads(load("clinc150", "data_full.json.gz"))
     frontier = price("claude-opus-5")
-    for i, (text, intent) in enumerate(pool):
-        asked = LABEL_TOKENS + len(text) // 4
+    for i, (text, _) in enumerate(data["val"] + data["test"]):
         yield {
             "prompt_id": f"clinc{i}",
             "text": text,
-            "group": domain[intent],
+            "group": domain[i],
             "student.quality": int(right[i]),
             "student.cost": STUDENT_USD,
             "student.score": round(float(margin[i]), 6),
             "frontier.quality": 1,
-            "frontier.cost": round(frontier.cost(asked, 0, 4), 8),
+            "frontier.cost": round(frontier.cost(LABEL_TOKENS + len(text) // 4, 0, 4), 8),
         }
 
 
 def mmlu_rows() -> Iterator[Row]:
     """Whether each model answered right; the subject, which live traffic would not name, is not."""
-    lines = load("routellm_mmlu", "contaminated_prompts.jsonl").decode().splitlines()
-    contaminated = {json.loads(line)["eval_prompt"] for line in lines}
-    archive = io.BytesIO(load("routellm_mmlu", "mmlu_responses.tar.gz"))
-    with tarfile.open(fileobj=archive) as files:
-        for member in sorted(files.getmembers(), key=lambda m: m.name):
-            if (file := files.extractfile(member)) is None:
-                continue
-            text = io.StringIO(file.read().decode("utf-8"), newline="")
-            for i, row in enumerate(csv.DictReader(text)):
-                if row["prompt"] not in contaminated:
-                    yield _mmlu_row(f"{Path(member.name).stem}-{i}", row)
-
-
-def _mmlu_row(name: str, row: Row) -> Row:
-    tokens = len(row["prompt"]) / 4
-    found: Row = {"prompt_id": name, "text": row["prompt"]}
-    for model, column in MMLU_COLUMNS.items():
-        found[f"{model}.quality"] = int(row[column] == "True")
-        found[f"{model}.cost"] = f"{tokens * USD_PER_MILLION[model] / 1e6:.9f}"
-    return found
+    texts, weak, strong = mmlu()
+    halves = np.random.default_rng(SPLIT_SEED).permutation(len(texts))
+    for i in np.sort(halves[len(texts) // 2 :]):
+        row: Row = {"prompt_id": f"mmlu{i}", "text": texts[i]}
+        for (model, usd), right in zip(USD_PER_MILLION.items(), (weak, strong), strict=True):
+            row[f"{model}.quality"] = int(right[i])
+            row[f"{model}.cost"] = f"{len(texts[i]) / 4 * usd / 1e6:.9f}"
+        yield row
 
 
 def arena_rows() -> Iterator[Row]:

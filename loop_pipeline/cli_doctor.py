@@ -43,4 +43,4 @@ def doctor(
     report = diagnose(found)
     if html is not None:
         html.write_text(page(report), encoding="utf-8")
-    typer.echo(report.model_dump_json(indent=2) if json else text(report))
+    typer.echo(report.to_json() if json else text(report))

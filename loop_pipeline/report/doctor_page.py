@@ -19,6 +19,7 @@ from loop_pipeline.report.svg import Axis, Line, Range, colour, line_chart, rang
 from loop_pipeline.routing.diagnosis import POLICY, Diagnosis
 
 _DASHED = ("random", "oracle")
+_PAINT = {"broken": "var(--c3)", "in doubt": "var(--c1)"}
 
 
 def page(report: Diagnosis) -> str:
@@ -66,8 +67,9 @@ def _rankings(report: Diagnosis) -> str:
         return ""
     words = (
         f"How much of the way from {report.weak} to {report.reference} a ranking recovers, over "
-        "all shares of strong calls (APGR), and the share of strong calls that recovers 50 and "
-        "80% of it (CPT); 10 bins, as RouteLLM measures it."
+        "all shares of strong calls (APGR); the share of strong calls that recovers 50 and 80% of "
+        "it (CPT); and what 50% costs, of the bill for strong calls alone. 10 bins, as RouteLLM "
+        "measures it."
     )
     return card(
         "Rankings without a promise",
@@ -89,7 +91,7 @@ def _trade(report: Diagnosis) -> str:
         (curve.name, [(1000 * usd, quality) for _, quality, usd in curve.points])
         for curve in report.curves
     ]
-    if len(report.models) > 2 or not curves:  # of two models it is the line of the coin
+    if len(ordered) > 1 and len(report.models) > 2:  # of two models it is the line of the coin
         line = [(1000 * m.usd, m.quality.value) for m in ordered]
         curves.append(("hull of the single models", line))
     dots = [(m.name, (1000 * m.usd, m.quality.value)) for m in report.models]
@@ -99,7 +101,11 @@ def _trade(report: Diagnosis) -> str:
         Line(name, points, colour(names.index(name)), dashed=name in _DASHED)
         for name, points in curves
     ]
-    lines += [Line(name, [], colour(names.index(name)), at) for name, at in dots]
+    lines += [
+        # The policy is drawn last, and small: it may lie on a model's dot.
+        Line(name, [], colour(names.index(name)), at, radius=4.5 if name == "policy" else 7)
+        for name, at in dots
+    ]
     xs = [x for _, points in curves for x, _ in points] + [x for _, (x, _) in dots]
     ys = [y for _, points in curves for _, y in points] + [y for _, (_, y) in dots]
     chart = line_chart(
@@ -107,11 +113,13 @@ def _trade(report: Diagnosis) -> str:
         Axis("USD per 1,000 requests", *_padded(xs, 0.0), "{:.4g}".format),
         Axis(report.measure, *_padded(ys, 0.0, 1.02), "{:.1%}".format),
     )
-    caption = (
-        "Lines: rankings of the requests at every share of strong calls, without a promise"
-        f"{'; the random one is the hull' if len(report.models) == 2 and report.curves else ''}. "
-        "Dots: the models alone and the policy."
-    )
+    caption = "Dots: the models alone and the policy."
+    if report.curves:
+        hull = "; the random one is the hull" if len(report.models) == 2 else ""
+        caption = (
+            "Lines: rankings of the requests at every share of strong calls, without a promise"
+            f"{hull}. {caption}"
+        )
     return _figure(caption, chart, legend(names, names))
 
 
@@ -150,7 +158,7 @@ def _achieved(report: Diagnosis) -> str:
             value=group.achieved.value,
             high=group.achieved.high,
             mark=group.certified_agreement,
-            colour="var(--c3)" if group.verdict == "broken" else "var(--c2)",
+            colour=_PAINT.get(group.verdict, "var(--c2)"),
         )
         for group in shown
         if group.achieved is not None
@@ -158,12 +166,17 @@ def _achieved(report: Diagnosis) -> str:
     values = [v for row in rows for v in (row.low, row.high, row.mark or row.low)]
     low, _ = _padded([*values, report.target], 0.0)
     chart = range_chart(rows, Axis("agreement", low, 1.0, "{:.1%}".format), level=report.target)
-    keys = (
-        '<div class="legend"><span><i class="key" style="background:var(--c2)"></i>achieved, 95% '
-        'interval</span><span><i class="key" style="background:var(--c3)"></i>achieved, promise '
-        'broken</span><span><i class="key" style="background:var(--c0)"></i>certified: at least'
-        "</span></div>"
+    meanings = {
+        "c2": "achieved, 95% interval",
+        "c1": "achieved, below the promise, which may be chance",
+        "c3": "achieved, promise broken",
+        "c0": "certified: at least",
+    }
+    marks = "".join(
+        f'<span><i class="key" style="background:var(--{paint})"></i>{words}</span>'
+        for paint, words in meanings.items()
     )
+    keys = f'<div class="legend">{marks}</div>'
     caption = (
         f"Agreement of what was served, on rows that nothing was fitted on; the dotted line is the "
         f"promised {report.target:.0%}."

@@ -81,10 +81,11 @@ def curves_table(report: Diagnosis) -> Table:
             "–" if curve.apgr is None else _plain(curve.apgr, fixed=curve.name == "random"),
             "–" if curve.cpt50 is None else f"{curve.cpt50:.1%}",
             "–" if curve.cpt80 is None else f"{curve.cpt80:.1%}",
+            "–" if curve.bill is None else f"{curve.bill:.1%}",
         ]
         for curve in report.curves
     ]
-    return ["ranking, no promise", "APGR", "CPT(50)", "CPT(80)"], rows
+    return ["ranking, no promise", "APGR", "CPT(50)", "CPT(80)", "bill at CPT(50)"], rows
 
 
 def facts(report: Diagnosis) -> list[str]:

@@ -16,13 +16,14 @@ N_COLOURS = 8
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. ``mark`` is a point on it worth a dot."""
+    """One curve. ``mark`` is a point on it worth a dot of this radius."""
 
     name: str
     points: Sequence[tuple[float, float]]
     colour: str
     mark: tuple[float, float] | None = None
     dashed: bool = False
+    radius: float = 6
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def line_chart(lines: Sequence[Line], x: Axis, y: Axis, *, level: float | None =
     for line in lines:
         if line.mark:
             cx, cy = _at(x, y, *line.mark).split(",")
-            body += f'<circle class="dot" cx="{cx}" cy="{cy}" r="6" style="fill:{line.colour}">'
+            body += f'<circle class="dot" cx="{cx}" cy="{cy}" r="{line.radius:g}" '
+            body += f'style="fill:{line.colour}">'
             body += f"<title>{escape(line.name)}</title></circle>"
     return _frame(f"{y.label} by {x.label}", _grid(x, y) + _clip(body))
 

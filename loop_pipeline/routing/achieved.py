@@ -136,8 +136,8 @@ def _gold(
         score.append(own["score"])
     return (
         gold,
-        np.column_stack([a.to_numpy(float) for a in agrees]),
-        np.column_stack([s.to_numpy(float) for s in score]),
+        np.column_stack([a.to_numpy(float) for a in agrees]).astype(np.float64),
+        np.column_stack([s.to_numpy(float) for s in score]).astype(np.float64),
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from pydantic import BaseModel
 
-from loop_pipeline.routing.controls import Comparison, Control, Curve, Interval
+from loop_pipeline.routing.controls import Comparison, Control, Interval
+from loop_pipeline.routing.trade import Curve
 
 POLICY, RANDOM, LENGTH = "policy", "random, same share", "prompt length, same share"
 SINGLE, ORACLE = "best single model per group", "oracle"
@@ -66,6 +70,10 @@ class Diagnosis(BaseModel):
     warnings: list[str]
     notes: list[str]
 
+    def to_json(self) -> str:
+        """The report as JSON, to twelve decimals: the last digits hang on the order of sums."""
+        return json.dumps(_rounded(self.model_dump()), indent=2, allow_nan=False)
+
     def router(self, name: str) -> Control:
         """The line of one router."""
         return next(line for line in self.routers if line.name == name)
@@ -74,6 +82,14 @@ class Diagnosis(BaseModel):
         """The policy less a control in one figure."""
         found = (c for c in self.comparisons if (c.control, c.what) == (name, what))
         return next((c.difference for c in found), None)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(v) for v in value]
+    return round(value, 12) + 0.0 if isinstance(value, float) else value
 
 
 def share(found: Interval | None) -> str:
@@ -114,17 +130,17 @@ def verdict_of(report: Diagnosis) -> tuple[bool | None, str]:
         return None, _nothing_to_route(report)
     if any(group.verdict == "broken" for group in report.groups):
         names = ", ".join(group.name for group in report.groups if group.verdict == "broken")
-        return False, f"It does not: its promise is broken in {names}. {_figures(report)}."
+        return False, f"It does not: its promise is broken in {names}. {_sentence(report)}"
     if policy.agreement is None:
         return False, _nothing_certified(report)
     if policy.share_away == 1:
         return False, (
             f"It does not: it sends everything away from {report.reference}, for which no router "
-            f"is needed. {_figures(report)}."
+            f"is needed. {_sentence(report)}"
         )
     against = _failing(report)
     if against:
-        return False, f"It does not: {against}. {_figures(report)}."
+        return False, f"It does not: {against}. {_sentence(report)}"
     return True, f"It earns its keep: {_figures(report)}."
 
 
@@ -149,21 +165,28 @@ def _figures(report: Diagnosis) -> str:
     policy = report.router(POLICY)
     if policy.agreement is None:
         return f"nothing goes away from {report.reference}"
-    parts = [
-        f"of the {policy.share_away:.1%} of calls that it sends to a cheaper model "
-        f"{share(policy.agreement)} agree"
-    ]
+    beside = []
     for name, words in ((RANDOM, "random"), (LENGTH, "prompt length")):
         other, gap = report.router(name).agreement, report.beside(name, "agreement")
         if other is not None and gap is not None:
-            parts.append(f"{words} at the same share {other.value:.1%} ({points(gap)})")
+            beside.append(f"{words} {other.value:.1%} ({points(gap)})")
+    parts = [
+        f"of the {policy.share_away:.1%} of calls that it sends to a cheaper model "
+        f"{share(policy.agreement)} agree",
+        f"at the same share {', '.join(beside)}",
+    ]
     ratio, better = report.beside(SINGLE, RATIO), report.beside(SINGLE, report.measure)
     if ratio is not None and better is not None:
         parts.append(
             f"it costs {share(ratio)} of the best single model per group, {report.measure} "
             f"{points(better)}"
         )
-    return "; ".join([", ".join(parts[:-1]), parts[-1]])
+    return "; ".join(parts)
+
+
+def _sentence(report: Diagnosis) -> str:
+    figures = _figures(report)
+    return f"{figures[0].upper()}{figures[1:]}."
 
 
 def _nothing_to_route(report: Diagnosis) -> str:
@@ -195,12 +218,11 @@ def _nothing_certified(report: Diagnosis) -> str:
     worth = (
         "is worth more than prompt length" if gap.low > 0 else "is not shown to beat prompt length"
     )
-    half = ", ".join(
-        f"{name} {found.cpt50:.1%}" for name, found in curves.items() if found.cpt50 is not None
-    )
+    calls = ", ".join(f"{n} {c.cpt50:.1%}" for n, c in curves.items() if c.cpt50 is not None)
+    bill = ", ".join(f"{n} {c.bill:.1%}" for n, c in curves.items() if c.bill is not None)
     return (
         f"{text} Without a promise the score {worth}: APGR {score.value:.3f} "
         f"[{score.low:.3f}, {score.high:.3f}], length {length.value:.3f} (difference "
-        f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]), random 0.500; half of the gap takes "
-        f"this share of strong calls: {half}."
+        f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]), random 0.500. Half of the gap takes "
+        f"this share of strong calls: {calls}; and of their bill: {bill}."
     )

@@ -8,22 +8,17 @@ from loop_pipeline.labels.threshold import clopper_pearson
 from loop_pipeline.routing.controls import (
     Comparison,
     Control,
-    Curve,
     Interval,
     against,
     against_mix,
-    apgr_draws,
     bootstrap,
     by_length,
     by_oracle,
     control,
-    curve,
     exact,
     hull,
     mean_interval,
-    random_curve,
     random_routes,
-    ranked,
 )
 from loop_pipeline.routing.diagnosis import (
     LENGTH,
@@ -41,6 +36,7 @@ from loop_pipeline.routing.diagnosis import (
 )
 from loop_pipeline.routing.evaluation import risk_coverage
 from loop_pipeline.routing.outcomes import CertifiedGroup, Outcomes
+from loop_pipeline.routing.trade import Curve, apgr_draws, curve, random_curve, ranked
 
 RESAMPLES = 1_000
 CURVE_RESAMPLES = 200
@@ -60,15 +56,9 @@ def diagnose(outcomes: Outcomes, *, seed: int = 0, resamples: int = RESAMPLES) -
     n = len(outcomes.chosen)
     if n == 0:
         raise ValueError("no scored requests: there is nothing to judge a router on")
-    models = _models(outcomes, resamples, seed)
     anything = (outcomes.chosen != outcomes.reference).any()
-    comparisons = _comparisons(outcomes, resamples, seed) if anything else []
-    groups = [_group(outcomes, group) for group in outcomes.certified]
-    curves = _curves(outcomes, seed)
-    share = outcomes.self_agreement
-    conf = outcomes.score
-    good = outcomes.good[:, outcomes.weak]
-    trade = risk_coverage(conf, good)
+    trade = risk_coverage(outcomes.score, outcomes.good[:, outcomes.weak])
+    pairs, same = outcomes.self_agreement or (0, 0)
     routers = _routers(outcomes, resamples, seed)
     policy = routers[0]
     report = Diagnosis(
@@ -81,18 +71,18 @@ def diagnose(outcomes: Outcomes, *, seed: int = 0, resamples: int = RESAMPLES) -
         reference=outcomes.models[outcomes.reference],
         weak=outcomes.models[outcomes.weak],
         measure=outcomes.measure,
-        models=models,
+        models=_models(outcomes, resamples, seed),
         routers=routers,
-        comparisons=comparisons,
-        groups=groups,
+        comparisons=_comparisons(outcomes, resamples, seed) if anything else [],
+        groups=[_group(outcomes, group) for group in outcomes.certified],
         risk_coverage=_thinned(trade["coverage"].to_numpy(), 1 - trade["agreement"].to_numpy()),
         certified_point=(policy.share_away, 1 - policy.agreement.value)
         if policy.agreement
         else None,
-        curves=curves,
+        curves=_curves(outcomes, seed),
         apgr_over_length=_over_length(outcomes, seed),
-        self_agreement=exact(share[1], share[0]) if share and share[0] else None,
-        self_agreement_pairs=share[0] if share else 0,
+        self_agreement=exact(same, pairs) if pairs else None,
+        self_agreement_pairs=pairs,
         warnings=[],
         notes=outcomes.notes,
     )
@@ -219,12 +209,12 @@ def _curves(outcomes: Outcomes, seed: int) -> list[Curve]:
     if outcomes.weak == outcomes.reference:
         return []
     gain = outcomes.quality[:, outcomes.weak] - outcomes.quality[:, outcomes.reference]
-    how = {"resamples": CURVE_RESAMPLES, "seed": seed}
+    n, after = CURVE_RESAMPLES, outcomes.after_answer
     return [
-        curve(outcomes, "score", outcomes.score, after=outcomes.after_answer, **how),
+        curve(outcomes, "score", outcomes.score, resamples=n, seed=seed, after=after),
         random_curve(outcomes),
-        curve(outcomes, "prompt length", -outcomes.length, **how),
-        curve(outcomes, "oracle", gain, **how),
+        curve(outcomes, "prompt length", -outcomes.length, resamples=n, seed=seed),
+        curve(outcomes, "oracle", gain, resamples=n, seed=seed),
     ]
 
 

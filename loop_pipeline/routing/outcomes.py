@@ -135,7 +135,7 @@ def read_table(path: Path) -> OutcomeTable:
     )
     m = len(models)
     _check_range(path, rows, names, values, 2 * m)
-    whole = np.isfinite(values[:, : 2 * m]).all(axis=1)
+    whole = np.atleast_1d(np.isfinite(values[:, : 2 * m]).all(axis=1))
     notes = []
     if not whole.all():
         notes.append(
@@ -166,11 +166,22 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadTable(f"{path} is not UTF-8: byte {error.start} cannot be read") from None
-    if path.suffix == ".csv":
-        try:
-            return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        except csv.Error as error:
-            raise BadTable(f"{path} is no CSV: {error}") from None
+    return _csv_rows(path, text) if path.suffix == ".csv" else _json_rows(path, text)
+
+
+def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
+    csv.field_size_limit(2**31 - 1)  # the usual 128 KB are less than some prompts
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise BadTable(f"{path} is no CSV: {error}") from None
+    for at, row in enumerate(rows, start=1):
+        if None in row:
+            raise BadTable(f"{path}, row {at}: more cells than columns")
+    return rows
+
+
+def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
     rows = []
     for at, line in enumerate(text.split("\n"), start=1):
         if not line.strip():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from loop_pipeline.groups.clustering import UNASSIGNED, assign, fit_groups
 from loop_pipeline.groups.embedding import Embedder, Floats
@@ -53,7 +54,8 @@ def rehearse(
         BadTable: a part has no rows.
     """
     parts = _split(table)
-    vectors, group, embedder_note = _grouped(table, parts, seed)
+    with threadpool_limits(1):  # sums in another order would give other vectors and other ranks
+        vectors, group, notes = _grouped(table, parts, seed)
     quality, cost = table.quality, table.cost
     mean_cost = cost[parts.fit].mean(axis=0)
     reference = _best(quality[parts.fit], mean_cost)
@@ -61,24 +63,16 @@ def rehearse(
         int(k) for k in np.argsort(mean_cost, kind="stable") if mean_cost[k] < mean_cost[reference]
     ]
     good = quality >= quality[:, [reference]] - 1e-12
-    score = {k: _scores(table, parts, vectors, k, reference, seed) for k in cheaper}
-    tested = _tested(group[parts.calibration], 1 - target, delta)
-    share = shared_delta(delta, len(tested) * len(cheaper), 1)
-    certified = [
-        _choose(
-            name,
-            {
-                k: certify_group(score[k][own], good[own, k], round(1 - target, 12), share)
-                for k in cheaper
-            },
-            table,
-            own,
-            score,
-            reference,
-        )
-        for name in sorted(set(group.tolist()) - {UNASSIGNED})
-        for own in [parts.calibration[group[parts.calibration] == name]]
-    ]
+    with threadpool_limits(1):
+        score = {k: _scores(table, parts, vectors, k, reference, seed) for k in cheaper}
+    alpha = round(1 - target, 12)
+    tests = len(_tested(group[parts.calibration], alpha, delta)) * len(cheaper)
+    share = shared_delta(delta, tests, 1)
+    certified = []
+    for name in sorted(set(group.tolist()) - {UNASSIGNED}):
+        own = parts.calibration[group[parts.calibration] == name]
+        offers = {k: certify_group(score[k][own], good[own, k], alpha, share) for k in cheaper}
+        certified.append(_choose(name, offers, table, own, score, reference))
     rows = parts.scored
     chosen, paid = _play(table, rows, group, certified, score, reference)
     weak = cheaper[0] if cheaper else reference
@@ -101,7 +95,7 @@ def rehearse(
         delta=delta,
         after_answer=after,
         rows={name: len(getattr(parts, name)) for name in PARTS},
-        notes=[*table.notes, *embedder_note, *_score_notes(table, cheaper)],
+        notes=[*table.notes, *notes, *_score_notes(table, cheaper)],
     )
 
 
@@ -168,7 +162,7 @@ def _grouped(
     found = assign(groups, vectors, pd.Series([ONE_TEMPLATE] * len(texts)))
     names = {g.group_id: g.name for g in groups.groups}
     labels = [names[g] if g else UNASSIGNED for g, _ in found]
-    notes.append(f"{len(groups.active)} groups by clustering the texts of the fit rows")
+    notes.append(f"groups by clustering the texts of the fit rows: {len(groups.active)}")
     return vectors, np.array(labels, dtype=object), notes
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Engine
 
-from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.store.queries import records, upsert
 from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TraceRow
 from loop_pipeline_tests.serving.examples import OLD, add_student, trace_row
@@ -29,8 +28,3 @@ def store_world(engine: Engine, answers: pd.DataFrame, *, usd: float = 0.01) -> 
         upsert(connection, TraceRow, traces)
         upsert(connection, GroupMemberRow, records(members))
         upsert(connection, StudentAnswerRow, records(own))
-
-
-def served_by(bundle: PolicyBundle) -> list[str]:
-    """Groups of the student."""
-    return [g.name for g in bundle.groups if g.arm == "student"]

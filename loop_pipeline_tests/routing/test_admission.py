@@ -6,15 +6,20 @@ import datetime as dt
 import json
 from typing import Any
 
-import numpy as np
 import pytest
 from sqlalchemy import Engine
 
+from loop_pipeline.routing.achieved import outcomes_of
 from loop_pipeline.routing.admission import check
+from loop_pipeline.routing.doctor import diagnose
+from loop_pipeline.routing.evidence import held_out_answers
+from loop_pipeline.routing.fitting import check_on_gold
 from loop_pipeline.routing.logged import logged_requests
 from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.store.queries import upsert
 from loop_pipeline.store.tables import GroupMemberRow, QualityScoreRow
+from loop_pipeline_tests.routing.stored import store_world
+from loop_pipeline_tests.routing.test_offers import contender
 from loop_pipeline_tests.serving.examples import (
     OLD,
     add_answers,
@@ -133,7 +138,7 @@ def test_live_requests_carry_the_chance_they_were_seen_with(engine: Engine, poli
     assert rows["p_model"].tolist() == [1, 1, 1, 0.02]
     assert rows["p_frontier"].tolist() == [0.02, 0.02, 1, 1]
     assert rows["serves"].tolist()[:3] == [1, 1, 0]
-    assert np.isnan(rows.loc["d", "serves"])
+    assert rows["serves"].isna().tolist() == [False, False, False, True]
     assert rows["agrees"].fillna(-1).tolist() == [-1, 0, 1, -1]
     assert rows["frontier_usd"].fillna(-1).tolist() == [-1, 0.02, 0.02, 0]
 
@@ -170,3 +175,31 @@ def test_quality_is_of_the_answer_that_would_go_out(engine: Engine, policy, grou
     assert report.quality is not None
     # Eight answers differ from the frontier's and nobody looked at them: they count as bad.
     assert report.quality.dr == pytest.approx(0.9 * 392 / 400)
+
+
+def test_of_three_models_the_one_that_is_asked_is_judged(engine: Engine, world):
+    mini = contender(world, "mini", 0.0001)
+    costs = {
+        "frontier_usd_per_request": {g.group_id: 0.01 for g in world.groups.active},
+        "student_usd_per_request": 0.004,
+    }
+    bundle = world.fit(student=student(OLD), others=[mini], costs=costs)
+    store_world(engine, world.answers)
+    gold = check_on_gold(bundle, world.answers, [mini]).set_index("group_id").loc["all"]
+    report = check(engine, bundle, [mini])
+    assert report.passed
+    assert report.agreement is not None
+    assert report.share_served is not None
+    assert report.usd is not None
+    assert report.agreement.dr == pytest.approx(gold["agreement"])
+    assert report.share_served.dr == pytest.approx(gold["coverage"])
+    assert {g.model for g in bundle.groups} == {"mini", None}
+
+    found = outcomes_of(bundle, held_out_answers(engine, OLD), [mini])
+    assert found.models == ["student-aaaaaaaaaaaa", "mini", "big"]
+    assert (found.chosen != 2).mean() == pytest.approx(gold["coverage"])
+    doctor = diagnose(found, resamples=100)
+    policy = doctor.router("policy")
+    assert policy.agreement is not None
+    assert policy.agreement.value == pytest.approx(gold["agreement"])
+    assert policy.usd == pytest.approx(report.usd.dr)

@@ -1,4 +1,4 @@
-"""The controls say what they should on rows whose truth is known."""
+"""The curve says what it should on rows whose truth is known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from loop_pipeline.routing.evaluation import (
-    controls,
     risk_coverage,
     swept_threshold,
     uncertified_coverage,
@@ -31,16 +30,3 @@ def test_the_swept_threshold_takes_all_it_can():
     assert swept_threshold(conf, agree, 0.05) == 6
     assert uncertified_coverage(conf, agree, 0.05) == 0.94
     assert uncertified_coverage(conf, np.zeros(100, bool), 0.05) == 0.0
-
-
-def test_the_policy_beats_the_controls_and_not_the_oracle(world, bundle):
-    gold = world.answers[world.answers["split"] == "gold"]
-    table = controls(bundle, gold).set_index("router")
-    agreement, share = table["agreement_served"], table["share_student"]
-    assert agreement["policy"] > agreement["random, same share"]
-    assert agreement["policy"] > agreement["shortest prompts, same share"]
-    assert share["policy"] <= share["oracle"]
-    assert table.loc["always frontier", "agreement_overall"] == 1
-    assert table.loc["always student", "agreement_overall"] == pytest.approx(gold["agrees"].mean())
-    with pytest.raises(ValueError, match="no answers"):
-        controls(bundle, gold.iloc[:0])
