@@ -33,7 +33,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from benchmarks.data import load
 from loop_pipeline.groups.clustering import Assigner, fit_groups, leaves_of, member_rows
 from loop_pipeline.groups.embedding import Embedder, Floats, unit
-from loop_pipeline.groups.encoders import fit_embedder
+from loop_pipeline.groups.encoders import ask_process, fit_embedder
 from loop_pipeline.groups.kmeans import kmeans, nearest, plus_plus, rounded
 from loop_pipeline.groups.registry import Group, Groups
 
@@ -41,6 +41,7 @@ STARTS, SEEDS = 5, 3
 # Later traffic lies farther out than training requests do: a cut at 5% gives more than 5%.
 FALSE = (0.05, 0.035)
 PYTHON = Path(sys.executable)
+ASKED: dict[str, Floats] = {}
 Labels = NDArray[np.object_]
 
 
@@ -61,6 +62,16 @@ SETS: dict[str, Callable[[], tuple[list[str], Labels]]] = {
     "CLINC150": lambda: clinc("train"),
     "BANKING77": banking,
 }
+
+
+def embedded(source: str, known: list[str], texts: list[str]) -> Floats:
+    """Vectors of texts by an embedder fitted on ``known``; an encoder is asked once a text."""
+    if not source:
+        return fit_embedder("", known, 7).transform(texts)
+    missing = [t for t in dict.fromkeys(texts) if t not in ASKED]
+    if missing:
+        ASKED.update(zip(missing, ask_process(missing, source, PYTHON), strict=True))
+    return np.stack([ASKED[t] for t in texts])
 
 
 def fitted(vectors: Floats, k: int, seed: int) -> Floats:
@@ -88,7 +99,7 @@ def purity(encoder: str) -> Iterator[str]:
         kinds = {"ours, weightless": "", f"encoder {Path(encoder).name}": encoder}
         for kind, source in kinds.items():
             if source or kind.startswith("ours"):
-                vectors = unit(fit_embedder(source, texts, 7, PYTHON).transform(texts))
+                vectors = unit(embedded(source, texts, texts))
                 found = [nearest(vectors, fitted(vectors, k, s))[0] for s in range(SEEDS)]
                 yield _figures(f"{name}  {kind}", found, truth)
         parts = [
@@ -123,7 +134,7 @@ def identity(encoder: str) -> Iterator[str]:
             if kind == "encoder" and not encoder:
                 continue
             known = [texts[i] for i in first]
-            vectors = unit(fit_embedder(source, known, 7, PYTHON).transform(texts))
+            vectors = unit(embedded(source, known, texts))
             kept, alone = [], []
             for seed in range(SEEDS):
                 old = fitted(vectors[first], k, seed)
@@ -173,16 +184,10 @@ def strange(encoder: str) -> Iterator[str]:
     for kind, source in (("weightless", ""), ("encoder", encoder)):
         if kind == "encoder" and not encoder:
             continue
-        embedder = fit_embedder(source, known, 7, PYTHON)
-        fit, cut, inside, alien = (
-            embedder.transform(part)
-            for part in (
-                known,
-                [t for t, h in zip(texts, held, strict=True) if h],
-                tests,
-                outside,
-            )
-        )
+        held_out = [t for t, h in zip(texts, held, strict=True) if h]
+        everything = embedded(source, known, [*known, *held_out, *tests, *outside])
+        ends = np.cumsum([len(known), len(held_out), len(tests)])
+        fit, cut, inside, alien = np.split(everything, ends)
         for k in (10, len(set(truth)), 300):
             centroids = fitted(unit(fit), k, 0)
             for false in FALSE:

@@ -37,6 +37,7 @@ def _loop(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
         (("report",), {}, "materialize loop_report"),
         (("serve",), {"LOOP_SERVE_PYTHON": "/no/python"}, "make serve-env"),
         (("rollback",), {}, "no policy is in force"),
+        (("groups", "rename", "g1", "orders"), {}, "no group begins with 'g1'"),
         (("rollout", "advance"), {}, "no rollout is in progress"),
         (("review", "import", "/no/such/sheet.csv", "--reviewer", "ann"), {}, "No such file"),
         (("review", "pull"), {"LOOP_MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "127.0.0.1:9"),
