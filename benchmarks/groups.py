@@ -34,7 +34,7 @@ from benchmarks.data import load
 from loop_pipeline.groups.clustering import Assigner, fit_groups, leaves_of, member_rows
 from loop_pipeline.groups.embedding import Embedder, Floats, unit
 from loop_pipeline.groups.encoders import ask_process, fit_embedder
-from loop_pipeline.groups.kmeans import kmeans, nearest, plus_plus, rounded
+from loop_pipeline.groups.kmeans import best_kmeans, kmeans, nearest, rounded
 from loop_pipeline.groups.registry import Group, Groups
 
 STARTS, SEEDS = 5, 3
@@ -76,13 +76,7 @@ def embedded(source: str, known: list[str], texts: list[str]) -> Floats:
 
 def fitted(vectors: Floats, k: int, seed: int) -> Floats:
     """The best of a few k-means fits by its own measure, the mean cosine; no label is looked at."""
-    best, found = -1.0, vectors[:0]
-    for start in range(STARTS):
-        rng = np.random.default_rng([seed, start])
-        centroids = kmeans(vectors, plus_plus(vectors, vectors[:0], k, rng))
-        if (mean := float(nearest(vectors, centroids)[1].mean())) > best:
-            best, found = mean, centroids
-    return found
+    return best_kmeans(vectors, vectors[:0], k, np.random.default_rng(seed), STARTS)
 
 
 def matched(found: NDArray[np.intp], truth: Labels) -> float:
