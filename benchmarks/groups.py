@@ -31,16 +31,17 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import normalized_mutual_info_score
 
 from benchmarks.data import load
-from loop_pipeline.groups.clustering import Assigner, fit_groups, leaves_of, member_rows
+from loop_pipeline.groups.clustering import UNASSIGNED, Assigner, fit_groups, leaves_of, member_rows
 from loop_pipeline.groups.embedding import DIMENSIONS, Embedder, Floats, unit
-from loop_pipeline.groups.encoders import fit_embedder
-from loop_pipeline.groups.kmeans import kmeans, nearest, plus_plus, rounded
+from loop_pipeline.groups.encoders import ask_process, fit_embedder
+from loop_pipeline.groups.kmeans import best_kmeans, kmeans, nearest, rounded
 from loop_pipeline.groups.registry import Group, Groups
 
 STARTS, SEEDS = 5, 3
 # Later traffic lies farther out than training requests do: a cut at 5% gives more than 5%.
 FALSE = (0.05, 0.035)
 PYTHON = Path(sys.executable)
+ASKED: dict[str, Floats] = {}
 Labels = NDArray[np.object_]
 
 
@@ -63,15 +64,19 @@ SETS: dict[str, Callable[[], tuple[list[str], Labels]]] = {
 }
 
 
+def embedded(source: str, known: list[str], texts: list[str]) -> Floats:
+    """Vectors of texts by an embedder fitted on ``known``; an encoder is asked once a text."""
+    if not source:
+        return fit_embedder("", known, 7).transform(texts)
+    missing = [t for t in dict.fromkeys(texts) if t not in ASKED]
+    if missing:
+        ASKED.update(zip(missing, ask_process(missing, source, PYTHON), strict=True))
+    return np.stack([ASKED[t] for t in texts])
+
+
 def fitted(vectors: Floats, k: int, seed: int) -> Floats:
     """The best of a few k-means fits by its own measure, the mean cosine; no label is looked at."""
-    best, found = -1.0, vectors[:0]
-    for start in range(STARTS):
-        rng = np.random.default_rng([seed, start])
-        centroids = kmeans(vectors, plus_plus(vectors, vectors[:0], k, rng))
-        if (mean := float(nearest(vectors, centroids)[1].mean())) > best:
-            best, found = mean, centroids
-    return found
+    return best_kmeans(vectors, vectors[:0], k, np.random.default_rng(seed), STARTS)
 
 
 def matched(found: NDArray[np.intp], truth: Labels) -> float:
@@ -88,7 +93,7 @@ def purity(encoder: str) -> Iterator[str]:
         kinds = {"ours, weightless": "", f"encoder {Path(encoder).name}": encoder}
         for kind, source in kinds.items():
             if source or kind.startswith("ours"):
-                vectors = fit_embedder(source, texts, 7, PYTHON).transform(texts)
+                vectors = unit(embedded(source, texts, texts))
                 found = [nearest(vectors, fitted(vectors, k, s))[0] for s in range(SEEDS)]
                 yield _figures(f"{name}  {kind}", found, truth)
         parts = [
@@ -123,7 +128,7 @@ def identity(encoder: str) -> Iterator[str]:
             if kind == "encoder" and not encoder:
                 continue
             known = [texts[i] for i in first]
-            vectors = fit_embedder(source, known, 7, PYTHON).transform(texts)
+            vectors = unit(embedded(source, known, texts))
             kept, alone = [], []
             for seed in range(SEEDS):
                 old = fitted(vectors[first], k, seed)
@@ -173,24 +178,32 @@ def strange(encoder: str) -> Iterator[str]:
     for kind, source in (("weightless", ""), ("encoder", encoder)):
         if kind == "encoder" and not encoder:
             continue
-        embedder = fit_embedder(source, known, 7, PYTHON)
-        fit, cut, inside, alien = (
-            embedder.project(part)
-            for part in (
-                known,
-                [t for t, h in zip(texts, held, strict=True) if h],
-                tests,
-                outside,
-            )
-        )
+        held_out = [t for t, h in zip(texts, held, strict=True) if h]
+        everything = embedded(source, known, [*known, *held_out, *tests, *outside])
+        ends = np.cumsum([len(known), len(held_out), len(tests)])
+        fit, cut, inside, alien = np.split(everything, ends)
         for k in (10, len(set(truth)), 300):
             centroids = fitted(unit(fit), k, 0)
             for false in FALSE:
                 found = _rejected(centroids, cut, inside, alien, false)
                 yield f"{kind:10} {k:4} groups, cut at {false:.1%} of in-scope rows: {found}"
-        if embedder.floor:
-            shares = [float((_length(v) < embedder.floor).mean()) for v in (alien, inside)]
-            yield f"{kind:10} any groups, by familiarity: recall {shares[0]:.3f} at {shares[1]:.3f}"
+    yield _strange_in_the_loop(texts, tests, outside)
+
+
+def _strange_in_the_loop(texts: list[str], tests: list[str], outside: list[str]) -> str:
+    """The same by ``fit_groups`` with its own cuts: familiarity first, then distance."""
+
+    def rows(some: list[str]) -> pd.DataFrame:
+        frame = pd.DataFrame({"text": some}).assign(template_hash="t", task=None)
+        return frame.assign(prompt_id=[f"p{i:06d}" for i in range(len(some))])
+
+    embedder = Embedder.fit(texts, seed=7)
+    groups = fit_groups(rows(texts), embedder, previous=None, calibration_rows=9_600)
+    false, recall = (
+        float((member_rows(groups, rows(part), embedder)["group_id"] == UNASSIGNED).mean())
+        for part in (tests, outside)
+    )
+    return f"as in the loop, {len(groups.active)} groups: recall {recall:.3f} at {false:.3f} false"
 
 
 def _rejected(centroids: Floats, cut: Floats, inside: Floats, alien: Floats, false: float) -> str:
@@ -209,10 +222,6 @@ def _rejected(centroids: Floats, cut: Floats, inside: Floats, alien: Floats, fal
             shares.append(float((1 - similar > radius[near]).mean()))
         told.append(f"{name}: recall {shares[1]:.3f} at {shares[0]:.3f} false")
     return "; ".join(told)
-
-
-def _length(vectors: Floats) -> NDArray[np.float32]:
-    return np.linalg.norm(vectors, axis=1)
 
 
 def speed(_encoder: str) -> Iterator[str]:

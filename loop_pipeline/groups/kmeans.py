@@ -66,6 +66,14 @@ def kmeans(vectors: Floats, centroids: Floats, steps: int = 50) -> Floats:
     return centroids
 
 
+def best_kmeans(
+    vectors: Floats, centroids: Floats, k: int, rng: np.random.Generator, starts: int = 5
+) -> Floats:
+    """The best of several fits by the mean cosine; given centroids are in all of them."""
+    fits = [kmeans(vectors, plus_plus(vectors, centroids, k, rng)) for _ in range(starts)]
+    return max(fits, key=lambda fit: float(nearest(vectors, fit)[1].mean()))
+
+
 def stable_k(vectors: Floats, most: int, rng: np.random.Generator) -> int:
     """The finest partition, up to ``most`` groups, that two halves of the rows agree on."""
     rows = vectors[rng.permutation(len(vectors))[:STABILITY_ROWS]]

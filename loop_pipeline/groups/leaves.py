@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loop_pipeline.groups.embedding import Floats
-from loop_pipeline.groups.kmeans import id_of, kmeans, nearest, plus_plus, rounded, stable_k
+from loop_pipeline.groups.kmeans import best_kmeans, id_of, nearest, rounded
 from loop_pipeline.groups.registry import Group, Groups
 
-MOST, ROWS = 12, 50  # leaves of a parent, requests of a leaf
+MOST, ROWS = 12, 200  # leaves of a parent, requests of a leaf on average
 
 
 def fit_leaves(
@@ -34,7 +34,7 @@ def fit_leaves(
         parents: group id of each row, None when unassigned.
         previous: groups of the last fit.
         version: of the embedder.
-        seed: of the seeding and of the stability check.
+        seed: of the seeding.
 
     Returns:
         Active leaves, and the ended ones of this and of earlier fits.
@@ -89,11 +89,10 @@ def _fit(
     old: Sequence[tuple[Group, Floats]],
     rng: np.random.Generator,
 ) -> list[Group]:
-    k = max(stable_k(vectors, min(MOST, len(vectors) // ROWS), rng), len(old))
-    if k < 2:
-        return []
+    # By size: two cold fits of real requests hardly ever agree, a warm start keeps what there is.
+    k = max(min(MOST, len(vectors) // ROWS), len(old))
     start = np.array([c for _, c in old], dtype=np.float32).reshape(-1, vectors.shape[1])
-    centroids = np.round(kmeans(vectors, plus_plus(vectors, start, k, rng)), 5)
+    centroids = np.round(best_kmeans(vectors, start, k, rng, 1 if len(old) == k else 5), 5)
     label, cosine = nearest(vectors, centroids)
     leaves = []
     for i, centroid in enumerate(centroids):
@@ -111,7 +110,7 @@ def _fit(
                 radius=round(float(own.max()), 5),
                 size=len(own),
                 parent_id=parent.group_id,
-                reason=before.reason if before else "a part that two halves of the rows agree on",
+                reason=before.reason if before else "a part of its group",
             )
         )
     return leaves

@@ -107,7 +107,7 @@ def _refitted(
         label = nearest(requests.vectors, stack(stay))[0]
     parts: list[Unit] = []
     for i, unit in enumerate(stay):
-        if unit.before:
+        if unit.before and window:  # the same requests again divide nothing
             left = room._replace(groups=room.groups - len(parts))
             parts += split(template, _part(requests, label == i), unit, left, rng)
     if parts:

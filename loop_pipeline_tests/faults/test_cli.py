@@ -40,6 +40,7 @@ def _loop(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
         (("doctor",), {}, "no policy is in force"),
         (("doctor", "--outcomes", "/no/such/table.csv"), {}, "No such file"),
         (("doctor", "--outcomes", "README.md"), {}, "README.md, line 1: not a JSON object"),
+        (("groups", "rename", "g1", "orders"), {}, "no group begins with 'g1'"),
         (("rollout", "advance"), {}, "no rollout is in progress"),
         (("review", "import", "/no/such/sheet.csv", "--reviewer", "ann"), {}, "No such file"),
         (("review", "pull"), {"LOOP_MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "127.0.0.1:9"),

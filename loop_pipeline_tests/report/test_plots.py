@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from loop_pipeline.report.plots import (
+    best_model_figure,
     cluster_figure,
     contestants_figure,
     cost_coverage_figure,
@@ -36,6 +37,16 @@ BINS = [
     {"n": 9, "confidence": i / 10, "agreement": i / 10, "low": i / 20, "high": 0.5 + i / 20}
     for i in range(10)
 ]
+STATS = pd.DataFrame(
+    [
+        {"group_id": f"g{i}", "model": model, "comparable": True, "requests": i}
+        | {"quality": 0.9, "quality_low": 0.8, "quality_high": 0.95}
+        for i in range(20)
+        for model in ("$big_", "small")
+        if i != 3 or model == "small"
+    ]
+)
+NAMES = pd.DataFrame({"group_id": [f"g{i}" for i in range(19)], "name": f"{EVIL}"})
 FIGURES = {
     "threshold": lambda: threshold_figure(CURVE, 0.8),
     "three columns": lambda: threshold_figure([row[:3] for row in CURVE], None),
@@ -52,6 +63,8 @@ FIGURES = {
     "no reliability": lambda: reliability_figure([]),
     "groups": lambda: cost_coverage_figure(everything().groups),
     "no groups": lambda: cost_coverage_figure([]),
+    "best models": lambda: best_model_figure(STATS, NAMES),
+    "no best models": lambda: best_model_figure(STATS.assign(comparable=False), NAMES),
 }
 
 
