@@ -11,9 +11,10 @@ from loop_pipeline.defs.groups import embedder_path, task_groups
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
 from loop_pipeline.groups.clustering import Groups
-from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.groups.encoders import open_embedder
 from loop_pipeline.groups.stats import frontier_usd_by_group
 from loop_pipeline.labels.threshold import clopper_pearson
+from loop_pipeline.routing.admission import OffPolicyReport, check
 from loop_pipeline.routing.evidence import held_out_answers, other_models, versions_of
 from loop_pipeline.routing.fitting import NotEnoughRows, check_on_gold, fit_policy
 from loop_pipeline.routing.operations import policies, tell
@@ -39,6 +40,20 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     A new student begins as a canary beside it, in shadow, unless LOOP_ROLLOUT is direct.
     """
     engine, settings = loop.engine(), loop.settings()
+    fitted, judged = _fitted(loop)
+    if not judged.passed:
+        raise dg.Failure(f"the policy in force stays: {judged.reason}", allow_retries=False)
+    folder = policies(settings)
+    bundle = introduce(engine, folder, fitted, staged=settings.rollout == "staged")
+    about = _describe(bundle, str(folder / f"{bundle.sha256[:16]}.json"))
+    about["judged_on_logs"] = dg.MetadataValue.md("\n".join(f"- {x}" for x in judged.sentences))
+    about["mlflow"] = tell(engine, settings).strip() or "told"
+    return dg.MaterializeResult(data_version=dg.DataVersion(bundle.sha256), metadata=about)
+
+
+def _fitted(loop: Loop) -> tuple[PolicyBundle, OffPolicyReport]:
+    """A policy for the newest approved student, and what logged requests say about it."""
+    engine, settings = loop.engine(), loop.settings()
     checkpoint, now = newest_checkpoint(engine, "approved"), in_force(engine)
     if checkpoint is None:
         raise dg.Failure("no approved checkpoint: the policy in force stays", allow_retries=False)
@@ -49,6 +64,7 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     path = embedder_path(settings, groups.embedder_version)
     unit = student_usd_per_request(settings.server_hourly_usd, settings.requests_per_hour)
     traces, members = read_traces(engine, producer="frontier"), read(engine, GroupMemberRow)
+    others = other_models(engine, open_embedder(path, settings.train_python))
     try:
         bundle = fit_policy(
             held_out_answers(engine, name),
@@ -62,7 +78,7 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
                 "student_usd_per_request": unit,
                 "prices": PRICES_DATE,
             },
-            others=other_models(engine, Embedder.load(path)),
+            others=others,
             certificate_days=settings.certificate_days,
             previous=without_canary(engine, now) if now else None,
             challenger=now.canary.policy if now and now.canary else None,
@@ -72,11 +88,7 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
         )
     except NotEnoughRows as error:
         raise dg.Failure(f"the policy in force stays: {error}", allow_retries=False) from error
-    folder = policies(settings)
-    bundle = introduce(engine, folder, bundle, staged=settings.rollout == "staged")
-    file = folder / f"{bundle.sha256[:16]}.json"
-    about = _describe(bundle, str(file)) | {"mlflow": tell(engine, settings).strip() or "told"}
-    return dg.MaterializeResult(data_version=dg.DataVersion(bundle.sha256), metadata=about)
+    return bundle, check(engine, bundle, others)
 
 
 def _describe(bundle: PolicyBundle, path: str) -> dict[str, Any]:
@@ -106,7 +118,7 @@ def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
     if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
     path = embedder_path(loop.settings(), bundle.embedder_version)
-    others = other_models(engine, Embedder.load(path)) if bundle.others else []
+    others = other_models(engine, open_embedder(path)) if bundle.others else []
     parts = {"champion": bundle} | ({"canary": bundle.canary.policy} if bundle.canary else {})
     gold = pd.concat(
         [

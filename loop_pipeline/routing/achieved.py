@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, func, select
 
 from loop_pipeline.groups.clustering import UNASSIGNED
-from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.groups.encoders import open_embedder
 from loop_pipeline.routing.certificate import Certificate
 from loop_pipeline.routing.evidence import held_out_answers, other_models, versions_of
 from loop_pipeline.routing.offers import Contender
@@ -41,7 +41,7 @@ def outcomes_in_force(engine: Engine, settings: LoopSettings) -> Outcomes:
         raise NothingToJudge("no policy is in force: everything goes to the frontier")
     others: list[Contender] = []
     if bundle.others:
-        embedder = Embedder.load(policies(settings) / bundle.embedder_path)
+        embedder = open_embedder(policies(settings) / bundle.embedder_path)
         others = other_models(engine, embedder)
     found = outcomes_of(bundle, held_out_answers(engine, student_of(bundle)), others)
     void = bundle.void_because(versions_of(settings))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 from sqlalchemy import Engine
 
-from loop_pipeline.groups.embedding import Embedder, request_text
+from loop_pipeline.groups.embedding import request_text
+from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.request_score import fit_request_score
@@ -81,7 +82,7 @@ def live_answers(engine: Engine, checkpoint_id: str) -> pd.DataFrame:
 
 
 def other_models(
-    engine: Engine, embedder: Embedder, *, besides: Sequence[str] = ()
+    engine: Engine, embedder: TextEmbedder, *, besides: Sequence[str] = ()
 ) -> list[Contender]:
     """Cheaper models that are no students, judged by the request alone, before they are called.
 

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from loop_pipeline.groups.clustering import Assigner
-from loop_pipeline.groups.embedding import Embedder, Floats, request_text, unit
+from loop_pipeline.groups.embedding import Floats, request_text, unit
+from loop_pipeline.groups.encoders import EmbedderError, TextEmbedder, open_embedder
 from loop_pipeline.groups.ngrams import MAX_CHARS
 from loop_pipeline.routing.policy import BadBundle, GroupPolicy, PolicyBundle, load_bundle
 from loop_pipeline.routing.request_score import RequestScore
@@ -63,6 +64,13 @@ def coin(key: str, rate: float, toss: str = "shadow") -> bool:
     return int.from_bytes(drawn[:8], "big") < rate * 2**64
 
 
+def _embedder(path: Path) -> TextEmbedder:
+    try:
+        return open_embedder(path)
+    except (EmbedderError, OSError, ValueError) as error:
+        raise BadBundle(f"policy refused: its embedder cannot be opened: {error}") from error
+
+
 class Router:
     """One policy, loaded once and never changed: threads may share it, a new policy is a new one.
 
@@ -70,7 +78,7 @@ class Router:
     """
 
     def __init__(
-        self, bundle: PolicyBundle, embedder: Embedder, running: Mapping[str, str] | None = None
+        self, bundle: PolicyBundle, embedder: TextEmbedder, running: Mapping[str, str] | None = None
     ) -> None:
         if embedder.version != bundle.embedder_version:
             raise BadBundle(
@@ -94,7 +102,7 @@ class Router:
     def load(
         cls,
         source: Path | PolicyBundle,
-        embedder: Embedder | None = None,
+        embedder: TextEmbedder | None = None,
         *,
         folder: Path | None = None,
         running: Mapping[str, str] | None = None,
@@ -115,11 +123,11 @@ class Router:
         """
         folder = folder or (source.parent if isinstance(source, Path) else Path())
         bundle = load_bundle(source.read_text("utf-8")) if isinstance(source, Path) else source
-        router = cls(bundle, embedder or Embedder.load(folder / bundle.embedder_path), running)
+        router = cls(bundle, embedder or _embedder(folder / bundle.embedder_path), running)
         if bundle.canary is not None:
             other = bundle.canary.policy
             same = other.embedder_version == bundle.embedder_version
-            embedder = router._embedder if same else Embedder.load(folder / other.embedder_path)
+            embedder = router._embedder if same else _embedder(folder / other.embedder_path)
             router.canary = cls(other, embedder, running)
         return router
 
