@@ -102,7 +102,8 @@ def purity(encoder: str) -> Iterator[str]:
                 analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True
             ).fit_transform(texts),
         ]
-        plain = unit(TruncatedSVD(200, random_state=7).fit_transform(hstack(parts).tocsr()))
+        projected = TruncatedSVD(200, random_state=7).fit_transform(hstack(parts).tocsr())
+        plain = unit(np.asarray(projected, dtype=np.float32))
         found = [KMeans(k, n_init=STARTS, random_state=s).fit_predict(plain) for s in range(SEEDS)]
         yield _figures(f"{name}  control, scikit-learn", found, truth)
 

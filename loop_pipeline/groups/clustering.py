@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -240,7 +240,7 @@ def _ended(groups: Sequence[Group], previous: Groups | None, version: str) -> li
     for g in previous.groups if previous else []:
         if g.group_id in kept or g.parent_id is not None or g.status == "candidate":
             continue
-        update = {"size": 0}
+        update: dict[str, Any] = {"size": 0}
         if g.status == "active":
             update |= {"status": "retired", "reason": "no requests of its template are left"}
         if previous and previous.embedder_version != version:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import requests
@@ -40,20 +40,6 @@ Run = Callable[[Sequence[str]], Floats]
 
 class EmbedderError(RuntimeError):
     """The texts could not be embedded. One line: by what, and its own words."""
-
-
-class TextEmbedder(Protocol):
-    """Texts to unit vectors under a version; other vectors, other version."""
-
-    source: str
-    floor: float
-
-    @property
-    def version(self) -> str: ...  # noqa: D102
-    def project(self, texts: Sequence[str]) -> Floats: ...  # noqa: D102
-    def transform(self, texts: Sequence[str]) -> Floats: ...  # noqa: D102
-    def map_xy(self, vectors: Floats) -> Floats: ...  # noqa: D102
-    def save(self, path: Path) -> None: ...  # noqa: D102
 
 
 class ModelEmbedder:
@@ -89,10 +75,10 @@ class ModelEmbedder:
         """
         rng = np.random.default_rng(seed)
         kept = np.sort(rng.permutation(len(texts))[:FIT_ROWS])
-        texts = [texts[i] for i in kept]
-        boilerplate, run = learn(texts), _runner(source, python)
+        some = [str(texts[i]) for i in kept]
+        boilerplate, run = learn(some), _runner(source, python)
         fingerprint = fingerprint_of(source)
-        plane = map_axes(unit(run([boilerplate.without(t) for t in texts[: FIT_ROWS // 10]])))
+        plane = map_axes(unit(run([boilerplate.without(t) for t in some[: FIT_ROWS // 10]])))
         return cls(source, fingerprint, boilerplate, plane, run)
 
     def transform(self, texts: Sequence[str]) -> Floats:
@@ -146,6 +132,10 @@ class ModelEmbedder:
                 axes=self._axes,
             )
         part.replace(path)
+
+
+TextEmbedder = Embedder | ModelEmbedder
+"""Texts to vectors under a version; other vectors, other version."""
 
 
 def fit_embedder(

@@ -136,7 +136,8 @@ def newcomers(
         apart = max(float(c @ centroid) for c in taken) < MERGE_AT
         if tight and apart and _distinct(requests, rows) >= NEWBORN:
             taken.append(centroid)
-            found.append((_known(template, centroid, candidates, requests.new[rows].any()), rows))
+            fresh = bool(requests.new[rows].any())
+            found.append((_known(template, centroid, candidates, fresh), rows))
     return found
 
 

@@ -48,9 +48,11 @@ def _agreement(rows: pd.DataFrame) -> pd.Series:
     told = rows[rows["producer"] == "frontier"].drop_duplicates("request")
     frontier = told.set_index("request")["output"]
     found = pd.Series(None, index=rows.index, dtype=object)
-    for row in rows[rows["producer"] != "frontier"].itertuples():
-        if row.request in frontier.index:
-            found[row.Index] = agrees(str(row.output), str(frontier[row.request]), row.contract)  # pyright: ignore[reportArgumentType]
+    others = rows[(rows["producer"] != "frontier") & rows["request"].isin(frontier.index)]
+    for at, request, output, contract in zip(
+        others.index, others["request"], others["output"], others["contract"], strict=True
+    ):
+        found.loc[at] = agrees(str(output), str(frontier.loc[request]), contract)
     return found
 
 
