@@ -104,7 +104,10 @@ def purity(encoder: str) -> Iterator[str]:
         ]
         projected = TruncatedSVD(200, random_state=7).fit_transform(hstack(parts).tocsr())
         plain = unit(np.asarray(projected, dtype=np.float32))
-        found = [KMeans(k, n_init=STARTS, random_state=s).fit_predict(plain) for s in range(SEEDS)]
+        found = []
+        for seed in range(SEEDS):
+            control = KMeans(k, n_init=STARTS, random_state=seed)  # pyright: ignore[reportArgumentType]
+            found.append(control.fit_predict(plain))
         yield _figures(f"{name}  control, scikit-learn", found, truth)
 
 
