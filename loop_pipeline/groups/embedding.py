@@ -80,16 +80,13 @@ def _components(counts: csr_matrix, seed: int) -> tuple[NDArray[np.float32], NDA
     """Inverse document frequency (b,) and components (b, d) of n-gram counts (n, b)."""
     from sklearn.utils.extmath import randomized_svd  # takes seconds: a router needs none
 
-    n = counts.shape[0]
+    n = len(counts.indptr) - 1
     seen = np.bincount(counts.indices, minlength=2**BITS)
     idf = (np.log((1 + n) / (1 + seen)) + 1) ** IDF_POWER
     idf = idf.astype(np.float16).astype(np.float32)
     weighted = counts.copy()
-    weighted.data = (
-        weighted.data
-        * idf[weighted.indices]
-        * (1 / _norms(counts, idf)).repeat(np.diff(weighted.indptr))
-    )
+    lengths = _norms(counts, idf).repeat(np.diff(counts.indptr))
+    weighted.data = counts.data * idf[counts.indices] / lengths
     _, _, basis = randomized_svd(weighted, max(1, min(DIMENSIONS, n - 1)), random_state=seed)
     return idf, np.ascontiguousarray(basis.T).astype(np.float16).astype(np.float32)
 
@@ -97,8 +94,10 @@ def _components(counts: csr_matrix, seed: int) -> tuple[NDArray[np.float32], NDA
 def _norms(counts: csr_matrix, idf: NDArray[np.float32]) -> NDArray[np.float32]:
     """Length of each row of weighted counts, 1 for an empty one."""
     squares = np.append((counts.data * idf[counts.indices]) ** 2, np.float32(0))
-    lengths = np.sqrt(np.add.reduceat(squares, counts.indptr[:-1])) if counts.shape[0] else squares
-    return np.where(np.diff(counts.indptr) > 0, lengths[: counts.shape[0]], np.float32(1))
+    if len(counts.indptr) == 1:
+        return squares[:0]
+    lengths = np.sqrt(np.add.reduceat(squares, counts.indptr[:-1]))
+    return np.where(np.diff(counts.indptr) > 0, lengths, np.float32(1))
 
 
 def _project(
@@ -107,12 +106,12 @@ def _project(
     """Vectors of n-gram counts, which are weighted in place."""
     lengths = _norms(counts, idf)
     counts.data = counts.data * idf[counts.indices]
-    return (counts @ components) / lengths[:, None]
+    return np.asarray(counts @ components, dtype=np.float32) / lengths[:, None]
 
 
 def _floor(counts: csr_matrix, seed: int) -> float:
     """Familiarity that all but a few requests reach which the components have not seen."""
-    n = counts.shape[0]
+    n = len(counts.indptr) - 1
     if n < FLOOR_ROWS:
         return 0.0
     order = np.random.default_rng(seed).permutation(n)

@@ -12,7 +12,7 @@ from loop_pipeline.groups.embedding import Floats
 
 NAMESPACE = uuid.UUID("6f1d2c64-2f0e-4f2b-9f63-6a1f3a0d8a57")
 SAME_PARTITION = 0.7  # adjusted Rand index at which two half fits tell the same groups
-STABILITY_ROWS = 4_000
+STABILITY_ROWS = 10_000
 BLOCK = 65_536
 
 
@@ -80,7 +80,8 @@ def stable_k(vectors: Floats, most: int, rng: np.random.Generator) -> int:
     halves = rows[::2], rows[1::2]
     empty = np.empty((0, rows.shape[1]), dtype=np.float32)
     for k in range(min(most, len(rows) // 4), 1, -1):
-        fits = [kmeans(half, plus_plus(half, empty, k, rng)) for half in halves]
+        # One start each finds halves that differ by where they started.
+        fits = [best_kmeans(half, empty, k, rng) for half in halves]
         if adjusted_rand_score(*(nearest(rows, fit)[0] for fit in fits)) >= SAME_PARTITION:
             return k
     return 1

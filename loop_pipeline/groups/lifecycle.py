@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from loop_pipeline.groups.embedding import Floats, unit
 from loop_pipeline.groups.kmeans import (
-    STABILITY_ROWS,
     id_of,
     kmeans,
     nearest,
@@ -27,6 +26,7 @@ from loop_pipeline.groups.registry import Group
 MERGE_AT = 0.85
 NEWBORN = 50  # distinct requests that make a group
 TIGHT = 0.8  # of the mean cosine that members of present groups have to their centroids
+NEIGHBOURS = 4_000  # rows of a pool whose surroundings are counted
 PROPOSALS = 8  # of one refit and template
 QUALITY_GAP, QUALITY_Z = 0.15, 3.3  # parts of a group that differ in quality: by how much, how sure
 SMALL_SHARE, SMALL_REFITS, WINDOW = 0.01, 4, 400
@@ -93,7 +93,7 @@ def _densest(requests: Requests, pool: NDArray[np.intp], cohesion: float) -> NDA
     Two members of a cluster whose members have a mean cosine c to its centre have one of c^2.
     """
     vectors = requests.vectors[pool]
-    some = vectors[:: -(-len(pool) // STABILITY_ROWS)]
+    some = vectors[:: -(-len(pool) // NEIGHBOURS)]
     around = vectors @ some[((some @ some.T) >= cohesion**2).sum(axis=1).argmax()] >= cohesion**2
     for _ in range(3):
         centre = vectors[around].sum(axis=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
@@ -111,25 +112,20 @@ def other_models(
         score = fit_request_score(
             fit["request_text"].tolist(), vectors[fit.index], fit["agrees"].to_numpy(dtype=bool)
         )
+        columns = ["output", "finish_reason", "contract", "request_text"]
         held = [
             unservable(o, f, c if isinstance(c, dict) else None, t) is not None
-            for o, f, c, t in zip(
-                own["output"],
-                own["finish_reason"],
-                own["contract"],
-                own["request_text"],
-                strict=True,
-            )
+            for o, f, c, t in own[columns].itertuples(index=False)
         ]
-        value = pd.Series(score.values(own["request_text"].tolist(), vectors[own.index]), own.index)
-        columns = own[["prompt_id", "split", "group_id", "agrees"]]
+        value = score.values(own["request_text"].tolist(), vectors[own.index])
+        rows_of = own[["prompt_id", "split", "group_id", "agrees"]]
         found.append(
             Contender(
                 name=str(name),
                 version=str(name),
                 usd_per_request=float(own["cost_usd"].mean()),
                 score=score,
-                rows=columns.assign(score=value.mask(held)).reset_index(drop=True),
+                rows=rows_of.assign(score=np.where(held, np.nan, value)).reset_index(drop=True),
             )
         )
     return found

@@ -94,18 +94,18 @@ def test_a_group_s_life_in_the_store(
     assert "born" in loop("groups", "lineage", name[:8])
 
     embedded: list[int] = []
-    plain = encoders.Embedder.transform
+    plain = encoders.Embedder.project
 
     def counted(self: Any, texts: Any) -> Any:
         embedded.append(len(texts))
         return plain(self, texts)
 
-    monkeypatch.setattr(encoders.Embedder, "transform", counted)
+    monkeypatch.setattr(encoders.Embedder, "project", counted)
     bring(1_000, 60)
     materialize()
     assert sum(embedded) == 60
     rows = read(engine, TaskGroupRow).set_index("group_id")
-    assert rows.loc[name, "name"] == "orders"
+    assert rows["name"][name] == "orders"
     assert count(engine, TraceVectorRow) == 460
 
     monkeypatch.setenv("LOOP_EMBEDDER", "http://embedder/v1/embeddings#m")
@@ -119,7 +119,7 @@ def test_a_group_s_life_in_the_store(
     )
     materialize()
     rows = read(engine, TaskGroupRow).set_index("group_id")
-    assert rows.loc[name, ["name", "status"]].tolist() == ["orders", "active"]
+    assert (rows["name"][name], rows["status"][name]) == ("orders", "active")
     assert read(engine, TraceVectorRow)["version"].nunique() == 1
     assert len(read(engine, TraceVectorRow)["vector"][0]) == 2 * len(words)
     assert "orders" in loop("groups", "list", "--all")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,12 +63,13 @@ def test_latency_cost_flags_and_samples_are_those_of_the_rows() -> None:
 
 def test_a_shadowed_request_compares_all_who_answered_it() -> None:
     frame = traces(4)
-    frame["route"] = [
+    routes: list[Any] = [
         {"arm": "student"},
         {"shadow_of": "p0000", "shadow": True},
         {"arm": "frontier", "shadow": True},
         {"shadow_of": "p0002", "adapter": "s"},
     ]
+    frame["route"] = pd.Series(routes, dtype=object)
     frame["producer"] = ["student", "frontier", "frontier", "student"]
     frame["model"] = ["s", "big", "big", "s"]
     frame["output"] = ["b", "a", "a", "A"]

@@ -65,8 +65,8 @@ def test_the_cheapest_certified_model_is_asked(world, mini, three):
 def test_gold_confirms_every_model_that_is_asked(world, mini, three):
     gold = check_on_gold(three, world.answers, [mini]).set_index("group_id")
     for group in three.groups:
-        assert gold.loc[group.group_id, "agreement"] > 0.94
-        assert gold.loc[group.group_id, "coverage"] == pytest.approx(group.coverage, abs=0.1)
+        assert gold["agreement"][group.group_id] > 0.94
+        assert gold["coverage"][group.group_id] == pytest.approx(group.coverage, abs=0.1)
     assert len(gold_outcomes(three, world.answers, [mini])) == gold.loc["all", "n"]
 
 
