@@ -21,8 +21,8 @@ from loop_pipeline.groups.ngrams import MAX_CHARS
 MIN_ROWS = 100
 # Rows whose outcome is not the commonest; with fewer the rank by length is the safer one.
 MIN_UNLIKE = 20
-# Chosen on one half of RouteLLM's MMLU rows with 1,500 labels a draw; the figures in the README are
-# of the other half. More kinds or coordinates fitted the labels, not the requests.
+# Chosen on one half of RouteLLM's MMLU rows with 1,500 labels a draw; `benchmarks.routing` reports
+# the other half apart. More kinds or coordinates fitted the labels, not the requests.
 KINDS, COORDINATES, SWEEPS = 64, 32, 20
 SHAPE_WIDTH, VECTOR_WEIGHT, PENALTY = 0.7, 0.8, 1 / 0.06
 
