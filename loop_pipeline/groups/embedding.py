@@ -85,28 +85,27 @@ def _components(counts: csr_matrix, seed: int) -> tuple[NDArray[np.float32], NDA
     idf = (np.log((1 + n) / (1 + seen)) + 1) ** IDF_POWER
     idf = idf.astype(np.float16).astype(np.float32)
     weighted = counts.copy()
-    lengths = _norms(counts, idf).repeat(np.diff(counts.indptr))
-    weighted.data = counts.data * idf[counts.indices] / lengths
+    weighted.data = counts.data * idf[counts.indices]
+    weighted.data /= _lengths(weighted).repeat(np.diff(weighted.indptr))
     _, _, basis = randomized_svd(weighted, max(1, min(DIMENSIONS, n - 1)), random_state=seed)
     return idf, np.ascontiguousarray(basis.T).astype(np.float16).astype(np.float32)
 
 
-def _norms(counts: csr_matrix, idf: NDArray[np.float32]) -> NDArray[np.float32]:
+def _lengths(weighted: csr_matrix) -> NDArray[np.float32]:
     """Length of each row of weighted counts, 1 for an empty one."""
-    squares = np.append((counts.data * idf[counts.indices]) ** 2, np.float32(0))
-    if len(counts.indptr) == 1:
-        return squares[:0]
-    lengths = np.sqrt(np.add.reduceat(squares, counts.indptr[:-1]))
-    return np.where(np.diff(counts.indptr) > 0, lengths, np.float32(1))
+    starts = weighted.indptr
+    if len(starts) == 1:
+        return np.ones(0, dtype=np.float32)
+    squares = np.add.reduceat(np.append(weighted.data**2, np.float32(0)), starts[:-1])
+    return np.where(starts[1:] > starts[:-1], np.sqrt(squares), np.float32(1)).astype(np.float32)
 
 
 def _project(
     counts: csr_matrix, idf: NDArray[np.float32], components: NDArray[np.float32]
 ) -> Floats:
     """Vectors of n-gram counts, which are weighted in place."""
-    lengths = _norms(counts, idf)
-    counts.data = counts.data * idf[counts.indices]
-    return np.asarray(counts @ components, dtype=np.float32) / lengths[:, None]
+    counts.data *= idf[counts.indices]
+    return np.asarray(counts @ components, dtype=np.float32) / _lengths(counts)[:, None]
 
 
 def _floor(counts: csr_matrix, seed: int) -> float:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from loop_pipeline.groups.embedding import Floats, unit
 from loop_pipeline.groups.kmeans import (
+    best_kmeans,
     id_of,
     kmeans,
     nearest,
-    plus_plus,
     rounded,
     stable_k,
 )
@@ -217,7 +217,7 @@ def _apart(centroids: Floats) -> bool:
 def _stable_parts(requests: Requests, most: int, rng: np.random.Generator) -> Floats | None:
     vectors = requests.vectors
     k = stable_k(vectors, most, rng)
-    return kmeans(vectors, plus_plus(vectors, vectors[:0], k, rng)) if k > 1 else None
+    return best_kmeans(vectors, vectors[:0], k, rng) if k > 1 else None
 
 
 def _quality_halves(requests: Requests, _most: int, rng: np.random.Generator) -> Floats | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loop_pipeline.groups.embedding import UNFAMILIAR
-from loop_pipeline.groups.kmeans import id_of, kmeans, nearest, plus_plus, rounded, stable_k
+from loop_pipeline.groups.kmeans import best_kmeans, id_of, nearest, rounded, stable_k
 from loop_pipeline.groups.lifecycle import (
     SMALL_REFITS,
     Requests,
@@ -58,7 +58,7 @@ def fit_template(
     if not old or previous is None:
         vectors = requests.vectors
         k = stable_k(vectors, most, rng)
-        centroids = np.round(kmeans(vectors, plus_plus(vectors, vectors[:0], k, rng)), 5)
+        centroids = np.round(best_kmeans(vectors, vectors[:0], k, rng), 5)
         why = "first fit of its template"
         units = [Unit(id_of(template, rounded(c)), c, reason=why) for c in centroids]
         return _rows(template, requests, units)

@@ -191,9 +191,7 @@ def test_leaves_follow_their_parent_through_a_split() -> None:
     whole = fit(EVERYTHING, calibration_rows=800)
     parted = fit(EVERYTHING, whole, calibration_rows=3_300)
     assert len(parted.active) > 1
-    assert parted.leaves
     assert {g.parent_id for g in parted.leaves} <= {g.group_id for g in parted.active}
-    assert {g.group_id for g in parted.leaves} <= {g.group_id for g in whole.leaves}
     assert {g.group_id for g in whole.leaves} <= {g.group_id for g in parted.groups}
 
 
