@@ -19,13 +19,14 @@ from loop_pipeline.groups.encoders import (
     open_embedder,
     still_holds,
 )
+from loop_pipeline.groups.novelty import ALARM, novelty
 from loop_pipeline.groups.stats import (
     group_statistics,
     inferred_verdicts,
     logged_rows,
     replayed_rows,
 )
-from loop_pipeline.groups.vectors import vectors_of
+from loop_pipeline.groups.vectors import newest_and_before, vectors_of
 from loop_pipeline.labels.reviewed import evidence, reviewed
 from loop_pipeline.report.plots import best_model_figure, cluster_figure, plot_png_markdown
 from loop_pipeline.serving.vllm import adapter_name
@@ -134,6 +135,21 @@ def groups_cover_the_traffic(loop: Loop) -> dg.AssetCheckResult:
     members = read(loop.engine(), GroupMemberRow, columns=["group_id"])
     share = float((members["group_id"] != "unassigned").mean()) if len(members) else 0.0
     return dg.AssetCheckResult(passed=share >= 0.9, metadata={"assigned_share": share})
+
+
+@dg.asset_check(asset=task_groups)
+def traffic_looks_as_before(loop: Loop) -> dg.AssetCheckResult:
+    """Early warning: the newest 500 requests could come from the same traffic as those before.
+
+    It asks for a look; certificates and groups stay as they are.
+    """
+    found = novelty(*newest_and_before(loop.engine()))
+    return dg.AssetCheckResult(
+        passed=found.p_value is None or found.p_value > ALARM,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=found.sentence,
+        metadata={k: v for k, v in found.model_dump().items() if v is not None},
+    )
 
 
 @dg.asset(deps=[task_groups], group_name="groups", kinds={"pandas"}, code_version="2")

@@ -13,6 +13,7 @@ Vectors = NDArray[np.float32]
 
 MIN_WINDOW = 50  # fewer requests show 20% of novel ones too seldom to be worth a number
 PERMUTATIONS = 200
+ALARM = 0.05  # p-value from which on the requests count as unlike the reference
 MEDIAN_PAIRS = 1_000  # rows that the median distance is read from
 
 
@@ -86,7 +87,7 @@ def novelty(
     # Equal up to rounding counts as larger: rows that are all alike must not raise an alarm.
     larger = int(np.sum(statistics[1:] >= statistics[0] - 1e-9))
     p_value = (larger + 1) / (permutations + 1)
-    look = "look unlike" if p_value <= 0.05 else "cannot be told from"
+    look = "look unlike" if p_value <= ALARM else "cannot be told from"
     return Novelty(
         statistic=float(statistics[0]),
         p_value=p_value,

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
-from loop_pipeline.groups.embedding import Floats
+from loop_pipeline.groups.embedding import Floats, unit
 from loop_pipeline.groups.encoders import TextEmbedder
-from loop_pipeline.store.queries import CHUNK, read, upsert
-from loop_pipeline.store.tables import TraceVectorRow
+from loop_pipeline.store.queries import CHUNK, query, read, upsert
+from loop_pipeline.store.tables import TraceRow, TraceVectorRow
+
+WINDOW, REFERENCE = 500, 2_000
+
+
+def newest_and_before(engine: Engine, seed: int = 0) -> tuple[Floats, Floats]:
+    """Unit vectors of the newest 500 distinct requests, and of 2,000 drawn from those before."""
+    table = TraceVectorRow.__table__
+    statement = (
+        select(table.c.prompt_id, TraceRow.dedup_key)
+        .join(TraceRow, TraceRow.prompt_id == table.c.prompt_id)
+        .order_by(TraceRow.ts, table.c.prompt_id)
+    )
+    ids = query(engine, statement).drop_duplicates("dedup_key")["prompt_id"].to_numpy()
+    newest, before = ids[-WINDOW:], ids[:-WINDOW]
+    drawn = np.random.default_rng(seed).permutation(len(before))[:REFERENCE]
+    some = [*newest, *before[drawn]]
+    stored = read(engine, TraceVectorRow, prompt_id=some).set_index("prompt_id")["vector"]
+    if not len(stored):
+        return np.zeros((0, 1), dtype=np.float32), np.zeros((0, 1), dtype=np.float32)
+    rows = np.frombuffer(b"".join(stored.loc[some]), dtype="<f2").reshape(len(some), -1)
+    vectors = unit(rows.astype(np.float32))
+    return vectors[: len(newest)], vectors[len(newest) :]
 
 
 def vectors_of(

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, delete
 from typer.testing import CliRunner
 
 from loop_pipeline.cli import app
-from loop_pipeline.defs.groups import group_model_stats, task_groups
+from loop_pipeline.defs.groups import group_model_stats, task_groups, traffic_looks_as_before
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.groups import encoders
 from loop_pipeline.store.queries import count, read
@@ -46,10 +46,32 @@ def bring(
             text = " ".join(rng.choice(TOPICS[i % 2], 5))
             messages = [{"role": "user", "content": text}]
             review = {"kind": "review", "value": 1, "actor": "ann", "ts": "2026-09-05T00:00:00Z"}
-            lines.append(trace(i, messages=messages, feedback=[review] if i % 10 == 0 else []))
+            feedback = [review] if i % 10 == 0 else []
+            ts = f"2026-09-{1 + i // 100:02d}T10:00:00Z"
+            lines.append(trace(i, ts=ts, messages=messages, feedback=feedback))
         import_file(engine, jsonl(*lines, name=f"{start}.jsonl"))
 
     return make
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+def test_newest_requests_of_another_kind_are_told(
+    engine: Engine, bring: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(0, 700)
+    materialize()
+    same = traffic_looks_as_before(Loop())
+    assert isinstance(same, dg.AssetCheckResult)
+    assert same.passed
+    other = ("sonnet", "limerick", "haiku", "stanza", "rhyme", "ballad", "elegy", "verse", "ode")
+    monkeypatch.setattr(f"{__name__}.TOPICS", (TRAVEL, other))
+    bring(700, 500)
+    materialize()
+    strange = traffic_looks_as_before(Loop())
+    assert isinstance(strange, dg.AssetCheckResult)
+    assert not strange.passed
+    assert strange.severity == dg.AssetCheckSeverity.WARN
+    assert "500 requests look unlike the" in (strange.description or "")
 
 
 def materialize() -> dict[str, dict[str, Any]]:
