@@ -11,7 +11,14 @@ import pandas as pd
 from sqlalchemy import Connection, Engine, func, select, update
 from sqlalchemy.orm import aliased
 
-from loop_pipeline.store.queries import activate_policy, insert_new, query, read, records
+from loop_pipeline.store.queries import (
+    CHUNK,
+    activate_policy,
+    insert_new,
+    query,
+    read,
+    records,
+)
 from loop_pipeline.store.tables import (
     CheckpointRow,
     ContractRow,
@@ -214,38 +221,44 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
         frontier_usd, adapter, output, logprobs, tokens_in, tokens_out, finish_reason, latency_ms,
         cost_usd.
     """
-    own, other = aliased(TraceRow), aliased(TraceRow)
-
-    def request(row: Any) -> Any:
-        return func.coalesce(row.route["shadow_of"].as_string(), row.prompt_id)
-
-    statement = (
+    asked = func.coalesce(TraceRow.route["shadow_of"].as_string(), TraceRow.prompt_id)
+    adapter = TraceRow.route["adapter"].as_string()
+    said = ("ts", "output", "logprobs", "tokens_in", "tokens_out", "finish_reason", "latency_ms")
+    cheaper = query(
+        engine,
         select(
-            other.prompt_id,
-            other.dedup_key,
-            own.ts,
-            other.split,
-            other.task,
-            other.messages,
-            ContractRow.body.label("contract"),
-            other.output.label("frontier_output"),
-            other.cost_usd.label("frontier_usd"),
-            own.route["adapter"].as_string().label("adapter"),
-            own.output,
-            own.logprobs,
-            own.tokens_in,
-            own.tokens_out,
-            own.finish_reason,
-            own.latency_ms,
-            own.cost_usd,
+            asked.label("request"),
+            adapter.label("adapter"),
+            *(getattr(TraceRow, name) for name in (*said, "cost_usd")),
         )
-        .join(other, request(other) == request(own))
-        .outerjoin(ContractRow, ContractRow.contract_id == other.contract_id)
-        .where(own.producer == "student", other.producer == "frontier")
-        .where(own.route["shadow"].as_boolean(), own.route["adapter"].as_string().is_not(None))
-        .order_by(other.prompt_id, own.prompt_id)
+        .where(TraceRow.producer == "student", adapter.is_not(None))
+        .where(TraceRow.route["shadow"].as_boolean())
+        .order_by(TraceRow.prompt_id),
     )
-    return query(engine, statement)
+    # Two plain reads instead of a join on what stands in JSON: no index knows that.
+    columns = (
+        select(
+            asked.label("request"),
+            TraceRow.prompt_id,
+            TraceRow.dedup_key,
+            TraceRow.split,
+            TraceRow.task,
+            TraceRow.messages,
+            ContractRow.body.label("contract"),
+            TraceRow.output.label("frontier_output"),
+            TraceRow.cost_usd.label("frontier_usd"),
+        )
+        .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
+        .where(TraceRow.producer == "frontier")
+        .order_by(TraceRow.prompt_id)
+    )
+    requests = sorted(set(cheaper["request"]))
+    parts = [query(engine, columns.where(TraceRow.route["shadow_of"].as_string().is_not(None)))]
+    for at in range(0, len(requests), CHUNK):
+        own = TraceRow.prompt_id.in_(requests[at : at + CHUNK])
+        parts.append(query(engine, columns.where(own)))
+    frontier = pd.concat(parts, ignore_index=True).drop_duplicates("prompt_id")
+    return cheaper.merge(frontier, on="request").drop(columns="request")
 
 
 def replayed_pairs(engine: Engine, champion_id: str, challenger_id: str) -> pd.DataFrame:
