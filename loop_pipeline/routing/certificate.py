@@ -65,12 +65,13 @@ def certify_group(conf: Scores, agree: Verdicts, alpha: float, delta: float) -> 
         threshold = bounded_threshold(usable, right, alpha=alpha, delta=delta)
         start = max(len(usable) // 2, need)
         surest = right[np.argsort(-usable, kind="stable")[:start]].mean()
-        reason = (
-            "certified"
-            if threshold is not None
-            else f"agreement is too low: {surest:.3f} of its {start} surest rows agree, "
-            f"not enough to promise {1 - alpha:.3f}"
-        )
+        reason = "certified"
+        if threshold is None:
+            lack = "agreement is too low" if surest < 1 - alpha else "agreement is not proved"
+            reason = (
+                f"{lack}: {surest:.3f} of its {start} surest rows agree, "
+                f"not enough to promise {1 - alpha:.3f}"
+            )
     accepted = usable >= threshold if threshold is not None else np.zeros(len(usable), dtype=bool)
     count, good = int(accepted.sum()), int((accepted & right).sum())
     return Certificate(
