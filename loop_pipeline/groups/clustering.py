@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -59,7 +60,7 @@ class Assigner:
         if known is None:
             return None, float("nan")
         ids, centroids, radii, floors = known
-        length = float(np.linalg.norm(vector))
+        length = math.sqrt(float(vector @ vector))
         distances = 1 - centroids @ vector / (length or 1.0)
         nearest = int(distances.argmin())
         distance = round(float(distances[nearest]), 5)

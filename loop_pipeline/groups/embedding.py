@@ -94,9 +94,10 @@ def _components(counts: csr_matrix, seed: int) -> tuple[NDArray[np.float32], NDA
 def _lengths(weighted: csr_matrix) -> NDArray[np.float32]:
     """Length of each row of weighted counts, 1 for an empty one."""
     starts = weighted.indptr
-    if len(starts) == 1:
-        return np.ones(0, dtype=np.float32)
-    squares = np.add.reduceat(np.append(weighted.data**2, np.float32(0)), starts[:-1])
+    if not weighted.nnz:
+        return np.ones(len(starts) - 1, dtype=np.float32)
+    # Empty rows at the end begin where nothing is; what they get is not looked at.
+    squares = np.add.reduceat(weighted.data**2, np.minimum(starts[:-1], weighted.nnz - 1))
     return np.where(starts[1:] > starts[:-1], np.sqrt(squares), np.float32(1)).astype(np.float32)
 
 

@@ -33,14 +33,14 @@ def _powers(base: int, bits: int) -> NDArray[np.uint64]:
     return np.cumprod(steps)
 
 
-def _bucket(hashes: NDArray[np.uint64], salt: int) -> NDArray[np.int64]:
-    mixed = (hashes ^ np.uint64(salt)) * np.uint64(0xBF58476D1CE4E5B9)
+def _bucket(hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    mixed = hashes * np.uint64(0xBF58476D1CE4E5B9)
     return ((mixed ^ (mixed >> np.uint64(29))) * np.uint64(_BASE) >> np.uint64(64 - BITS)).astype(
-        np.int64
+        np.uint32
     )
 
 
-def _words(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+def _words(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Code points of the texts' words, one space around each, and the row of each point."""
     padded = [f" {t[:MAX_CHARS].lower()} " for t in texts]
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
@@ -49,11 +49,11 @@ def _words(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]
     keep = word.copy()
     keep[1:] |= word[:-1]
     keep[np.cumsum(lengths) - lengths] = True
-    row = np.repeat(np.arange(len(texts)), lengths)
+    row = np.repeat(np.arange(len(texts), dtype=np.uint32), lengths)
     return np.where(word, codes, np.uint32(ord(" ")))[keep], row[keep]
 
 
-def _ngrams(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _ngrams(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Row and bucket of every n-gram of the texts.
 
     Character n-grams stay inside a word, its two spaces included. All hashes of a batch are cut
@@ -65,32 +65,31 @@ def _ngrams(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     np.cumsum(codes * _powers(_BASE, bits)[: len(codes)], out=prefix[1:])
     inverse = _powers(_INVERSE, bits)
     space = codes == ord(" ")
-    spaces = np.concatenate([[0], np.cumsum(space)])
-
     windows = max(len(codes) - _CHARS + 1, 0)
-    inside = spaces[_CHARS - 1 : -1][:windows] == spaces[1 : windows + 1]  # no space in between
+    inside = ~(space[1 : windows + 1] | space[2 : windows + 2])  # the two characters in between
     parts = (prefix[_CHARS:] - prefix[:windows]) * inverse[:windows]
     start = np.flatnonzero(~space[1:] & space[:-1]) + 1
     end = np.flatnonzero(space[1:] & ~space[:-1]) + 1
     pair = np.flatnonzero(row[start[1:]] == row[start[:-1]])
     first, last = start[pair], end[pair + 1]
-    buckets = [
-        _bucket(parts[inside], _CHARS),
-        _bucket((prefix[end] - prefix[start]) * inverse[start], 1),
-        _bucket((prefix[last] - prefix[first]) * inverse[first], 2),
-    ]
-    return np.concatenate([row[:windows][inside], row[start], row[first]]), np.concatenate(buckets)
+    hashes = (  # salted, or a word of four letters would be its own n-gram
+        parts[inside] ^ np.uint64(_CHARS),
+        (prefix[end] - prefix[start]) * inverse[start] ^ np.uint64(1),
+        (prefix[last] - prefix[first]) * inverse[first] ^ np.uint64(2),
+    )
+    rows = np.concatenate([row[:windows][inside], row[start], row[first]])
+    return rows, _bucket(np.concatenate(hashes))
 
 
 def ngram_counts(texts: Sequence[str]) -> csr_matrix:
     """Sublinear n-gram counts, shape (n, 2^BITS); at most 2^17 texts at once."""
     row, bucket = _ngrams(texts)
     # 32 bits throughout: they sort in a third of the time, and scipy need not look for an overflow.
-    key = np.sort(((row << BITS) | bucket).astype(np.uint32))
+    key = np.sort((row << np.uint32(BITS)) | bucket)
     first = np.ones(len(key), dtype=bool)
     np.not_equal(key[1:], key[:-1], out=first[1:])
-    at = np.flatnonzero(first)
-    count, key = np.diff(at, append=len(key)), key[at]
+    at = first.nonzero()[0]
+    count, key = np.append(at[1:], len(key)) - at, key[at]
     ends = np.arange(len(texts) + 1, dtype=np.uint32) << np.uint32(BITS)
     starts = np.searchsorted(key, ends).astype(np.int32)
     values = _sublinear()[np.minimum(count, MAX_CHARS)]

@@ -193,12 +193,11 @@ class Router:
             limit = f"the request has {len(text)} characters, the router reads {MAX_CHARS}"
             return None, limit, None, None
         vector = self._embedder.project([text])[0]
-        known = float(np.linalg.norm(vector))
         group_id, distance = self._assign(vector, template or hash_template(messages))
         group = self._groups.get(group_id or "")
         if group is None:
             far = f"unassigned: {distance:.3f} from the nearest task group"
-            if known <= self._embedder.floor:
+            if (known := float(np.linalg.norm(vector))) <= self._embedder.floor:
                 far = f"the request is unlike anything seen: {known:.0%} of it is familiar"
             return None, "unknown prompt template" if np.isnan(distance) else far, None, None
         return group_id, *self._model_for(group, text, vector)
