@@ -34,7 +34,7 @@ TOPICS = {
 ROOT = Path(__file__).parents[1]
 
 
-def _traffic(path: Path, n: int = 1500) -> Path:
+def _traffic(path: Path, n: int = 2_400) -> Path:
     """Requests whose first words decide the label; a person found each answer good."""
     rng = random.Random(3)
     with path.open("w") as file:

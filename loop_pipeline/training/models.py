@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from loop_pipeline.training.config import QLoRAConfig, is_hub_id
@@ -66,13 +67,19 @@ def load_quantised(base: str) -> torch.nn.Module:
         bnb_4bit_quant_storage=dtype if sharded() else torch.uint8,
     )
     place = {"": int(os.environ.get("LOCAL_RANK", "0")) if gpu else "cpu"}
-    return AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         base,
         quantization_config=quantised,
         dtype=dtype,
         device_map=None if sharded() else place,
         attn_implementation="flash_attention_2" if flash_attention() else "sdpa",
     )
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # On processors with AVX512-BF16 an evaluation packs the weights for its own use, and
+            # packed ones pass no gradient on: layers below would learn nothing from then on.
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def sharded() -> bool:

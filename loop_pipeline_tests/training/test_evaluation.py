@@ -64,7 +64,8 @@ def answered(asked: pd.DataFrame, *outputs: str, **columns: Any) -> pd.DataFrame
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
-    return Embedder.fit(["the customer asks for a refund", "a parcel is lost", "login"], seed=0)
+    said = ["the customer asks for a refund", "a parcel is lost", "login", "the card is blocked"]
+    return Embedder.fit([*said, "where is my parcel", "a refund of the price", "new code"], seed=0)
 
 
 def test_evaluation_gives_exactly_the_stored_columns(monkeypatch: pytest.MonkeyPatch) -> None:

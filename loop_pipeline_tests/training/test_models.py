@@ -35,6 +35,24 @@ def test_the_served_base_equals_the_one_trained_on(work: Path):
     assert gap < 0.02 * spread
 
 
+def test_an_evaluation_does_not_stop_the_gradient(work: Path):
+    """Processors with AVX512-BF16 would pack the weights for it, and packed ones pass none on."""
+    model = load_quantised(str(work / "base"))
+    tokens = AutoTokenizer.from_pretrained(work / "base")("sea number 1", return_tensors="pt")
+    embedded = model.get_input_embeddings()(tokens["input_ids"]).detach()  # pyright: ignore
+
+    def gradient() -> torch.Tensor:
+        given = embedded.clone().requires_grad_()
+        model.train()(inputs_embeds=given).logits.square().mean().backward()
+        assert given.grad is not None
+        return given.grad
+
+    before = gradient()
+    with torch.no_grad():
+        model.eval()(**tokens)
+    assert torch.allclose(gradient(), before, rtol=1e-3, atol=1e-7)
+
+
 def test_an_unfinished_base_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"no finished base model: config\.json is missing"):
         resolve_base(CONFIG, tmp_path)
