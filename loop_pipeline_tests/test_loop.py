@@ -128,7 +128,7 @@ def test_the_policy_routes_and_settles(turn: Turn) -> None:
     decision = router.decide(request, "new")
     assert decision.arm == "student"
     contract = {"kind": "label", "labels": sorted(TOPICS)}
-    sure = router.settle(decision, "delivery", [-0.0001, -0.0001], contract, finish_reason="stop")
+    sure = router.settle(decision, "delivery", [-1e-7, -1e-7], contract, finish_reason="stop")
     unsure = router.settle(decision, "delivery", [-3.0, -2.0], contract, finish_reason="stop")
     wrong = router.settle(decision, "banana", [-0.0001, -0.0001], contract, finish_reason="stop")
     assert (sure.action, unsure.action, wrong.action) == ("serve", "escalate", "escalate")
@@ -181,7 +181,7 @@ def test_the_report_is_there_and_whole(turn: Turn) -> None:
     folder = turn.settings.artifacts / "report"
     page = (folder / "report.html").read_text()
     numbers: dict[str, Any] = json.loads((folder / "numbers.json").read_text())
-    assert numbers["traces"] == 1500
+    assert numbers["traces"] == 2_400
     assert numbers["pairs"]["sft"] == len(read(turn.engine, LabeledPairRow, kind="sft"))
     assert numbers["costs"]["blended_ratio"] > numbers["costs"]["covered_ratio"]
     assert "</html>" in page

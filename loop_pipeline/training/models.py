@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import torch
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from loop_pipeline.training.config import QLoRAConfig, is_hub_id
