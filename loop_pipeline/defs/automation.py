@@ -52,7 +52,7 @@ make_base = dg.define_asset_job(
 )
 retrain = dg.define_asset_job(
     "retrain",
-    _S.groups("training", "serving", "routing", "report"),
+    _S.groups("training", "serving", "routing", "report") | _S.assets("group_model_stats"),
     description="Train, evaluate, gate, deploy, route, report. Needs `loop serve` to be running.",
 )
 deploy = dg.define_asset_job(
