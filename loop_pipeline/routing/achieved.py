@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,17 +13,17 @@ from sqlalchemy import Engine, func, select
 
 from loop_pipeline.groups.clustering import UNASSIGNED
 from loop_pipeline.groups.encoders import open_embedder
-from loop_pipeline.routing.certificate import Certificate
 from loop_pipeline.routing.evidence import held_out_answers, other_models, versions_of
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.operations import policies
 from loop_pipeline.routing.outcomes import CertifiedGroup, Floats, Outcomes
-from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
+from loop_pipeline.routing.policy import Certificate, GroupPolicy, PolicyBundle
 from loop_pipeline.routing.release import in_force, student_of
 from loop_pipeline.routing.score import scores
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.queries import query
 from loop_pipeline.store.tables import ContractRow, TraceRow
+from loop_pipeline.training.agreement import agrees
 
 
 class NothingToJudge(ValueError):
@@ -45,9 +45,7 @@ def outcomes_in_force(engine: Engine, settings: LoopSettings) -> Outcomes:
         others = other_models(engine, embedder)
     found = outcomes_of(bundle, held_out_answers(engine, student_of(bundle)), others)
     void = bundle.void_because(versions_of(settings))
-    expired = (
-        bundle.expires is not None and bundle.expires <= dt.datetime.now(dt.UTC).date().isoformat()
-    )
+    expired = bundle.expires_at <= time.time()
     warnings = [void] if void else []
     warnings += [f"the certificates expired on {bundle.expires}"] if expired else []
     return replace(
@@ -191,8 +189,6 @@ def self_agreement(engine: Engine, model: str) -> tuple[int, int]:
 
     Of a request that came more often the first two answers count.
     """
-    from loop_pipeline.training.agreement import agrees
-
     own = (TraceRow.producer == "frontier") & (TraceRow.model == model)
     again = (
         select(TraceRow.dedup_key).where(own).group_by(TraceRow.dedup_key).having(func.count() > 1)

@@ -6,26 +6,13 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 from scipy.stats import beta
 
 from loop_pipeline.labels.threshold import bounded_threshold, smallest_certifiable
+from loop_pipeline.routing.policy import Certificate
 
 Scores = NDArray[np.float64]
 Verdicts = NDArray[np.bool_]
-
-
-class Certificate(BaseModel):
-    """Serve answers scoring at least ``threshold``; None sends the whole group to the frontier."""
-
-    threshold: float | None
-    n: int
-    accepted: int
-    errors: int
-    coverage: float
-    agreement: float | None
-    agreement_lower: float | None
-    reason: str
 
 
 def shared_delta(delta: float, groups: int, recalibration: int) -> float:

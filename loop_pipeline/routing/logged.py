@@ -17,12 +17,9 @@ from loop_pipeline.routing.fitting import gold_outcomes, served
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.store.queries import query, read, read_feedback, read_traces, records
-from loop_pipeline.store.tables import (
-    ContractRow,
-    GroupMemberRow,
-    QualityScoreRow,
-    TraceRow,
-)
+from loop_pipeline.store.rollouts import ADAPTER, REQUEST, SHADOW_OF
+from loop_pipeline.store.tables import ContractRow, GroupMemberRow, QualityScoreRow, TraceRow
+from loop_pipeline.training.agreement import agrees
 
 COLUMNS = (
     "prompt_id",
@@ -135,18 +132,17 @@ def _live(engine: Engine, bundle: PolicyBundle, quality: Mapping[str, float]) ->
 def _routed_answers(engine: Engine, adapter: str) -> list[dict[str, Any]]:
     """Answers to the requests routed since this student first answered one."""
     route = TraceRow.route
-    name, shadow_of = route["adapter"].as_string(), route["shadow_of"].as_string()
     with engine.connect() as connection:
         first = connection.scalar(
-            select(func.min(TraceRow.day)).where(name == adapter, TraceRow.producer == "student")
+            select(func.min(TraceRow.day)).where(adapter == ADAPTER, TraceRow.producer == "student")
         )
     if first is None:
         return []
     statement = (
         select(
             TraceRow.prompt_id,
-            func.coalesce(shadow_of, TraceRow.prompt_id).label("request"),
-            name.label("adapter"),
+            REQUEST.label("request"),
+            ADAPTER.label("adapter"),
             route["arm"].as_string().label("arm"),
             route["group_id"].as_string().label("group_id"),
             route["propensity"].as_float().label("propensity"),
@@ -162,7 +158,7 @@ def _routed_answers(engine: Engine, adapter: str) -> list[dict[str, Any]]:
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
         .where(TraceRow.day >= first)
-        .where(or_(route["propensity"].as_float().is_not(None), shadow_of.is_not(None)))
+        .where(or_(route["propensity"].as_float().is_not(None), SHADOW_OF.is_not(None)))
         .order_by(TraceRow.prompt_id)
     )
     return [{str(k): v for k, v in row.items()} for row in records(query(engine, statement))]
@@ -172,8 +168,6 @@ def _request(
     own: Mapping[str, dict[str, Any]], quality: Mapping[str, float], adapter: str
 ) -> dict[str, Any] | None:
     """One live request as a row; None if what went out or its propensity was not logged."""
-    from loop_pipeline.training.agreement import agrees
-
     main, student, frontier = (own.get(name) for name in ("main", "student", "frontier"))
     if main is None or not main["propensity"] or not 0 < main["propensity"] <= 1:
         return None

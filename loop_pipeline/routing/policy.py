@@ -52,10 +52,9 @@ class Upstream(_Document):
     score: ScoreWeights | RequestScore
 
 
-class Offer(_Document):
-    """What asking one model first would be worth for a group, and why it was taken or not."""
+class Certificate(_Document):
+    """Serve answers scoring at least ``threshold``; None sends the whole group to the frontier."""
 
-    model: str
     threshold: float | None
     n: int
     accepted: int
@@ -63,8 +62,14 @@ class Offer(_Document):
     coverage: float
     agreement: float | None
     agreement_lower: float | None
-    expected_usd_per_request: float | None
     reason: str
+
+
+class Offer(Certificate):
+    """What asking one model first would be worth for a group, and why it was taken or not."""
+
+    model: str
+    expected_usd_per_request: float | None
 
 
 class GroupPolicy(_Document):
@@ -156,6 +161,14 @@ class PolicyBundle(_Document):
     def group(self, group_id: str | None) -> GroupPolicy | None:
         """The policy of one group."""
         return next((g for g in self.groups if g.group_id == group_id), None)
+
+    @property
+    def expires_at(self) -> float:
+        """The moment from which its certificates are void, seconds since 1970; inf: never."""
+        if self.expires is None:
+            return math.inf
+        day = dt.date.fromisoformat(self.expires)
+        return dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()
 
     def void_because(self, running: Mapping[str, str]) -> str | None:
         """Why the certificates do not speak about what runs now; None if they do.

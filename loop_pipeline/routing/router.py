@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
@@ -91,10 +90,7 @@ class Router:
         self._assign = Assigner(bundle.groups)
         self._others = {model.name: model for model in bundle.others}
         self._void = bundle.void_because(running or {})
-        self._expires = float("inf")
-        if bundle.expires:
-            day = dt.date.fromisoformat(bundle.expires)
-            self._expires = dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()
+        self._expires = bundle.expires_at
         self.canary: Router | None = None
         embedder.transform(["the first call builds its tables"])
 

@@ -32,6 +32,12 @@ from loop_pipeline.store.tables import (
 # Held-out answers that did not decide the gate: the gold split did, so it would flatter.
 REPLAYED = ("validation", "calibration")
 
+# Rows of ``traces`` belong to one request where ``route.shadow_of`` names it; ``route.adapter``
+# says which cheaper model answered.
+SHADOW_OF = TraceRow.route["shadow_of"].as_string()
+REQUEST = func.coalesce(SHADOW_OF, TraceRow.prompt_id)
+ADAPTER = TraceRow.route["adapter"].as_string()
+
 
 class PolicyChanged(RuntimeError):
     """Another process put another policy in force meanwhile."""
@@ -160,9 +166,6 @@ def paired_answers(
 ) -> pd.DataFrame:
     """Live requests that the frontier, the champion and the challenger all answered.
 
-    Rows of ``traces`` belong to one request where ``route.shadow_of`` names it; ``route.adapter``
-    says which student answered.
-
     Args:
         engine: the store.
         champion: adapter name.
@@ -173,14 +176,12 @@ def paired_answers(
         prompt_id, dedup_key, ts (of the challenger's answer), contract (dict or None), and the
         answers: frontier, champion, challenger.
     """
-    request = func.coalesce(TraceRow.route["shadow_of"].as_string(), TraceRow.prompt_id)
-    adapter = TraceRow.route["adapter"].as_string()
     recent = TraceRow.day >= since.astimezone(dt.UTC).date().isoformat()
-    asked = select(request).where(adapter == challenger, recent, TraceRow.ts >= since)
+    asked = select(REQUEST).where(challenger == ADAPTER, recent, TraceRow.ts >= since)
     statement = (
         select(
-            request,
-            adapter,
+            REQUEST,
+            ADAPTER,
             TraceRow.dedup_key,
             TraceRow.producer,
             TraceRow.ts,
@@ -188,7 +189,7 @@ def paired_answers(
             ContractRow.body,
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(recent, request.in_(asked))
+        .where(recent, REQUEST.in_(asked))
         .order_by(TraceRow.prompt_id)
     )
     names = ["prompt_id", "dedup_key", "contract", "ts", "frontier", "champion", "challenger"]
@@ -221,24 +222,22 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
         frontier_usd, adapter, output, logprobs, tokens_in, tokens_out, finish_reason, latency_ms,
         cost_usd.
     """
-    asked = func.coalesce(TraceRow.route["shadow_of"].as_string(), TraceRow.prompt_id)
-    adapter = TraceRow.route["adapter"].as_string()
     said = ("ts", "output", "logprobs", "tokens_in", "tokens_out", "finish_reason", "latency_ms")
     cheaper = query(
         engine,
         select(
-            asked.label("request"),
-            adapter.label("adapter"),
+            REQUEST.label("request"),
+            ADAPTER.label("adapter"),
             *(getattr(TraceRow, name) for name in (*said, "cost_usd")),
         )
-        .where(TraceRow.producer == "student", adapter.is_not(None))
+        .where(TraceRow.producer == "student", ADAPTER.is_not(None))
         .where(TraceRow.route["shadow"].as_boolean())
         .order_by(TraceRow.prompt_id),
     )
     # Two plain reads instead of a join on what stands in JSON: no index knows that.
     columns = (
         select(
-            asked.label("request"),
+            REQUEST.label("request"),
             TraceRow.prompt_id,
             TraceRow.dedup_key,
             TraceRow.split,
@@ -253,7 +252,7 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
         .order_by(TraceRow.prompt_id)
     )
     requests = sorted(set(cheaper["request"]))
-    parts = [query(engine, columns.where(TraceRow.route["shadow_of"].as_string().is_not(None)))]
+    parts = [query(engine, columns.where(SHADOW_OF.is_not(None)))]
     for at in range(0, len(requests), CHUNK):
         own = TraceRow.prompt_id.in_(requests[at : at + CHUNK])
         parts.append(query(engine, columns.where(own)))
