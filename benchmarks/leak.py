@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from loop_pipeline.replay.sets import load_set
-from loop_pipeline.store.queries import open_store
+from loop_pipeline.store.database import open_store
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.training.selection import select_rows
 from loop_pipeline.training.units import settle_traces

@@ -24,8 +24,8 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config, TrainerCallback
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.base import train_tokenizer
-from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.memory import KNOWN, Architecture, architecture, estimate_memory
 from loop_pipeline.training.progress import peak_memory_mb
 from loop_pipeline.training.sft import Tokens, build_trainer

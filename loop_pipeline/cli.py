@@ -25,7 +25,7 @@ app.command()(doctor)
 @app.command("import")
 def import_traces(files: list[Path]) -> None:
     """Import JSON-lines files of traces and feedback. Twice the same file: the same rows."""
-    from loop_pipeline.store.queries import open_store
+    from loop_pipeline.store.database import open_store
     from loop_pipeline.traces.ingest import import_file
 
     engine = open_store(load_settings().store_url)
@@ -252,7 +252,7 @@ def report() -> None:
 @app.command()
 def follow(prompt_id: str) -> None:
     """Print everything that is known about one request, from its trace to what it teaches."""
-    from loop_pipeline.store.queries import follow as rows_of
+    from loop_pipeline.store.database import follow as rows_of
 
     found = rows_of(open_settings_and_store()[1], prompt_id)
     if not found:
@@ -273,7 +273,7 @@ def _short(value: Any, most: int = 300) -> str:
 @app.command()
 def status() -> None:
     """Count what is in the store."""
-    from loop_pipeline.store.queries import count, open_store
+    from loop_pipeline.store.database import count, open_store
     from loop_pipeline.store.tables import Base
 
     engine = open_store(load_settings().store_url)
@@ -284,7 +284,7 @@ def status() -> None:
 
 def open_settings_and_store() -> tuple[LoopSettings, Engine]:
     """The settings, and the store they name."""
-    from loop_pipeline.store.queries import open_store
+    from loop_pipeline.store.database import open_store
 
     settings = load_settings()
     return settings, open_store(settings.store_url)

@@ -30,7 +30,7 @@ def doctor(
     settings = load_settings()
     if outcomes is None:
         from loop_pipeline.routing.achieved import outcomes_in_force
-        from loop_pipeline.store.queries import open_store
+        from loop_pipeline.store.database import open_store
 
         found = outcomes_in_force(open_store(settings.store_url), settings)
     else:

@@ -48,6 +48,6 @@ def lineage(
 
 def _engine() -> Engine:
     from loop_pipeline.settings import load_settings
-    from loop_pipeline.store.queries import open_store
+    from loop_pipeline.store.database import open_store
 
     return open_store(load_settings().store_url)

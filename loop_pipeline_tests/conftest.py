@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from loop_pipeline.store.queries import open_store
+from loop_pipeline.store.database import open_store
 
 
 def free_port() -> int:

@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from loop_pipeline.defs.groups import embedder_path
+from loop_pipeline.artifacts import embedder_path, evaluation_folder
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.training import qlora_checkpoint
 from loop_pipeline.groups.clustering import Groups
@@ -20,18 +20,13 @@ from loop_pipeline.report.contest import (
 )
 from loop_pipeline.report.plots import contestants_figure, plot_png_markdown, reliability_figure
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.queries import count, newest_checkpoint, read, read_feedback, read_traces
+from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
+from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
+from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.training.contest import prepare
 from loop_pipeline.training.gallery import to_markdown
-from loop_pipeline.training.verdicts import (
-    Bench,
-    deliver,
-    evaluation_folder,
-    judge_waiting,
-    last_verdicts,
-)
+from loop_pipeline.training.verdicts import Bench, deliver, judge_waiting, last_verdicts
 
 # Splits that no student learns from; it answers them through the server that will serve it.
 ANSWERED = ("validation", "calibration", "gold")

@@ -16,12 +16,7 @@ from loop_pipeline.labels.reviewers import relied_on, verdicts
 from loop_pipeline.labels.signals import features, tasks
 from loop_pipeline.labels.signals import trace_signals as signals_of
 from loop_pipeline.report.plots import daily_counts_figure, group_counts_figure, plot_png_markdown
-from loop_pipeline.store.queries import (
-    newest_quality_model,
-    read,
-    read_feedback,
-    read_traces,
-)
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import (
     GroupMemberRow,
     LabeledPairRow,
@@ -29,6 +24,8 @@ from loop_pipeline.store.tables import (
     TaskGroupRow,
     TraceRow,
 )
+from loop_pipeline.store.traces import read_feedback, read_traces
+from loop_pipeline.store.training_data import newest_quality_model
 
 _DAILY = {"partitions_def": TRACE_DAYS, "backfill_policy": ONE_RUN, "group_name": "labels"}
 

@@ -15,8 +15,9 @@ from loop_pipeline.report.summary import summary
 from loop_pipeline.routing.evidence import held_out_answers
 from loop_pipeline.routing.release import roles
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.vllm import ServerError, adapter_name
-from loop_pipeline.store.queries import upsert
+from loop_pipeline.serving.vllm import ServerError
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import LedgerRow
 
 

@@ -4,7 +4,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from loop_pipeline.settings import LoopSettings, load_settings
-from loop_pipeline.store.queries import open_store
+from loop_pipeline.store.database import open_store
 from loop_pipeline.store.table_io import TableIOManager
 
 

@@ -21,13 +21,14 @@ from loop_pipeline.report.plots import (
     weights_figure,
 )
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import newest_quality_model, read, upsert
+from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import (
     QualityModelRow,
     ReviewerRow,
     ReviewItemRow,
 )
 from loop_pipeline.store.tracking import Tracking, TrackingDown, few_retries, record_fit
+from loop_pipeline.store.training_data import newest_quality_model
 
 MAX_ECE = 0.1
 

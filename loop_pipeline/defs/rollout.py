@@ -8,7 +8,7 @@ from loop_pipeline.routing.operations import step_rollout
 from loop_pipeline.routing.trial import current_rollout
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.vllm import ServerError
-from loop_pipeline.store.rollouts import served_adapters
+from loop_pipeline.store.checkpoints import served_adapters
 
 
 @dg.op

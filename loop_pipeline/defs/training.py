@@ -8,23 +8,21 @@ import dagster as dg
 from pydantic import Field, create_model
 from sqlalchemy import Engine
 
+from loop_pipeline.artifacts import run_folder
 from loop_pipeline.defs.resources import Loop
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.report.plots import loss_figure, plot_png_markdown
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import (
-    newest_dataset,
-    read,
-    set_checkpoint,
-    upsert,
-)
+from loop_pipeline.store.checkpoints import set_checkpoint
+from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import (
     CheckpointRow,
     DatasetMemberRow,
     FeedbackRow,
     LabeledPairRow,
 )
-from loop_pipeline.training.adapters import finished_adapters, run_folder
-from loop_pipeline.training.config import QLoRAConfig
+from loop_pipeline.store.training_data import newest_dataset
+from loop_pipeline.training.adapters import finished_adapters
 from loop_pipeline.training.dataset import NotEnoughPairs, freeze, record_training_set
 from loop_pipeline.training.overlap import audit
 from loop_pipeline.training.selection import select_rows

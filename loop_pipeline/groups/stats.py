@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from loop_pipeline.labels.ppi import MeanQuality, ppi_mean
+from loop_pipeline.answers.agreement import agrees, kind_of
 from loop_pipeline.labels.reviewed import Reviewed
-from loop_pipeline.labels.threshold import clopper_pearson
-from loop_pipeline.training.agreement import agrees, kind_of
+from loop_pipeline.stats.binomial import clopper_pearson
+from loop_pipeline.stats.ppi import MeanQuality, ppi_mean
 
 LOGGED, REPLAYED, RANDOM = "all logged", "held-out replay", "shadowed or randomised"
 ONE_RIGHT_ANSWER = ("label", "tags", "json")

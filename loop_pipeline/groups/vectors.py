@@ -8,7 +8,7 @@ from sqlalchemy import Engine, select
 
 from loop_pipeline.groups.embedding import Floats, unit
 from loop_pipeline.groups.encoders import TextEmbedder
-from loop_pipeline.store.queries import CHUNK, query, read, upsert
+from loop_pipeline.store.database import CHUNK, query, read, upsert
 from loop_pipeline.store.tables import TraceRow, TraceVectorRow
 
 WINDOW, REFERENCE = 500, 2_000

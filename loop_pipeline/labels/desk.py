@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from sqlalchemy import Engine, bindparam
 
+from loop_pipeline.hashing import digest
 from loop_pipeline.labels.queue import open_items
-from loop_pipeline.store.queries import read
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import ReviewItemRow
 from loop_pipeline.store.tracking import Tracking, experiment_id, few_retries, mlflow_client
-from loop_pipeline.traces.records import digest
 
 if TYPE_CHECKING:
     from mlflow.entities import Span, TraceInfo

@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from loop_pipeline.labels.review import reviews_needed
-from loop_pipeline.labels.threshold import (
-    all_or_threshold,
-    smallest_certifiable,
-    threshold_curve,
-)
+from loop_pipeline.stats.binomial import smallest_certifiable
+from loop_pipeline.stats.fixed_sequence import all_or_threshold, threshold_curve
 
 MIN_AUC = 0.6
 REST = "all other tasks"

@@ -13,11 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from loop_pipeline.labels.calibration import Calibrator, fit_calibrator, reliability
-from loop_pipeline.labels.ppi import MeanQuality, ppi_mean, review_weights
 from loop_pipeline.labels.promise import Promise, promises, threshold_of
-from loop_pipeline.labels.review import MIN_LABELS, reviews_needed, uniform_sample
+from loop_pipeline.labels.review import MIN_LABELS, reviews_needed
 from loop_pipeline.labels.stacking import POOLED, Stack, fit_stack, fold_numbers, out_of_fold
+from loop_pipeline.stats.calibration import Calibrator, fit_calibrator, reliability
+from loop_pipeline.stats.ppi import MeanQuality, ppi_mean, review_weights
+from loop_pipeline.stats.sampling import uniform_sample
 
 
 class QualityModel(BaseModel):

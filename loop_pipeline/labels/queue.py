@@ -12,10 +12,11 @@ import pandas as pd
 from sqlalchemy import Engine, Select, exists, or_, select
 
 from loop_pipeline.labels.plan import review_plan
-from loop_pipeline.labels.review import coin, draw_reviews, uniform_sample
+from loop_pipeline.labels.review import draw_reviews
 from loop_pipeline.labels.reviewers import judge_reviewers, relied_on, verdicts
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import count, query, read, records, upsert
+from loop_pipeline.stats.sampling import coin, uniform_sample
+from loop_pipeline.store.database import count, query, read, records, upsert
 from loop_pipeline.store.tables import (
     FeedbackRow,
     GroupMemberRow,

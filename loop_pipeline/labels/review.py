@@ -10,17 +10,12 @@ import pandas as pd
 from scipy.stats import binom
 
 from loop_pipeline.labels.signals import number
-from loop_pipeline.labels.threshold import smallest_certifiable
-from loop_pipeline.traces.records import digest
+from loop_pipeline.stats.binomial import smallest_certifiable
+from loop_pipeline.stats.sampling import coin
 
 DOUBT = 3.0
 MIN_LABELS = 100
 PLAIN = "base rate"
-
-
-def coin(seed: int | str, prompt_id: str) -> float:
-    """A number in [0, 1) that is always the same for a seed and a prompt id."""
-    return int(digest("coin", str(seed), prompt_id)[:13], 16) / 16**13
 
 
 def review_probability(
@@ -110,18 +105,6 @@ def draw_reviews(
     was_drawn = before["status"].notna() & (before["status"] != "skipped")
     rows["status"] = drawn.astype(object).where(~was_drawn, before["status"])
     return rows.astype({"p_review": float}).rename_axis("prompt_id").reset_index()
-
-
-def uniform_sample(p_review: pd.Series, *, seed: int | str = "thin") -> pd.Series:
-    """Whether each reviewed row belongs to a uniform sample: kept with chance p_min / p.
-
-    Args:
-        p_review: indexed by prompt_id, all above 0.
-        seed: of the coin, another one than the draw's.
-    """
-    keep = p_review.min() / p_review
-    points = np.array([coin(seed, str(prompt_id)) for prompt_id in p_review.index])
-    return pd.Series(points < keep.to_numpy(), index=p_review.index)
 
 
 def reviews_needed(

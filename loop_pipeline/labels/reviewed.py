@@ -12,7 +12,7 @@ from loop_pipeline.labels.quality import Fitted, fit_quality
 from loop_pipeline.labels.reviewers import relied_on, verdicts
 from loop_pipeline.labels.signals import features, tasks
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import read, read_feedback
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import (
     HallucinationFlagRow,
     ReviewerRow,
@@ -20,6 +20,7 @@ from loop_pipeline.store.tables import (
     TraceRow,
     TraceSignalRow,
 )
+from loop_pipeline.store.traces import read_feedback
 
 
 class Evidence(NamedTuple):

@@ -19,7 +19,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Engine
 
-from loop_pipeline.store.queries import read
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
 from loop_pipeline.traces.importers.jsonl import BadLine, Record
 from loop_pipeline.traces.ingest import Imported, import_records

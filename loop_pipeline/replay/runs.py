@@ -14,7 +14,7 @@ from loop_pipeline.replay.turn import Turn
 from loop_pipeline.report.numbers import LoopNumbers
 from loop_pipeline.report.summary import summary
 from loop_pipeline.settings import LoopSettings, load_settings
-from loop_pipeline.store.queries import read
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import ReviewItemRow
 
 TRAFFIC = "traffic.jsonl"

@@ -18,14 +18,14 @@ from typing import Any
 
 import dagster as dg
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.serving.supervisor import start_supervisor
 from loop_pipeline.serving.supervisor import stop as stop_supervisor
 from loop_pipeline.serving.vllm import last_lines
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import open_store, read
+from loop_pipeline.store.database import open_store, read
 from loop_pipeline.store.tables import TraceRow
 from loop_pipeline.traces.ingest import import_file
-from loop_pipeline.training.config import QLoRAConfig
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # A supervisor that cannot listen or lacks its interpreter says so within seconds.

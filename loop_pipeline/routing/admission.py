@@ -12,7 +12,10 @@ from pydantic import BaseModel
 from sqlalchemy import Engine
 
 from loop_pipeline.routing.logged import logged_requests
-from loop_pipeline.routing.off_policy import (
+from loop_pipeline.routing.offers import Contender
+from loop_pipeline.routing.policy import PolicyBundle
+from loop_pipeline.routing.request_score import RequestScore
+from loop_pipeline.stats.off_policy import (
     Estimate,
     Floats,
     Logged,
@@ -20,9 +23,6 @@ from loop_pipeline.routing.off_policy import (
     outcome_model,
     refusal,
 )
-from loop_pipeline.routing.offers import Contender
-from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.routing.request_score import RequestScore
 
 # Share of the answers whose quality has to be known for an estimate of it.
 MIN_KNOWN = 0.2

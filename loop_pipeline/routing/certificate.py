@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import beta
 
-from loop_pipeline.labels.threshold import bounded_threshold, smallest_certifiable
 from loop_pipeline.routing.policy import Certificate
-
-Scores = NDArray[np.float64]
-Verdicts = NDArray[np.bool_]
+from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
+from loop_pipeline.stats.fixed_sequence import Scores, Verdicts, bounded_threshold
 
 
 def shared_delta(delta: float, groups: int, recalibration: int) -> float:
@@ -21,11 +17,6 @@ def shared_delta(delta: float, groups: int, recalibration: int) -> float:
     Summed over all groups and all recalibrations there will ever be, it is at most ``delta``.
     """
     return delta / max(groups, 1) * 6 / (math.pi**2 * recalibration**2)
-
-
-def lower_bound(good: int, n: int, delta: float) -> float:
-    """Exact (Clopper-Pearson) lower bound on a share, wrong with chance at most ``delta``."""
-    return float(beta.ppf(delta, good, n - good + 1)) if good else 0.0
 
 
 def certify_group(conf: Scores, agree: Verdicts, alpha: float, delta: float) -> Certificate:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from loop_pipeline.labels.threshold import clopper_pearson
 from loop_pipeline.routing.outcomes import Floats, Outcomes
+from loop_pipeline.stats.binomial import clopper_pearson
 
 Whole = NDArray[np.int64]
 CHUNK = 2**22  # numbers of one block of resamples

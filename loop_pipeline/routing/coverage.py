@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from loop_pipeline.groups.clustering import UNASSIGNED
-from loop_pipeline.labels.threshold import STEPS, smallest_certifiable
 from loop_pipeline.routing.certificate import certify_group, shared_delta
 from loop_pipeline.routing.score import fit_score, scores
+from loop_pipeline.stats.binomial import smallest_certifiable
+from loop_pipeline.stats.fixed_sequence import STEPS
 
 SWAPS = 400
 

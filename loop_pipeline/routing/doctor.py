@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from loop_pipeline.labels.threshold import clopper_pearson
 from loop_pipeline.routing.controls import (
     Comparison,
     Control,
@@ -34,9 +33,10 @@ from loop_pipeline.routing.diagnosis import (
     verdict_of,
     warnings_of,
 )
-from loop_pipeline.routing.evaluation import risk_coverage
 from loop_pipeline.routing.outcomes import CertifiedGroup, Outcomes
 from loop_pipeline.routing.trade import Curve, apgr_draws, curve, random_curve, ranked
+from loop_pipeline.stats.binomial import clopper_pearson
+from loop_pipeline.stats.risk_coverage import risk_coverage
 
 RESAMPLES = 1_000
 CURVE_RESAMPLES = 200

@@ -8,18 +8,19 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
+from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.groups.embedding import request_text
 from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.request_score import fit_request_score
 from loop_pipeline.routing.score import unservable
-from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import read, read_traces
-from loop_pipeline.store.rollouts import checkpoint_rows, shadowed_answers
+from loop_pipeline.store.checkpoints import adapter_name, checkpoint_rows
+from loop_pipeline.store.database import read
+from loop_pipeline.store.shadow_answers import shadowed_answers
 from loop_pipeline.store.tables import CheckpointRow, GroupMemberRow, StudentAnswerRow, TraceRow
-from loop_pipeline.training.agreement import agrees
+from loop_pipeline.store.traces import read_traces
 
 FITTED_ON = ("train", "validation")
 

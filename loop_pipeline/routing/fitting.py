@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from loop_pipeline.groups.clustering import Groups
-from loop_pipeline.labels.threshold import smallest_certifiable
-from loop_pipeline.routing.certificate import lower_bound, shared_delta
+from loop_pipeline.routing.certificate import shared_delta
 from loop_pipeline.routing.offers import Contender, choose, make_offer
 from loop_pipeline.routing.policy import PolicyBundle, digest, seal, subject_hash
 from loop_pipeline.routing.score import ScoreWeights, fit_score, scores
+from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
 
 
 class NotEnoughRows(ValueError):

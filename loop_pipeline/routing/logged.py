@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Engine, func, or_, select
 
+from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.groups.clustering import UNASSIGNED
 from loop_pipeline.groups.embedding import request_text
 from loop_pipeline.labels.reviewers import verdicts
@@ -16,10 +17,10 @@ from loop_pipeline.routing.evidence import held_out_answers
 from loop_pipeline.routing.fitting import gold_outcomes, served
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.store.queries import query, read, read_feedback, read_traces, records
-from loop_pipeline.store.rollouts import ADAPTER, REQUEST, SHADOW_OF
+from loop_pipeline.store.database import query, read, records
+from loop_pipeline.store.shadow_answers import ADAPTER, REQUEST, SHADOW_OF
 from loop_pipeline.store.tables import ContractRow, GroupMemberRow, QualityScoreRow, TraceRow
-from loop_pipeline.training.agreement import agrees
+from loop_pipeline.store.traces import read_feedback, read_traces
 
 COLUMNS = (
     "prompt_id",

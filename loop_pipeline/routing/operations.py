@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
 
 from sqlalchemy import Engine
 
+from loop_pipeline.artifacts import policies
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.release import (
     CannotRelease,
@@ -19,20 +19,15 @@ from loop_pipeline.routing.release import (
 from loop_pipeline.routing.trial import Rollout, current_rollout
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.questions import adapters_of
-from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import read
-from loop_pipeline.store.rollouts import checkpoint_rows, policy_events
+from loop_pipeline.store.checkpoints import adapter_name, checkpoint_rows
+from loop_pipeline.store.database import read
+from loop_pipeline.store.policies import policy_events
 from loop_pipeline.store.tables import DeploymentRow
 from loop_pipeline.store.tracking import point_alias
 
 # A rollback must not wait for a server that hangs.
 ANSWER_S, WARM_UP_S = 4.0, 60.0
-
-
-def policies(settings: LoopSettings) -> Path:
-    """Folder of the policy documents."""
-    return settings.artifacts / "policies"
 
 
 def advance_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reason: str) -> str:

@@ -15,11 +15,11 @@ from threadpoolctl import threadpool_limits
 
 from loop_pipeline.groups.clustering import UNASSIGNED, assign, fit_groups
 from loop_pipeline.groups.embedding import Embedder, Floats
-from loop_pipeline.labels.threshold import smallest_certifiable
+from loop_pipeline.hashing import digest
 from loop_pipeline.routing.certificate import Certificate, certify_group, shared_delta
 from loop_pipeline.routing.outcomes import BadTable, CertifiedGroup, Outcomes, OutcomeTable
 from loop_pipeline.routing.request_score import fit_request_score
-from loop_pipeline.traces.records import digest
+from loop_pipeline.stats.binomial import smallest_certifiable
 
 PARTS = ("fit", "calibration", "scored")
 ENDS = (0.4, 0.7)  # where the first two parts end, as shares of the rows

@@ -14,9 +14,9 @@ from sqlalchemy import Engine
 
 from loop_pipeline.routing.policy import PolicyBundle, load_bundle, with_canary
 from loop_pipeline.serving.rollout import STAGES, Verdict, next_stage
-from loop_pipeline.store.queries import active_policy, newest_checkpoint
-from loop_pipeline.store.rollouts import (
-    checkpoint_rows,
+from loop_pipeline.store.checkpoints import checkpoint_rows, newest_checkpoint
+from loop_pipeline.store.policies import (
+    active_policy,
     policy_text,
     policy_texts,
     previous_champion,

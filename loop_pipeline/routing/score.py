@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from loop_pipeline.labels.hallucination.contract import UnsupportedContract, check_contract
+from loop_pipeline.answers.contract import UnsupportedContract, check_contract
 
 FEATURES = ("logprob_sum", "logprob_min", "logprob_p10", "logprob_mean", "tokens_out")
 MIN_VALIDATION_ROWS = 50

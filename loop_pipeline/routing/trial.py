@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.release import CannotRelease, in_force, student_of
 from loop_pipeline.serving.rollout import Verdict, judge
-from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.rollouts import paired_answers, policy_events, replayed_pairs
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.policies import policy_events
+from loop_pipeline.store.shadow_answers import paired_answers, replayed_pairs
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.serving.fleet import Adapter, Question
-from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.queries import read, read_traces
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import StudentAnswerRow
+from loop_pipeline.store.traces import read_traces
 
 # Of the gold split; the shortest, the middle and the longest of them are asked.
 HELD_OUT = 200

@@ -17,17 +17,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+
+from loop_pipeline.stats.e_process import e_value
 
 # Share of conversations that the challenger may answer; after the last stage it is the champion.
 STAGES = {"shadow": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25}
 TOLERATED, RULED_OUT = 0.01, 0.03
 EVIDENCE = 20.0  # 1 / 0.05
 STAGE_ROWS = 100
-# Shares of the wealth that are bet at once; the best one depends on how often the two differ.
-BETS = np.geomspace(0.05, 0.9, 8)
 
 
 @dataclass(frozen=True)
@@ -46,28 +44,6 @@ class Verdict:
     def figures(self) -> dict[str, Any]:
         """The figures alone, ready for JSON."""
         return {k: v for k, v in asdict(self).items() if k not in ("action", "reason")}
-
-
-def e_value(up: ArrayLike, down: ArrayLike, n: ArrayLike, bound: float) -> NDArray[np.float64]:
-    """Evidence against "a mean of values in {-1, 0, 1} is at most ``bound``".
-
-    Args:
-        up: how many of the values are 1; any shape, as the other counts.
-        down: how many are -1.
-        n: how many there are.
-        bound: between -1 and 1, ends excluded.
-
-    Returns:
-        The wealth of the mixture, 1 before the first value. Its expectation never exceeds 1 while
-        the claim holds. Capped at 1e12.
-    """
-    ups, downs, all_ = (np.asarray(v, dtype=float)[..., None] for v in (up, down, n))
-    wealth = (
-        ups * np.log1p(BETS * (1 - bound))
-        + (all_ - ups - downs) * np.log1p(-BETS * bound)
-        + downs * np.log1p(-BETS * (1 + bound))
-    )
-    return np.exp(np.minimum(np.logaddexp.reduce(wealth, axis=-1) - np.log(len(BETS)), 27.6))
 
 
 def judge(outcomes: pd.DataFrame, stage: str, since: pd.Timestamp) -> Verdict:

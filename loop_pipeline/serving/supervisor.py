@@ -23,9 +23,9 @@ from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
+from loop_pipeline.recipe import is_hub_id
 from loop_pipeline.serving.adapters import remembered
 from loop_pipeline.serving.vllm import ServerError, StudentServer, last_lines
-from loop_pipeline.training.config import is_hub_id
 
 QUICK_DEATHS = 3
 # A server that lived this long after it was ready died of something new.

@@ -79,11 +79,6 @@ class Reconciled:
     unloaded: list[str]
 
 
-def adapter_name(adapter_sha256: str) -> str:
-    """The name an adapter is served under: the same adapter has the same name everywhere."""
-    return f"student-{adapter_sha256[:12]}"
-
-
 @dataclass(frozen=True)
 class StudentServer:
     """A vLLM server at ``url``. Safe to share between threads.

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Engine, select
 
-from loop_pipeline.store.queries import insert_new, read, records, replace_all
+from loop_pipeline.store.database import insert_new, read, records, replace_all
 from loop_pipeline.store.tables import GroupLineageRow, GroupMemberRow, TaskGroupRow
 
 

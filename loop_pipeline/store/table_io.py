@@ -7,14 +7,9 @@ import pandas as pd
 
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store import tables
-from loop_pipeline.store.queries import (
-    open_store,
-    read,
-    read_traces,
-    records,
-    replace_days,
-    replace_pairs,
-)
+from loop_pipeline.store.database import open_store, read, records, replace_days
+from loop_pipeline.store.traces import read_traces
+from loop_pipeline.store.training_data import replace_pairs
 
 TABLES: dict[str, type[tables.Base]] = {
     "raw_traces": tables.TraceRow,

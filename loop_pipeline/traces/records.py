@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from loop_pipeline.costs.prices import PRICES
+from loop_pipeline.hashing import digest
 
 FeedbackKind = Literal[
     "accepted",
@@ -30,11 +30,6 @@ FeedbackKind = Literal[
 # Shares of traffic by the hash of the request: what a student learns from, what its confidence is
 # fitted on, what the certificate is computed on, what the gate and the reported figures use.
 SPLITS = (("train", 0.70), ("validation", 0.05), ("calibration", 0.15), ("gold", 0.10))
-
-
-def digest(*parts: str) -> str:
-    """Hex sha256 over parts, unambiguous whatever the parts contain."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def template_hash(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from loop_pipeline.artifacts import write_whole
+from loop_pipeline.hashing import file_sha256
 from loop_pipeline.store.run_record import RunRecord
 from loop_pipeline.store.tracking import Tracking
-from loop_pipeline.traces.records import digest
-from loop_pipeline.training.config import QLoRAConfig
 
 WEIGHTS = "adapter_model.safetensors"
 META = "meta.json"
@@ -23,16 +22,6 @@ META = "meta.json"
 def write_mark(path: Path, content: dict[str, Any]) -> None:
     """Write a completion mark, whole or not at all."""
     write_whole(path, json.dumps(content, indent=1))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file: a reader finds all of it or nothing, whenever the writer dies."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def read_meta(adapter_dir: Path) -> dict[str, Any]:
@@ -59,18 +48,6 @@ def finished_adapters(run_dir: Path) -> list[dict[str, Any]]:
         return [first]
     meta = read_meta(second)
     return [first, meta] if meta["parent_sha256"] == first["adapter_sha256"] else [first]
-
-
-def run_folder(artifacts: Path, dataset_id: str, recipe: QLoRAConfig) -> Path:
-    """Where a run lies: no other recipe writes there, where the champion may be served from."""
-    fields = json.dumps(recipe.of_the_adapter(), sort_keys=True)
-    return artifacts / "checkpoints" / f"{dataset_id[:16]}-{digest(fields)[:8]}"
-
-
-def file_sha256(path: Path) -> str:
-    """Sha256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def base_identity(base: str) -> str:

@@ -23,8 +23,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.adapters import write_mark
-from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.models import resolve_base
 from loop_pipeline.training.rows import SECONDS_BETWEEN_LINES, Encoded, Log, Row, encode, read_rows
 

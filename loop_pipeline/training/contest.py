@@ -12,12 +12,12 @@ from loop_pipeline.groups.clustering import UNASSIGNED
 from loop_pipeline.groups.embedding import request_text
 from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.routing.coverage import compare_coverage
+from loop_pipeline.stats.paired import paired_bootstrap
 from loop_pipeline.training.evaluation import judge
 from loop_pipeline.training.gallery import wins_and_losses
 from loop_pipeline.training.gate import Decision, decide
 from loop_pipeline.training.keep import StageMetrics, keep_preference_stage
 from loop_pipeline.training.metrics import reliability, summarise, summarise_by
-from loop_pipeline.training.paired import paired_bootstrap
 
 # Fewer rows since the training set was frozen say nothing by themselves.
 MIN_FRESH = 30

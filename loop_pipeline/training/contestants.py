@@ -16,11 +16,12 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.groups.encoders import TextEmbedder
+from loop_pipeline.hashing import digest
 from loop_pipeline.serving import vllm
-from loop_pipeline.serving.vllm import StudentServer, adapter_name
-from loop_pipeline.store.queries import read, records, upsert
+from loop_pipeline.serving.vllm import StudentServer
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.database import read, records, upsert
 from loop_pipeline.store.tables import StudentAnswerRow
-from loop_pipeline.traces.records import digest
 from loop_pipeline.training.evaluation import evaluate
 from loop_pipeline.training.few_shot import SHOTS, evaluate_few_shot, nearest_examples
 

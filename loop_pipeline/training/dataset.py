@@ -25,10 +25,11 @@ import pandas as pd
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
-from loop_pipeline.store.queries import count_validated_pairs, records, upsert
+from loop_pipeline.artifacts import write_whole
+from loop_pipeline.hashing import digest
+from loop_pipeline.store.database import records, upsert
 from loop_pipeline.store.tables import DatasetExclusionRow, DatasetMemberRow, DatasetRow
-from loop_pipeline.traces.records import digest
-from loop_pipeline.training.adapters import write_whole
+from loop_pipeline.store.training_data import count_validated_pairs
 from loop_pipeline.training.selection import Selection
 
 MIN_ROWS = 200

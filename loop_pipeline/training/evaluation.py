@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from loop_pipeline.answers.agreement import agrees, fields_right, kind_of, rouge_l, tags_of
 from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
 from loop_pipeline.serving.vllm import Answer, ServerError, StudentServer, answer_all
-from loop_pipeline.training.agreement import agrees, fields_right, kind_of, rouge_l, tags_of
 
 COLUMNS = (
     "checkpoint_id",

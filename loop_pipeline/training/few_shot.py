@@ -12,8 +12,8 @@ import pandas as pd
 
 from loop_pipeline.groups.embedding import request_text
 from loop_pipeline.groups.encoders import TextEmbedder
+from loop_pipeline.hashing import digest
 from loop_pipeline.serving.vllm import StudentServer
-from loop_pipeline.traces.records import digest
 from loop_pipeline.training.evaluation import evaluate
 
 SHOTS = 3

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from loop_pipeline.routing.coverage import CoverageFigures
-from loop_pipeline.training.paired import holm, lower_bound, mcnemar_worse
+from loop_pipeline.stats.paired import holm, lower_bound, mcnemar_worse
 
 # What is compared row by row.
 JUDGED = ("agrees", "valid", "flagged")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from loop_pipeline.training.config import QLoRAConfig
+from loop_pipeline.recipe import QLoRAConfig
 
 # NF4 and its constants, quantised twice: 4 + 0.127 bits (Dettmers et al. 2023, section 3).
 NF4_BYTES = 4.127 / 8

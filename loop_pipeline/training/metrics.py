@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from loop_pipeline.labels.threshold import clopper_pearson
-from loop_pipeline.training.agreement import MEASURES
+from loop_pipeline.answers.agreement import MEASURES
+from loop_pipeline.stats.binomial import clopper_pearson
 
 # Fields of free-form JSON are without end; so many of the commonest are kept.
 MOST_FIELDS = 20

@@ -10,7 +10,7 @@ import torch
 from bitsandbytes.nn.modules import Linear4bit
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from loop_pipeline.training.config import QLoRAConfig, is_hub_id
+from loop_pipeline.recipe import QLoRAConfig, is_hub_id
 
 LEAST_TOKENS = 256  # the bytes
 

@@ -19,8 +19,9 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
-from loop_pipeline.training.adapters import file_sha256, read_meta
-from loop_pipeline.training.config import QLoRAConfig
+from loop_pipeline.hashing import file_sha256
+from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.training.adapters import read_meta
 from loop_pipeline.training.models import load_quantised
 from loop_pipeline.training.rows import Row, encode, read_lines, template_arguments
 from loop_pipeline.training.stage import Job, run_stage

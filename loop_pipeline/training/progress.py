@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.run_record import RunRecord
 from loop_pipeline.training.checkpoints import mark_complete
-from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.launch import main_decides, wait_for_all
 from loop_pipeline.training.rows import SECONDS_BETWEEN_LINES, Log
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from dagster_pipes import open_dagster_pipes
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training import launch
-from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.preference import train_preference
 from loop_pipeline.training.rows import Log
 from loop_pipeline.training.sft import sft_job, train_adapter

@@ -14,9 +14,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training.adapters import base_identity
-from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.models import flash_attention, load_quantised, resolve_base
 from loop_pipeline.training.rows import (
     Encoded,

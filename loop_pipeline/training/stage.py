@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.run_record import RunRecord, recorded_run
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training.adapters import (
@@ -21,7 +22,6 @@ from loop_pipeline.training.adapters import (
     read_meta,
 )
 from loop_pipeline.training.checkpoints import prepare, remove_checkpoints
-from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.launch import is_main, wait_for_all
 from loop_pipeline.training.provenance import environment
 from loop_pipeline.training.rows import Log

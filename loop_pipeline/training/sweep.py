@@ -9,8 +9,8 @@ from typing import Any
 
 import optuna
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.adapters import META, finish, read_meta
-from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.launch import is_main, wait_for_all
 from loop_pipeline.training.sft import train_adapter
 from loop_pipeline.training.stage import Job, is_open, record_job

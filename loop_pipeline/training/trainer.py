@@ -15,10 +15,11 @@ import torch
 from peft import PeftModel
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
+from loop_pipeline.hashing import file_sha256
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.run_record import RunRecord
-from loop_pipeline.training.adapters import WEIGHTS, file_sha256
+from loop_pipeline.training.adapters import WEIGHTS
 from loop_pipeline.training.checkpoints import explain_failed_save, last_complete_checkpoint
-from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.launch import is_main, wait_for_all
 from loop_pipeline.training.models import sharded
 from loop_pipeline.training.progress import Progress, peak_memory_mb

@@ -30,8 +30,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
-from loop_pipeline.store.queries import read, records, settle_splits
+from loop_pipeline.store.database import read, records
 from loop_pipeline.store.tables import ContractRow, TraceRow, TraceUnitRow
+from loop_pipeline.store.traces import settle_splits
 from loop_pipeline.training.near_duplicates import components, similar_pairs
 from loop_pipeline.training.shingles import (
     RUN_TEXTS,

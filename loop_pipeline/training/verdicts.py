@@ -9,24 +9,24 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from sqlalchemy import Engine
 
+from loop_pipeline.artifacts import evaluation_folder
 from loop_pipeline.groups.encoders import TextEmbedder
 from loop_pipeline.report.contest import flat_metrics, write_files
 from loop_pipeline.routing.release import roles
-from loop_pipeline.serving.vllm import ServerError, StudentServer, adapter_name
+from loop_pipeline.serving.vllm import ServerError, StudentServer
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import (
+from loop_pipeline.store.checkpoints import (
+    adapter_name,
     newest_checkpoint,
-    read,
-    records,
     set_checkpoint,
     set_checkpoints,
 )
+from loop_pipeline.store.database import read, records
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow
 from loop_pipeline.store.tracking import (
     TrackingDown,
@@ -166,11 +166,6 @@ def _champion_answers(
     known = known[known["prompt_id"].isin(set(bench.held_out["prompt_id"]))]
     bench.say(f"the champion has another base: judged on the {len(known)} answers it gave before")
     return known.reset_index(drop=True) if (known["split"] == "gold").any() else known.iloc[:0]
-
-
-def evaluation_folder(settings: LoopSettings, checkpoint_id: str) -> Path:
-    """Where the files of a checkpoint's evaluation lie."""
-    return settings.artifacts / "evaluations" / checkpoint_id[:16]
 
 
 def _write(bench: Bench, contests: dict[str, Contest]) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from loop_pipeline.defs.evaluation import EvaluationConfig, beats_champion, checkpoint_evaluation
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.store.queries import newest_checkpoint
+from loop_pipeline.store.checkpoints import newest_checkpoint
 from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.serving.stub import Stub
 from loop_pipeline_tests.training.arena import clever, fill, train

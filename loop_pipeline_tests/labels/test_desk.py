@@ -18,7 +18,7 @@ from mlflow.tracing.client import TracingClient
 from loop_pipeline.labels.assessments import pull_verdicts
 from loop_pipeline.labels.desk import push_queue, review_tracking
 from loop_pipeline.labels.queue import open_items, take_reviews_in, update_queue
-from loop_pipeline.store.queries import open_store, read
+from loop_pipeline.store.database import open_store, read
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow, ReviewItemRow
 from loop_pipeline.store.tracking import Tracking, TrackingDown, mlflow_client
 from loop_pipeline.traces.ingest import import_file

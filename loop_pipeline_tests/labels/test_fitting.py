@@ -29,7 +29,7 @@ from loop_pipeline.labels.hallucination.fitting import (
 from loop_pipeline.labels.hallucination.lexical import Detector, load_detector, shipped
 from loop_pipeline.labels.hallucination.recipe import SETS, TRAINED_ON, begin_rows
 from loop_pipeline.labels.hallucination.words import STOP_WORDS, WORD, source_of, stem
-from loop_pipeline.store.queries import read_traces
+from loop_pipeline.store.traces import read_traces
 from loop_pipeline.traces.ingest import import_file
 
 SUPPORTED = [

@@ -18,7 +18,7 @@ from loop_pipeline.labels.hallucination.judge import (
     judge_sample,
     parse_verdict,
 )
-from loop_pipeline.store.queries import read
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import FeedbackRow, LabeledPairRow
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline_tests.serving.stub import Stub

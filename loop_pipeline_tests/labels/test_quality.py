@@ -4,10 +4,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from loop_pipeline.labels.calibration import reliability
 from loop_pipeline.labels.quality import QualityModel, fit_quality, score_quality
-from loop_pipeline.labels.review import coin
 from loop_pipeline.labels.signals import features, tasks, trace_signals
+from loop_pipeline.stats.calibration import reliability
+from loop_pipeline.stats.sampling import coin
 
 REACTIONS = ["accepted", "modified", "rejected", "edit_distance", "no_action"]
 

@@ -20,7 +20,7 @@ from loop_pipeline.labels.queue import (
     update_queue,
 )
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import read, upsert
+from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import (
     QualityScoreRow,
     ReviewerRow,

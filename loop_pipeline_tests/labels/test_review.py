@@ -7,13 +7,8 @@ import pandas as pd
 import pytest
 
 from loop_pipeline.labels.plan import review_plan
-from loop_pipeline.labels.review import (
-    coin,
-    draw_reviews,
-    review_probability,
-    reviews_needed,
-    uniform_sample,
-)
+from loop_pipeline.labels.review import draw_reviews, review_probability, reviews_needed
+from loop_pipeline.stats.sampling import coin, uniform_sample
 
 
 def _known(*rows: dict[str, Any]) -> pd.DataFrame:

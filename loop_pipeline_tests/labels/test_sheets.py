@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from loop_pipeline.labels.queue import open_items, update_queue
 from loop_pipeline.labels.sheets import guarded, read_sheet, unguarded, write_sheet
-from loop_pipeline.store.queries import read
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
 from loop_pipeline.traces.ingest import import_file
 

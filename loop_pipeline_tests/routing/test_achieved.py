@@ -17,7 +17,7 @@ from loop_pipeline.routing.evidence import held_out_answers
 from loop_pipeline.routing.fitting import check_on_gold
 from loop_pipeline.routing.release import in_force, introduce
 from loop_pipeline.settings import load_settings
-from loop_pipeline.store.queries import upsert
+from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import ContractRow
 from loop_pipeline_tests.routing.stored import store_world
 from loop_pipeline_tests.serving.examples import OLD, add_traces, student, trace_row

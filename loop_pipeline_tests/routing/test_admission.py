@@ -15,8 +15,8 @@ from loop_pipeline.routing.doctor import diagnose
 from loop_pipeline.routing.evidence import held_out_answers
 from loop_pipeline.routing.fitting import check_on_gold
 from loop_pipeline.routing.logged import logged_requests
-from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.queries import upsert
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import GroupMemberRow, QualityScoreRow
 from loop_pipeline_tests.routing.stored import store_world
 from loop_pipeline_tests.routing.test_offers import contender

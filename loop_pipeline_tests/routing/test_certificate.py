@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loop_pipeline.labels.threshold import smallest_certifiable
 from loop_pipeline.routing.certificate import certify_group, shared_delta
-from loop_pipeline.routing.evaluation import swept_threshold
+from loop_pipeline.stats.binomial import smallest_certifiable
+from loop_pipeline.stats.risk_coverage import swept_threshold
 
 ALPHA, DELTA, DRAWS = 0.05, 0.05, 600
 LIMIT = DELTA + 3 * np.sqrt(DELTA * (1 - DELTA) / DRAWS)

@@ -9,8 +9,8 @@ from sqlalchemy import Engine
 
 from loop_pipeline.groups.embedding import Embedder
 from loop_pipeline.routing.evidence import held_out_answers, live_answers, other_models
-from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.queries import upsert
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import CheckpointRow, GroupMemberRow
 from loop_pipeline_tests.serving.examples import (
     NEW,

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from loop_pipeline.artifacts import policies
 from loop_pipeline.routing.operations import (
     advance_rollout,
     describe,
     history,
-    policies,
     return_to_previous,
     step_rollout,
     stop_rollout,
@@ -22,10 +22,10 @@ from loop_pipeline.routing.operations import (
 )
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.release import CannotRelease, in_force, introduce
-from loop_pipeline.serving.vllm import ServerError, adapter_name
+from loop_pipeline.serving.vllm import ServerError
 from loop_pipeline.settings import LoopSettings, load_settings
-from loop_pipeline.store.queries import read
-from loop_pipeline.store.rollouts import record_deployment
+from loop_pipeline.store.checkpoints import adapter_name, record_deployment
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import CheckpointRow
 from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.routing.test_trial import replay

@@ -19,8 +19,8 @@ from loop_pipeline.routing.release import (
     roll_back,
     without_canary,
 )
-from loop_pipeline.store.queries import read, records
-from loop_pipeline.store.rollouts import PolicyChanged, policy_events, spent_recalibrations
+from loop_pipeline.store.database import read, records
+from loop_pipeline.store.policies import PolicyChanged, policy_events, spent_recalibrations
 from loop_pipeline.store.tables import CheckpointRow, PolicyRow
 from loop_pipeline_tests.serving.examples import NEW, NEWER, OLD, add_student, student
 

@@ -14,9 +14,9 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.rollout import canary_watch, move_rollout
 from loop_pipeline.routing.release import advance, in_force, introduce
 from loop_pipeline.routing.trial import current_rollout, paired_outcomes
-from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.queries import insert_new, read
-from loop_pipeline.store.rollouts import policy_events
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.database import insert_new, read
+from loop_pipeline.store.policies import policy_events
 from loop_pipeline.store.tables import CheckpointRow, ContractRow
 from loop_pipeline_tests.serving.examples import (
     BORN,

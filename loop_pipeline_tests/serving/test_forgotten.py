@@ -8,8 +8,7 @@ from sqlalchemy import Engine
 
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.rollout import forgotten_adapters
-from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.rollouts import record_deployment
+from loop_pipeline.store.checkpoints import adapter_name, record_deployment
 from loop_pipeline_tests.serving.examples import OLD
 from loop_pipeline_tests.serving.stub import Stub
 

@@ -10,15 +10,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from loop_pipeline.serving.rollout import (
-    EVIDENCE,
-    RULED_OUT,
-    STAGES,
-    TOLERATED,
-    e_value,
-    judge,
-    next_stage,
-)
+from loop_pipeline.serving.rollout import EVIDENCE, RULED_OUT, STAGES, TOLERATED, judge, next_stage
+from loop_pipeline.stats.e_process import e_value
 
 STREAMS = 500
 NOW = pd.Timestamp("2026-09-01", tz="UTC")

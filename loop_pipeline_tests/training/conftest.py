@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
-from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.shingles import plain_text
 from loop_pipeline.training.units import settle
 

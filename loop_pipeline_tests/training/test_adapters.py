@@ -6,16 +6,11 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from loop_pipeline.artifacts import run_folder
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.run_record import RunRecord
 from loop_pipeline.store.tracking import Tracking
-from loop_pipeline.training.adapters import (
-    base_identity,
-    deliver_buffered,
-    finish,
-    read_meta,
-    run_folder,
-)
-from loop_pipeline.training.config import QLoRAConfig
+from loop_pipeline.training.adapters import base_identity, deliver_buffered, finish, read_meta
 
 
 @pytest.fixture

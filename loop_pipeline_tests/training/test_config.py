@@ -10,8 +10,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from loop_pipeline.recipe import Profile, QLoRAConfig
 from loop_pipeline.settings import load_settings
-from loop_pipeline.training.config import Profile, QLoRAConfig
 
 
 @pytest.mark.parametrize("name", get_args(Profile))

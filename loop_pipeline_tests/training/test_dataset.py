@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
-from loop_pipeline.store.queries import newest_dataset, read
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import DatasetExclusionRow, DatasetMemberRow
+from loop_pipeline.store.training_data import newest_dataset
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.training.base import read_rows
 from loop_pipeline.training.dataset import NotEnoughPairs, freeze, record_training_set

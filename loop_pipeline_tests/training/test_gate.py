@@ -8,8 +8,8 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from loop_pipeline.routing.coverage import CoverageFigures, compare_coverage
+from loop_pipeline.stats.paired import lower_bound
 from loop_pipeline.training.gate import decide
-from loop_pipeline.training.paired import lower_bound
 
 
 def answers(

@@ -17,7 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from loop_pipeline.training.config import QLoRAConfig
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.memory import (
     KNOWN,
     Architecture,

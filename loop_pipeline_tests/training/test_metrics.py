@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loop_pipeline.labels.threshold import clopper_pearson
+from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.training.metrics import (
     expected_calibration_error,
     reliability,

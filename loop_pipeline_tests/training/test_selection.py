@@ -13,7 +13,8 @@ from loop_pipeline.labels.pairs import label_pairs
 from loop_pipeline.labels.reviewers import verdicts
 from loop_pipeline.replay.phrases import LABELS
 from loop_pipeline.replay.traffic import simulate
-from loop_pipeline.store.queries import open_store, read_feedback, read_traces
+from loop_pipeline.store.database import open_store
+from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.training.selection import Selection, select_rows
 from loop_pipeline.training.units import settle_traces

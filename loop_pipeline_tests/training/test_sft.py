@@ -17,9 +17,9 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking, log_evaluation, register_adapter, set_alias
 from loop_pipeline.training import progress, sft
-from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.sft import Tokens, build_trainer, packed_batch, tokenise, train_adapter
 from loop_pipeline.training.stage import Job
 from loop_pipeline_tests.training.conftest import COLOURS, CONFIG, colour_rows, silent, write_set

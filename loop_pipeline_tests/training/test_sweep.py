@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("trl")
 from mlflow.tracking import MlflowClient
 
+from loop_pipeline.hashing import file_sha256
 from loop_pipeline.store.tracking import Tracking
-from loop_pipeline.training.adapters import file_sha256
 from loop_pipeline.training.stage import Job
 from loop_pipeline.training.sweep import run_sweep
 from loop_pipeline_tests.training.conftest import colour_rows, write_set

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
+from loop_pipeline.hashing import digest
 from loop_pipeline.replay.traffic import simulate
-from loop_pipeline.store.queries import read
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import TraceRow, TraceUnitRow
 from loop_pipeline.traces.ingest import import_file
-from loop_pipeline.traces.records import digest, split_of
+from loop_pipeline.traces.records import split_of
 from loop_pipeline.training.overlap import FENCES, shared
 from loop_pipeline.training.units import background, settle, settle_traces, settled_traces
 

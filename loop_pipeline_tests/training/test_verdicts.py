@@ -10,17 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from loop_pipeline.artifacts import evaluation_folder
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import newest_checkpoint, open_store, read, set_checkpoints
+from loop_pipeline.store.checkpoints import newest_checkpoint, set_checkpoints
+from loop_pipeline.store.database import open_store, read
 from loop_pipeline.store.tables import CheckpointRow, StudentAnswerRow
 from loop_pipeline.training import verdicts
-from loop_pipeline.training.verdicts import (
-    UNTOLD,
-    deliver,
-    evaluation_folder,
-    judge_waiting,
-    last_verdicts,
-)
+from loop_pipeline.training.verdicts import UNTOLD, deliver, judge_waiting, last_verdicts
 from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.serving.stub import Stub
 from loop_pipeline_tests.training.arena import bench, clever, fill, train

@@ -15,11 +15,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from loop_pipeline.labels.hallucination.contract import (
-    UnsupportedContract,
-    check_contract,
-)
-from loop_pipeline.labels.hallucination.facts import fact_spans, spans_of
+from loop_pipeline.answers.contract import UnsupportedContract, check_contract
+from loop_pipeline.answers.facts import fact_spans, spans_of
 from loop_pipeline.labels.hallucination.features import design_of, novel_words, usual_stems
 from loop_pipeline.labels.hallucination.lexical import FLAG_FROM
 from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder, tiers_of

@@ -26,7 +26,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from loop_pipeline.labels.hallucination.facts import joined, spans_of
+from loop_pipeline.answers.facts import joined, spans_of
 from loop_pipeline.labels.hallucination.lexical import FLAG_FROM
 
 SUPPORTED = {

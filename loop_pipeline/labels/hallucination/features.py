@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from loop_pipeline.labels.hallucination.facts import joined, unsupported_facts, without_list_marks
+from loop_pipeline.answers.facts import joined, unsupported_facts, without_list_marks
 from loop_pipeline.labels.hallucination.words import (
     FAR,
     NAME,

@@ -21,13 +21,15 @@ from sqlalchemy import Engine
 from urllib3.util import Retry
 
 from loop_pipeline.costs.prices import PRICES
+from loop_pipeline.hashing import digest
 from loop_pipeline.labels.hallucination.detector import request_text
-from loop_pipeline.labels.review import coin
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import read, read_traces
+from loop_pipeline.stats.sampling import coin
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import FeedbackRow
+from loop_pipeline.store.traces import read_traces
 from loop_pipeline.traces.ingest import import_records
-from loop_pipeline.traces.records import Feedback, digest
+from loop_pipeline.traces.records import Feedback
 
 KEY = "LOOP_JUDGE_API_KEY"
 PARALLEL, RETRIES, TIMEOUT_S = 4, 2, 60.0

@@ -8,7 +8,7 @@ from loop_pipeline.labels.hallucination.detector import free_texts, worded_trace
 from loop_pipeline.labels.hallucination.fitting import Row, fit_detector
 from loop_pipeline.labels.hallucination.lexical import Detector
 from loop_pipeline.labels.reviewers import relied_on, verdicts
-from loop_pipeline.store.queries import read_feedback, read_traces
+from loop_pipeline.store.traces import read_feedback, read_traces
 
 
 def detector_from_reviews(engine: Engine) -> Detector:

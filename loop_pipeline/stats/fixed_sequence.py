@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, binom
 
+from loop_pipeline.stats.binomial import smallest_certifiable
+
+Scores = NDArray[np.float64]
+
+
+Verdicts = NDArray[np.bool_]
+
+
 # Thresholds that a walk from strict to loose tries.
 STEPS = 60
-
-
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact binomial interval of a rate; (0, 1) without a row."""
-    tail = (1 - level) / 2
-    low = beta.ppf(tail, successes, n - successes + 1) if successes else 0.0
-    high = beta.ppf(1 - tail, successes + 1, n - successes) if successes < n else 1.0
-    return float(low), float(high)
-
-
-def smallest_certifiable(alpha: float, delta: float) -> int:
-    """Rows without a single error that prove an error rate of at most ``alpha`` (59 at 5%, 5%)."""
-    return math.ceil(math.log(delta) / math.log(1 - alpha))
 
 
 def bounded_threshold(

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from loop_pipeline.labels.ppi import ppi_mean
+from loop_pipeline.stats.ppi import ppi_mean
 
 
 def test_ppi_covers_the_truth_and_is_narrower_than_labels_alone() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop_pipeline.training.agreement import agrees, canonical, fields_right, rouge_l
+from loop_pipeline.answers.agreement import agrees, canonical, fields_right, rouge_l
 
 LABEL = {"kind": "label", "labels": ["cash", "card"]}
 TAGS = {"kind": "tags", "labels": ["billing", "login", "urgent"]}

@@ -4,15 +4,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect
 
-from loop_pipeline.store.queries import (
-    activate_policy,
-    active_policy,
-    insert_new,
-    open_store,
-    read,
-    replace_days,
-    upsert,
-)
+from loop_pipeline.store.database import insert_new, open_store, read, replace_days, upsert
+from loop_pipeline.store.policies import activate_policy, active_policy
 from loop_pipeline.store.tables import Base, ContractRow, LedgerRow, PolicyRow
 
 

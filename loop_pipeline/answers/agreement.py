@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from loop_pipeline.labels.hallucination.facts import unsupported_facts
+from loop_pipeline.answers.facts import unsupported_facts
 
 LEXICAL = 0.8
 MEASURES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loop_pipeline.groups.novelty import MIN_WINDOW, novelty
+from loop_pipeline.stats.mmd import MIN_WINDOW, novelty
 
 
 def unit(x):

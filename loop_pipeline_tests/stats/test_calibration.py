@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from loop_pipeline.labels.calibration import fit_calibrator, reliability
+from loop_pipeline.stats.calibration import fit_calibrator, reliability
 
 
 def _draw(n: int, seed: int, slope: float = 0.5, offset: float = 0.4):

@@ -5,13 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loop_pipeline.routing.off_policy import (
-    Logged,
-    effective_size,
-    estimate,
-    outcome_model,
-    refusal,
-)
+from loop_pipeline.stats.off_policy import Logged, effective_size, estimate, outcome_model, refusal
 
 DRAWS, EPS = 300, 0.1
 

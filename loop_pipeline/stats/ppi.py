@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from scipy.stats import norm
 
-from loop_pipeline.labels.review import uniform_sample
-from loop_pipeline.labels.threshold import clopper_pearson
+from loop_pipeline.stats.binomial import clopper_pearson
+from loop_pipeline.stats.sampling import uniform_sample
 
 MAX_WEIGHT = 10.0
 # Fewer verdicts, or fewer of the rarer kind, have no normal limit.

@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loop_pipeline.routing.evaluation import (
-    risk_coverage,
-    swept_threshold,
-    uncertified_coverage,
-)
+from loop_pipeline.stats.risk_coverage import risk_coverage, swept_threshold, uncertified_coverage
 
 
 def test_the_curve_moves_ties_together_and_ends_at_full_coverage():

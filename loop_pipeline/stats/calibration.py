@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from scipy.special import expit
 
-from loop_pipeline.labels.threshold import clopper_pearson
+from loop_pipeline.stats.binomial import clopper_pearson
 
 # Below this many labels a monotone curve follows the noise; two parameters do not.
 ISOTONIC_FROM = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from loop_pipeline.routing.certificate import Scores, Verdicts
+from loop_pipeline.stats.fixed_sequence import Scores, Verdicts
 
 
 def risk_coverage(conf: Scores, agree: Verdicts) -> pd.DataFrame:

@@ -1,12 +1,8 @@
 import numpy as np
 import pytest
 
-from loop_pipeline.labels.threshold import (
-    all_or_threshold,
-    bounded_threshold,
-    smallest_certifiable,
-    threshold_curve,
-)
+from loop_pipeline.stats.binomial import smallest_certifiable
+from loop_pipeline.stats.fixed_sequence import all_or_threshold, bounded_threshold, threshold_curve
 
 ALPHA = DELTA = 0.05
 DRAWS = 600

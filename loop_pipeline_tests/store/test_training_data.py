@@ -15,18 +15,8 @@ from sqlalchemy import Engine, create_engine, text
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
 from loop_pipeline.labels.pairs import label_pairs
 from loop_pipeline.labels.reviewers import verdicts
-from loop_pipeline.store import queries
-from loop_pipeline.store.queries import (
-    days_touched,
-    follow,
-    open_store,
-    read,
-    read_feedback,
-    read_traces,
-    records,
-    replace_days,
-    replace_pairs,
-)
+from loop_pipeline.store import database as queries
+from loop_pipeline.store.database import follow, open_store, read, records, replace_days
 from loop_pipeline.store.tables import (
     FeedbackRow,
     LabeledPairRow,
@@ -34,6 +24,8 @@ from loop_pipeline.store.tables import (
     ReviewItemRow,
     SupersededPairRow,
 )
+from loop_pipeline.store.traces import days_touched, read_feedback, read_traces
+from loop_pipeline.store.training_data import replace_pairs
 from loop_pipeline.traces.ingest import import_file
 
 Make = Callable[..., dict[str, Any]]

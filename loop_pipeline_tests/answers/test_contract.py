@@ -5,11 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop_pipeline.labels.hallucination.contract import (
-    UnsupportedContract,
-    check_contract,
-)
-from loop_pipeline.labels.hallucination.facts import fact_spans, unsupported_facts
+from loop_pipeline.answers.contract import UnsupportedContract, check_contract
+from loop_pipeline.answers.facts import fact_spans, unsupported_facts
 
 LABELS = ["cancel_order", "refund", "Where is it"]
 LABEL, TAGS = {"kind": "label", "labels": LABELS}, {"kind": "tags", "labels": LABELS}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from scipy.stats import norm
 
-from loop_pipeline.labels.threshold import clopper_pearson
+from loop_pipeline.stats.binomial import clopper_pearson
 
 MIN_EFFECTIVE = 200
 MAX_WEIGHT = 50.0

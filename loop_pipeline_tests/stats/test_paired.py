@@ -5,12 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from loop_pipeline.training.paired import (
-    holm,
-    lower_bound,
-    mcnemar_worse,
-    paired_bootstrap,
-)
+from loop_pipeline.stats.paired import holm, lower_bound, mcnemar_worse, paired_bootstrap
 
 
 def test_the_lower_bound_covers_the_truth() -> None:

@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from loop_pipeline.labels.hallucination.facts import unsupported_facts
+from loop_pipeline.answers.facts import unsupported_facts
 
 TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,

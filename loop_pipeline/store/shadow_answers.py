@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import aliased
 
-from loop_pipeline.store.queries import (
-    CHUNK,
-    activate_policy,
-    insert_new,
-    query,
-    read,
-    records,
-)
+from loop_pipeline.store.database import CHUNK, query
 from loop_pipeline.store.tables import (
-    CheckpointRow,
     ContractRow,
-    DeploymentRow,
-    PolicyRow,
-    RolloutRow,
     StudentAnswerRow,
     TraceRow,
 )
@@ -37,128 +24,6 @@ REPLAYED = ("validation", "calibration")
 SHADOW_OF = TraceRow.route["shadow_of"].as_string()
 REQUEST = func.coalesce(SHADOW_OF, TraceRow.prompt_id)
 ADAPTER = TraceRow.route["adapter"].as_string()
-
-
-class PolicyChanged(RuntimeError):
-    """Another process put another policy in force meanwhile."""
-
-
-def switch_policy(
-    connection: Connection,
-    *,
-    expected: str | None,
-    bundle: str,
-    event: Mapping[str, Any],
-    statuses: Mapping[str, str],
-) -> None:
-    """Put a policy in force, with its checkpoints' statuses and its line of history.
-
-    Args:
-        connection: in a transaction; all of it happens or nothing does.
-        expected: sha256 of the policy that is in force now.
-        bundle: the document.
-        event: a row of ``rollouts`` without event_id and at.
-        statuses: new status by checkpoint id.
-
-    Raises:
-        PolicyChanged: another policy is in force than the expected one.
-    """
-    now = dt.datetime.now(dt.UTC)
-    current = (PolicyRow.active_to.is_(None)) & (PolicyRow.sha256 == expected)
-    ended = connection.execute(update(PolicyRow).where(current).values(active_to=now)).rowcount
-    if expected is not None and ended != 1:
-        raise PolicyChanged(
-            f"policy {expected[:12]} is not in force any more, nothing was changed;"
-            " see `loop history` and try again"
-        )
-    sha256, champion = event["policy_sha256"], event["champion_id"]
-    activate_policy(connection, sha256=sha256, bundle=bundle, checkpoint_id=champion)
-    for checkpoint_id, status in statuses.items():
-        own = CheckpointRow.checkpoint_id == checkpoint_id
-        connection.execute(update(CheckpointRow).where(own).values(status=status))
-    name = hashlib.sha256(f"{now.isoformat()} {sha256}".encode()).hexdigest()[:16]
-    insert_new(connection, RolloutRow, [{**event, "event_id": name, "at": now}])
-
-
-def checkpoint_rows(engine: Engine, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """The checkpoints with these ids that are there."""
-    found = read(engine, CheckpointRow, checkpoint_id=list(ids)).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in found]
-
-
-def policy_text(engine: Engine, sha256: str) -> str | None:
-    """A policy document as it was put in force."""
-    with engine.connect() as connection:
-        return connection.scalar(select(PolicyRow.bundle).where(PolicyRow.sha256 == sha256))
-
-
-def policy_texts(engine: Engine, prefix: str) -> list[str]:
-    """Every policy that was in force and whose sha256 begins so."""
-    with engine.connect() as connection:
-        own = PolicyRow.sha256.startswith(prefix, autoescape=True)
-        return list(connection.scalars(select(PolicyRow.bundle).where(own)))
-
-
-def policy_events(engine: Engine) -> pd.DataFrame:
-    """Rows of ``rollouts``, oldest first."""
-    return read(engine, RolloutRow).sort_values(["at", "event_id"], ignore_index=True)
-
-
-def spent_recalibrations(engine: Engine) -> int:
-    """The highest recalibration of any policy that was ever in force or on trial."""
-    with engine.connect() as connection:
-        return connection.scalar(select(func.max(RolloutRow.recalibration))) or 0
-
-
-def previous_champion(engine: Engine, champion_id: str) -> str | None:
-    """Checkpoint that served before this one and may serve again."""
-    statement = (
-        select(RolloutRow.champion_id)
-        .join(CheckpointRow, CheckpointRow.checkpoint_id == RolloutRow.champion_id)
-        .where(RolloutRow.champion_id != champion_id, CheckpointRow.status == "approved")
-        .order_by(RolloutRow.at.desc())
-        .limit(1)
-    )
-    with engine.connect() as connection:
-        return connection.scalar(statement)
-
-
-def record_deployment(
-    engine: Engine, adapters: Mapping[str, str], urls: Sequence[str], detail: str
-) -> None:
-    """Note which adapters are served from now on; what did not change gets no row.
-
-    Args:
-        engine: the store.
-        adapters: checkpoint id by adapter name.
-        urls: of the replicas, each of which holds all of them.
-        detail: what was done.
-    """
-    where, now = ",".join(urls), dt.datetime.now(dt.UTC)
-    known = {row["adapter_name"]: row for row in records(served_adapters(engine))}
-    rows: list[dict[str, Any]] = [
-        {"adapter_name": name, "checkpoint_id": checkpoint, "server_url": where}
-        | {"status": "serving", "detail": detail}
-        for name, checkpoint in adapters.items()
-        if name not in known or known[name]["server_url"] != where
-    ]
-    rows += [
-        row | {"status": "unloaded", "detail": detail}
-        for name, row in known.items()
-        if name not in adapters
-    ]
-    for row in rows:
-        named = f"{now.isoformat()} {row['adapter_name']}"
-        row |= {"at": now, "deployment_id": hashlib.sha256(named.encode()).hexdigest()[:16]}
-    with engine.begin() as connection:
-        insert_new(connection, DeploymentRow, rows)
-
-
-def served_adapters(engine: Engine) -> pd.DataFrame:
-    """The last row of each adapter that is served."""
-    rows = read(engine, DeploymentRow).sort_values("at")
-    last = rows.drop_duplicates("adapter_name", keep="last")
-    return last[last["status"] == "serving"]
 
 
 def paired_answers(
