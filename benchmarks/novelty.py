@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
 from benchmarks.data import load
-from loop_pipeline.groups.embedding import Embedder
+from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.stats.mmd import novelty
 
 WINDOW, REFERENCE, NOVEL, REPEATS = 500, 2_000, 0.2, 60

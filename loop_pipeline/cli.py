@@ -72,7 +72,7 @@ def serve() -> None:
 @app.command("fit-detector")
 def fit_detector(out: Path) -> None:
     """Fit the hallucination score of texts to your reviews; name the file in LOOP_DETECTOR_FILE."""
-    from loop_pipeline.labels.hallucination.reviews import detector_from_reviews
+    from loop_pipeline.labels.hallucination.wording_weights import detector_from_reviews
 
     detector = detector_from_reviews(open_settings_and_store()[1])
     out.write_text(detector.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -87,7 +87,7 @@ def fit_detector(out: Path) -> None:
 @app.command()
 def judge() -> None:
     """Ask the model at LOOP_JUDGE_URL about a sample of texts; its verdicts are signals."""
-    from loop_pipeline.labels.hallucination.judge import judge_of, judge_sample
+    from loop_pipeline.labels.hallucination.llm_judge import judge_of, judge_sample
 
     settings, engine = open_settings_and_store()
     if (found := judge_of(settings)) is None:
@@ -109,7 +109,7 @@ def review_plan(context: typer.Context) -> None:
 @review.command("status")
 def review_status() -> None:
     """Say what waits for review, and how many reviews which promise takes."""
-    from loop_pipeline.labels.queue import describe
+    from loop_pipeline.labels.reviews.queue import describe
 
     settings, engine = open_settings_and_store()
     for line in describe(engine, settings):
@@ -119,7 +119,7 @@ def review_status() -> None:
 @review.command("push")
 def review_push() -> None:
     """Lay what waits for review out in MLflow, after fetching what was said there."""
-    from loop_pipeline.labels.desk import push_queue, review_tracking
+    from loop_pipeline.labels.reviews.mlflow_push import push_queue, review_tracking
 
     review_pull()
     settings, engine = open_settings_and_store()
@@ -130,9 +130,9 @@ def review_push() -> None:
 @review.command("pull")
 def review_pull() -> None:
     """Fetch what reviewers said in MLflow."""
-    from loop_pipeline.labels.assessments import pull_verdicts
-    from loop_pipeline.labels.desk import review_tracking
-    from loop_pipeline.labels.queue import take_reviews_in
+    from loop_pipeline.labels.reviews.mlflow_pull import pull_verdicts
+    from loop_pipeline.labels.reviews.mlflow_push import review_tracking
+    from loop_pipeline.labels.reviews.queue import take_reviews_in
 
     settings, engine = open_settings_and_store()
     done = pull_verdicts(engine, review_tracking(settings.mlflow_target()))
@@ -150,8 +150,8 @@ def review_export(
     ] = None,
 ) -> None:
     """Write what waits for review as a sheet to fill in."""
-    from loop_pipeline.labels.queue import open_items
-    from loop_pipeline.labels.sheets import write_sheet
+    from loop_pipeline.labels.reviews.queue import open_items
+    from loop_pipeline.labels.reviews.spreadsheets import write_sheet
 
     items = open_items(open_settings_and_store()[1], reviewer=reviewer, limit=limit)
     write_sheet(items, file)
@@ -166,8 +166,8 @@ def review_import(
     ],
 ) -> None:
     """Take a filled-in sheet in. Twice the same sheet: the same rows."""
-    from loop_pipeline.labels.queue import take_reviews_in
-    from loop_pipeline.labels.sheets import read_sheet
+    from loop_pipeline.labels.reviews.queue import take_reviews_in
+    from loop_pipeline.labels.reviews.spreadsheets import read_sheet
 
     engine = open_settings_and_store()[1]
     typer.echo(f"{file}: {read_sheet(engine, file, reviewer=reviewer)}")
@@ -183,7 +183,7 @@ Why = Annotated[str, typer.Option(help="Goes into the history.")]
 @rollout.command("status")
 def rollout_status() -> None:
     """Say who is on trial, in which stage, and what the evidence says."""
-    from loop_pipeline.routing.operations import describe
+    from loop_pipeline.rollout.commands import describe
 
     typer.echo(describe(open_settings_and_store()[1]))
 
@@ -191,7 +191,7 @@ def rollout_status() -> None:
 @rollout.command("advance")
 def rollout_advance(reason: Why = "asked for") -> None:
     """Take the canary one stage on; after the last it is the champion."""
-    from loop_pipeline.routing.operations import advance_rollout
+    from loop_pipeline.rollout.commands import advance_rollout
 
     settings, engine = open_settings_and_store()
     typer.echo(advance_rollout(engine, settings, actor="loop rollout advance", reason=reason))
@@ -200,7 +200,7 @@ def rollout_advance(reason: Why = "asked for") -> None:
 @rollout.command("stop")
 def rollout_stop(reason: Why = "asked for") -> None:
     """End the canary: the champion's policy as it was before."""
-    from loop_pipeline.routing.operations import stop_rollout
+    from loop_pipeline.rollout.commands import stop_rollout
 
     settings, engine = open_settings_and_store()
     typer.echo(stop_rollout(engine, settings, actor="loop rollout stop", reason=reason))
@@ -209,7 +209,7 @@ def rollout_stop(reason: Why = "asked for") -> None:
 @rollout.command("sync")
 def rollout_sync() -> None:
     """Let MLflow's alias `champion` follow the policy in force."""
-    from loop_pipeline.routing.operations import tell
+    from loop_pipeline.rollout.commands import tell
 
     settings, engine = open_settings_and_store()
     typer.echo(tell(engine, settings).strip() or "MLflow names the champion that serves")
@@ -223,7 +223,7 @@ def rollback(
     ] = False,
 ) -> None:
     """Return to the policy before this one: student, thresholds and prompts in one step."""
-    from loop_pipeline.routing.operations import return_to_previous, tell
+    from loop_pipeline.rollout.commands import return_to_previous, tell
 
     settings, engine = open_settings_and_store()
     bundle = return_to_previous(engine, settings, actor="loop rollback", reason=reason, force=force)
@@ -235,7 +235,7 @@ def rollback(
 @app.command()
 def history() -> None:
     """List who served what, since when, by whose decision and why."""
-    from loop_pipeline.routing.operations import history as lines
+    from loop_pipeline.rollout.commands import history as lines
 
     for line in lines(open_settings_and_store()[1]):
         typer.echo(line)

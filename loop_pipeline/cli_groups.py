@@ -17,7 +17,7 @@ def list_groups(
     ] = False,
 ) -> None:
     """List the groups with their ids, sizes and names; parts stand under their group."""
-    from loop_pipeline.store.group_lineage import group_lines
+    from loop_pipeline.groups.lineage import group_lines
 
     lines = group_lines(_engine(), everything=everything)
     for line in lines or ["no task groups yet: materialize task_groups"]:
@@ -30,7 +30,7 @@ def rename(
     name: str,
 ) -> None:
     """Give a group a name; no refit changes it."""
-    from loop_pipeline.store.group_lineage import rename_group
+    from loop_pipeline.groups.lineage import rename_group
 
     typer.echo(f"{rename_group(_engine(), group_id, name)} is now called {name}")
 
@@ -40,7 +40,7 @@ def lineage(
     group_id: Annotated[str | None, typer.Argument(help="Only of this group.")] = None,
 ) -> None:
     """Say which groups were born, split, merged or retired, when and why."""
-    from loop_pipeline.store.group_lineage import lineage_lines
+    from loop_pipeline.groups.lineage import lineage_lines
 
     for line in lineage_lines(_engine(), group_id) or ["nothing has changed yet"]:
         typer.echo(line)

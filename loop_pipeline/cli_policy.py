@@ -17,8 +17,8 @@ policy = typer.Typer(no_args_is_help=True, help="Show routing policies and compa
 def show(which: Which = "active") -> None:
     """Say in a few lines what a policy promises, group by group."""
     from loop_pipeline.cli import open_settings_and_store
-    from loop_pipeline.routing.difference import summary
-    from loop_pipeline.routing.release import find_policy
+    from loop_pipeline.rollout.release import find_policy
+    from loop_pipeline.routing.policy_text import summary
 
     for line in summary(find_policy(open_settings_and_store()[1], which)):
         typer.echo(line)
@@ -28,8 +28,8 @@ def show(which: Which = "active") -> None:
 def diff(old: Which, new: Which) -> None:
     """Say in words what changed from one policy to another."""
     from loop_pipeline.cli import open_settings_and_store
-    from loop_pipeline.routing.difference import differences
-    from loop_pipeline.routing.release import find_policy
+    from loop_pipeline.rollout.release import find_policy
+    from loop_pipeline.routing.policy_text import differences
 
     engine = open_settings_and_store()[1]
     before, after = find_policy(engine, old), find_policy(engine, new)

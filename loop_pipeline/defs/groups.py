@@ -9,30 +9,30 @@ from loop_pipeline.artifacts import embedder_path
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
-from loop_pipeline.groups.best import best_models
-from loop_pipeline.groups.clustering import Groups, fit_groups, member_rows
-from loop_pipeline.groups.embedding import request_text
-from loop_pipeline.groups.encoders import (
+from loop_pipeline.groups.assignment import member_rows
+from loop_pipeline.groups.clustering.fit import Groups, fit_groups
+from loop_pipeline.groups.embedding.model_embedder import (
     EmbedderError,
     TextEmbedder,
     fit_embedder,
     open_embedder,
     still_holds,
 )
-from loop_pipeline.groups.stats import (
+from loop_pipeline.groups.embedding.vector_store import newest_and_before, vectors_of
+from loop_pipeline.groups.lineage import write_groups
+from loop_pipeline.groups.model_comparison import (
+    best_models,
     group_statistics,
     inferred_verdicts,
     logged_rows,
     replayed_rows,
 )
-from loop_pipeline.groups.vectors import newest_and_before, vectors_of
-from loop_pipeline.labels.reviewed import evidence, reviewed
+from loop_pipeline.labels.quality.inputs import evidence, reviewed
 from loop_pipeline.report.plots import best_model_figure, cluster_figure, plot_png_markdown
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.mmd import ALARM, novelty
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import read, records, replace_all
-from loop_pipeline.store.group_lineage import write_groups
 from loop_pipeline.store.tables import (
     GroupMemberRow,
     GroupModelStatsRow,
@@ -42,6 +42,7 @@ from loop_pipeline.store.tables import (
     TaskGroupRow,
 )
 from loop_pipeline.store.traces import read_traces
+from loop_pipeline.traces.messages import request_text
 
 
 @dg.asset(deps=[trace_log], group_name="groups", kinds={"scikitlearn"}, code_version="2")

@@ -8,11 +8,11 @@ import pandas as pd
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.reviews import quality_model, reviewers
 from loop_pipeline.defs.traces import ONE_RUN, TRACE_DAYS, count_by_day
-from loop_pipeline.labels.hallucination.detector import flag_hallucinations
+from loop_pipeline.labels.hallucination.flags import flag_hallucinations
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.pairs import label_pairs
-from loop_pipeline.labels.quality import QualityModel, score_quality
-from loop_pipeline.labels.reviewers import relied_on, verdicts
+from loop_pipeline.labels.quality.model import QualityModel, score_quality
+from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
 from loop_pipeline.labels.signals import features, tasks
 from loop_pipeline.labels.signals import trace_signals as signals_of
 from loop_pipeline.report.plots import daily_counts_figure, group_counts_figure, plot_png_markdown

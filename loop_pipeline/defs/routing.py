@@ -11,15 +11,15 @@ from loop_pipeline.costs.prices import PRICES_DATE
 from loop_pipeline.defs.groups import task_groups
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
-from loop_pipeline.groups.clustering import Groups
-from loop_pipeline.groups.encoders import open_embedder
-from loop_pipeline.groups.stats import frontier_usd_by_group
-from loop_pipeline.routing.admission import OffPolicyReport, check
-from loop_pipeline.routing.evidence import held_out_answers, other_models, versions_of
-from loop_pipeline.routing.fitting import NotEnoughRows, check_on_gold, fit_policy
-from loop_pipeline.routing.operations import tell
+from loop_pipeline.groups.clustering.fit import Groups
+from loop_pipeline.groups.embedding.model_embedder import open_embedder
+from loop_pipeline.groups.model_comparison import frontier_usd_by_group
+from loop_pipeline.rollout.commands import tell
+from loop_pipeline.rollout.release import in_force, introduce, student_of, without_canary
+from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
+from loop_pipeline.routing.off_policy_gate import OffPolicyReport, check
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.routing.release import in_force, introduce, student_of, without_canary
+from loop_pipeline.routing.policy_fit import NotEnoughRows, check_on_gold, fit_policy
 from loop_pipeline.routing.router import Router
 from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from loop_pipeline.hashing import digest
-from loop_pipeline.labels.hallucination.detector import flag_hallucinations
+from loop_pipeline.labels.hallucination.flags import flag_hallucinations
 from loop_pipeline.labels.signals import edit_distance
 from loop_pipeline.store.tables import LabeledPairRow
 

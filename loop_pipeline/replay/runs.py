@@ -11,9 +11,8 @@ import yaml
 from loop_pipeline.replay.sets import write_traffic
 from loop_pipeline.replay.traffic import answer_reviews, simulate
 from loop_pipeline.replay.turn import Turn
-from loop_pipeline.report.numbers import LoopNumbers
-from loop_pipeline.report.summary import summary
-from loop_pipeline.settings import LoopSettings, load_settings
+from loop_pipeline.report.show import show
+from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import ReviewItemRow
 
@@ -89,20 +88,6 @@ def turn_loop(turn: Turn, **recipe_fields: float) -> None:
         turn.stage("QLoRA, evaluation, gate, deployment, routing policy, report")
         turn.run("retrain", {"ops": ops})
     turn.stage("done")
-
-
-def show(settings: LoopSettings) -> None:
-    """Print the newest report's summary and how to look further."""
-    folder = settings.artifacts / "report"
-    if not (folder / "numbers.json").exists():
-        raise FileNotFoundError(f"no report yet in {folder}: materialize loop_report")
-    numbers = LoopNumbers.model_validate_json((folder / "numbers.json").read_text())
-    home = settings.home.absolute()
-    print(f"\n{summary(numbers)}\n")
-    print(f"report    {folder / 'report.html'}")
-    print(f"Dagster   LOOP_HOME={home} DAGSTER_HOME={home / 'dagster'} .venv/bin/dagster dev")
-    print(f"MLflow    .venv/bin/mlflow ui --port 5000 --backend-store-uri {settings.tracking_uri}")
-    print(f"student   LOOP_HOME={home} .venv/bin/loop serve")
 
 
 def _inbox(home: Path) -> Path:

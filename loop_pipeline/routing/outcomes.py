@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loop_pipeline.routing.certificate import Certificate
+from loop_pipeline.confidence.certificate import Certificate
 
 Floats = NDArray[np.float64]
 MIN_ROWS = 50

@@ -13,12 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from loop_pipeline.groups.clustering import UNASSIGNED, assign, fit_groups
-from loop_pipeline.groups.embedding import Embedder, Floats
+from loop_pipeline.confidence.certificate import Certificate, certify_group, shared_delta
+from loop_pipeline.confidence.request_score import fit_request_score
+from loop_pipeline.groups.assignment import assign
+from loop_pipeline.groups.clustering.fit import fit_groups
+from loop_pipeline.groups.embedding.embedder import Embedder, Floats
+from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.hashing import digest
-from loop_pipeline.routing.certificate import Certificate, certify_group, shared_delta
 from loop_pipeline.routing.outcomes import BadTable, CertifiedGroup, Outcomes, OutcomeTable
-from loop_pipeline.routing.request_score import fit_request_score
 from loop_pipeline.stats.binomial import smallest_certifiable
 
 PARTS = ("fit", "calibration", "scored")

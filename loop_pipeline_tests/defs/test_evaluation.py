@@ -85,7 +85,7 @@ def test_the_ui_shows_the_verdict_and_a_rejected_one_stops_the_run(
 def test_without_a_server_everything_stays_as_it_was(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from loop_pipeline.serving import vllm
+    from loop_pipeline.serving import student_server as vllm
 
     monkeypatch.setattr(vllm, "START_S", 0)
     monkeypatch.setenv("LOOP_VLLM_URL", f"http://127.0.0.1:{free_port()}")

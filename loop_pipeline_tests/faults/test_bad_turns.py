@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from loop_pipeline.replay.turn import Turn, TurnFailed
-from loop_pipeline.serving import vllm
+from loop_pipeline.serving import student_server as vllm
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import count, read, upsert
 from loop_pipeline.store.policies import activate_policy, active_policy

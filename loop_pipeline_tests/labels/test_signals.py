@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_pipeline.labels.reviewers import verdicts
+from loop_pipeline.labels.reviews.reviewers import verdicts
 from loop_pipeline.labels.signals import edit_distance, features, trace_signals
 from loop_pipeline.store.database import records
 

@@ -16,7 +16,8 @@ from loop_pipeline.replay import phrases, traffic
 from loop_pipeline.replay.desk import AMBIGUOUS, TASKS
 from loop_pipeline.replay.traffic import answer_reviews, simulate
 from loop_pipeline.traces.importers.jsonl import read_jsonl
-from loop_pipeline.traces.records import Feedback, Trace, dedup_key
+from loop_pipeline.traces.messages import dedup_key
+from loop_pipeline.traces.records import Feedback, Trace
 
 TRACES = 9000
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loop_pipeline.routing.certificate import Certificate
+from loop_pipeline.confidence.certificate import Certificate
 from loop_pipeline.routing.controls import (
     against,
     bootstrap,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from loop_pipeline.serving.adapters import remembered
+from loop_pipeline.serving.adapter_check import remembered
 from loop_pipeline.serving.fleet import Adapter, Fleet, Question, open_fleet
-from loop_pipeline.serving.questions import PLAIN, adapters_of
-from loop_pipeline.serving.vllm import Reconciled, ServerError, StudentServer
+from loop_pipeline.serving.probes import PLAIN, adapters_of
+from loop_pipeline.serving.student_server import Reconciled, ServerError, StudentServer
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import adapter_name, record_deployment, served_adapters
 from loop_pipeline.store.database import read, records

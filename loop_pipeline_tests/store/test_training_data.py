@@ -12,9 +12,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, text
 
-from loop_pipeline.labels.hallucination.detector import flag_hallucinations
+from loop_pipeline.labels.hallucination.flags import flag_hallucinations
 from loop_pipeline.labels.pairs import label_pairs
-from loop_pipeline.labels.reviewers import verdicts
+from loop_pipeline.labels.reviews.reviewers import verdicts
 from loop_pipeline.store import database as queries
 from loop_pipeline.store.database import follow, open_store, read, records, replace_days
 from loop_pipeline.store.tables import (
