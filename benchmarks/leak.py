@@ -27,7 +27,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from loop_pipeline.replay.sets import load_set
+from loop_pipeline.demo.public_sets import load_set
 from loop_pipeline.store.database import open_store
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.training.dataset.selection import select_rows

@@ -21,12 +21,12 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
+from loop_pipeline.demo import simulated_traffic as traffic
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
 from loop_pipeline.labels.pairs import candidates, label_pairs
 from loop_pipeline.labels.quality.model import QualityModel, fit_quality, score_quality
 from loop_pipeline.labels.reviews.reviewers import verdicts
 from loop_pipeline.labels.signals import features, tasks, trace_signals
-from loop_pipeline.replay import traffic
 from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.stats.sampling import coin
 from loop_pipeline.store.database import open_store

@@ -31,9 +31,9 @@ from transformers import AutoTokenizer, PrinterCallback, Trainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from loop_pipeline.demo.public_sets import load_set
+from loop_pipeline.demo.simulated_traffic import simulate
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.replay.sets import load_set
-from loop_pipeline.replay.traffic import simulate
 from loop_pipeline.training.base_model import pretrain_tiny
 from loop_pipeline.training.qlora.load_model import load_quantised
 from loop_pipeline.training.qlora.sft import (

@@ -11,8 +11,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from loop_pipeline.replay.runs import turn_loop
-from loop_pipeline.replay.turn import Turn
+from loop_pipeline.demo.runs import turn_loop
+from loop_pipeline.demo.turn import Turn
 from loop_pipeline.routing.policy import load_bundle
 from loop_pipeline.routing.router import Router
 from loop_pipeline.settings import load_settings

@@ -99,7 +99,7 @@ class RequestScore(BaseModel):
         """Score of one request, the same number as ``values`` gives.
 
         Args:
-            text: the request, as ``groups.embedding.request_text`` gives it.
+            text: the request, as ``traces.messages.request_text`` gives it.
             vector: of it, shape (d,), from the embedder that the score was fitted with.
         """
         if self.method == "constant":
@@ -168,7 +168,7 @@ def fit_request_score(
     and topic, landmarks by k-means (Zhang et al. 2008).
 
     Args:
-        texts: requests with a known outcome, as ``groups.embedding.request_text`` gives them.
+        texts: requests with a known outcome, as ``traces.messages.request_text`` gives them.
         vectors: of them, shape (n, d), from ``groups.embedding.Embedder``, whose first coordinates
             are the strongest.
         good: whether the cheap model's answer was as good as the frontier's, shape (n,); or how

@@ -124,7 +124,7 @@ def answers_of(
 
     Args:
         contestant: who answers.
-        traces: the requests, as `evaluation.evaluate` takes them.
+        traces: the requests, as `held_out.evaluate` takes them.
         engine: the store.
         server: serves the base; it is not touched if nothing is missing.
         say: takes progress lines.

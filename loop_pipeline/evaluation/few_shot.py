@@ -89,13 +89,13 @@ def evaluate_few_shot(
 
     Args:
         server: serves the base as ``base``.
-        traces: as for `evaluation.evaluate`.
+        traces: as for `held_out.evaluate`.
         examples: what `nearest_examples` found for them.
         checkpoint_id: who answers.
         say: told how many requests had how many examples.
 
     Returns:
-        As `evaluation.evaluate`, in the order of ``traces``.
+        As `held_out.evaluate`, in the order of ``traces``.
     """
     left = traces.assign(examples=pd.Series(list(examples), index=traces.index, dtype=object))
     parts: list[pd.DataFrame] = []

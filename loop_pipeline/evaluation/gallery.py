@@ -28,7 +28,7 @@ def wins_and_losses(new: pd.DataFrame, old: pd.DataFrame, most: int = MOST) -> l
     """Requests that only one of two models got right.
 
     Args:
-        new: the candidate's answers, as `evaluation.judge` gives them.
+        new: the candidate's answers, as `held_out.judge` gives them.
         old: the rival's.
         most: losses, and wins, at most.
 

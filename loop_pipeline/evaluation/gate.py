@@ -83,7 +83,7 @@ def decide(
     """Compare a candidate with the champion; without one, with the bare base model.
 
     Each frame holds one row a distinct gold request: ``prompt_id``, ``agrees``, ``valid`` and
-    ``flagged`` (as `evaluation.judge` gives them).
+    ``flagged`` (as `held_out.judge` gives them).
 
     Args:
         candidate: answers of the checkpoint to judge.
@@ -94,7 +94,7 @@ def decide(
             nobody, so that with no champion the candidate must only not be significantly worse:
             what it may answer is up to the certificate.
         groups: task group by prompt id.
-        coverage: certified coverage of both (`routing.coverage.compare_coverage`); None leaves it
+        coverage: certified coverage of both (`confidence.coverage.compare_coverage`); None leaves it
             out of the decision.
         margin: observed loss of agreement that is tolerated.
         worst: loss of agreement that must be ruled out.

@@ -47,7 +47,7 @@ def evaluate(
     Args:
         server: serves the student.
         model: the adapter's name there, or ``base``.
-        traces: rows to answer, as `store.queries.read_traces` gives them.
+        traces: rows to answer, as `store.traces.read_traces` gives them.
         checkpoint_id: who answers.
         on_progress: called with (answered, all) every few seconds.
 

@@ -40,7 +40,7 @@ def summarise(judged: pd.DataFrame) -> dict[str, Any]:
     """Figures of one model's answers: overall, and under ``tasks`` by task.
 
     Args:
-        judged: what `evaluation.judge` returned.
+        judged: what `held_out.judge` returned.
 
     Returns:
         ``n``, ``measure`` (what agreement means here), ``agreement`` with its exact 95% interval,

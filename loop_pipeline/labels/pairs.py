@@ -1,7 +1,7 @@
 """What each trace teaches, and why: the mapping from outcomes to training rows.
 
 Who decides when people contradict each other: reviewers before users (and among them
-``labels.reviewers``), among users the newest action. A correction is used unless a reviewer found
+``reviews.reviewers``), among users the newest action. A correction is used unless a reviewer found
 the original good. Whatever does not decide stays in ``feedback``.
 
 | outcome                                              | rows                                     |

@@ -100,7 +100,7 @@ def check(
 
 
 def judge_rows(rows: pd.DataFrame, bundle: PolicyBundle) -> OffPolicyReport:
-    """Judge a policy on rows as `logged.logged_requests` gives them."""
+    """Judge a policy on rows as `logged_requests.logged_requests` gives them."""
     report = OffPolicyReport(
         policy=bundle.sha256,
         passed=False,

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from loop_pipeline.replay.traffic import answer_reviews, simulate
-from loop_pipeline.replay.turn import Turn
+from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
+from loop_pipeline.demo.turn import Turn
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import follow, read
 from loop_pipeline.store.tables import (

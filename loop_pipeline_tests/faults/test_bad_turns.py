@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from loop_pipeline.replay.turn import Turn, TurnFailed
+from loop_pipeline.demo.turn import Turn, TurnFailed
 from loop_pipeline.serving import student_server as vllm
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import count, read, upsert

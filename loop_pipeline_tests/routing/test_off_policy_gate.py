@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from loop_pipeline.routing.achieved import outcomes_of
+from loop_pipeline.doctor.examine import diagnose
+from loop_pipeline.doctor.from_store import outcomes_of
 from loop_pipeline.routing.calibration_rows import held_out_answers
-from loop_pipeline.routing.doctor import diagnose
 from loop_pipeline.routing.logged_requests import logged_requests
 from loop_pipeline.routing.off_policy_gate import check
 from loop_pipeline.routing.policy_fit import check_on_gold

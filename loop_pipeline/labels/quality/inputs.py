@@ -79,7 +79,7 @@ def fit_evidence(known: Evidence, settings: LoopSettings) -> Fitted:
 
 
 def reviewed(known: Evidence, settings: LoopSettings) -> Reviewed:
-    """Verdicts and proxy for estimates of mean quality (``labels.ppi``)."""
+    """Verdicts and proxy for estimates of mean quality (``stats.ppi``)."""
     good = relied_on(known.verdicts)["good"].astype(bool)
     if known.p_review is not None:  # who volunteered their verdicts was not drawn
         good = good[good.index.isin(known.p_review.index)]

@@ -19,7 +19,7 @@ def doubtful(found: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
     surer of the opposite than it usually is of answers with that verdict.
 
     Args:
-        found: as ``labels.reviewers.verdicts`` gives it.
+        found: as ``reviews.reviewers.verdicts`` gives it.
         scores: P(good) by prompt_id, out of fold: a score that has seen the verdict agrees with it.
 
     Returns:

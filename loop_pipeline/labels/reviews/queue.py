@@ -161,8 +161,8 @@ def settled(
 
     Args:
         items: columns of ``ReviewItemRow``.
-        found: as ``labels.reviewers.verdicts`` gives it.
-        doubts: as ``labels.audit.doubtful`` gives it.
+        found: as ``reviews.reviewers.verdicts`` gives it.
+        doubts: as ``reviews.doubtful.doubtful`` gives it.
 
     Returns:
         The items that change, with their new status and reason.
@@ -190,7 +190,7 @@ def take_reviews_in(engine: Engine, doubts: pd.DataFrame | None = None) -> list[
 
     Args:
         engine: the store.
-        doubts: as ``labels.audit.doubtful`` gives it.
+        doubts: as ``reviews.doubtful.doubtful`` gives it.
 
     Returns:
         Warnings that name reviewers.

@@ -55,7 +55,7 @@ def write_sheet(items: pd.DataFrame, path: Path) -> None:
     """Write open items for people to fill in: CSV, or JSON lines if the name ends in .jsonl.
 
     Args:
-        items: as ``labels.queue.open_items`` gives them.
+        items: as ``reviews.queue.open_items`` gives them.
         path: the file; an existing one is replaced.
     """
     rows = [_row(item) for item in items.to_dict("records")]

@@ -61,7 +61,7 @@ def select_rows(
 
     Args:
         pairs: ``labeled_pairs`` rows.
-        traces: all traces, as ``units.settle_traces`` returns them.
+        traces: all traces, as ``splits.settle_traces`` returns them.
         reviewed: prompt ids that a reviewer has judged.
         trained: prompt ids of earlier sets' training rows.
 

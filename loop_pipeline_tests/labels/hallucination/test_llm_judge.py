@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from loop_pipeline.cli import app
+from loop_pipeline.cli.main import app
 from loop_pipeline.labels.hallucination.llm_judge import (
     KEY,
     LONGEST,

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from typer.testing import CliRunner
 
 from benchmarks.data import load
-from loop_pipeline.cli import app
+from loop_pipeline.cli.main import app
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
 from loop_pipeline.labels.hallucination.wording_features import FEATURES, design_of
 from loop_pipeline.labels.hallucination.wording_fit import (

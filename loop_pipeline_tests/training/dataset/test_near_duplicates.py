@@ -5,7 +5,7 @@ import random
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
-from loop_pipeline.replay import phrases
+from loop_pipeline.demo import phrases
 from loop_pipeline.training.dataset.near_duplicates import (
     PERMUTATIONS,
     components,

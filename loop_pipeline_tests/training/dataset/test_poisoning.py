@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from loop_pipeline.replay.sets import load_set
-from loop_pipeline.replay.traffic import simulate
+from loop_pipeline.demo.public_sets import load_set
+from loop_pipeline.demo.simulated_traffic import simulate
 from loop_pipeline.settings import load_settings
 from loop_pipeline.training.dataset.poisoning import find_poison
 from loop_pipeline.training.dataset.shingles import plain_text

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from loop_pipeline.demo.phrases import LABELS
+from loop_pipeline.demo.simulated_traffic import simulate
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
 from loop_pipeline.labels.pairs import label_pairs
 from loop_pipeline.labels.reviews.reviewers import verdicts
-from loop_pipeline.replay.phrases import LABELS
-from loop_pipeline.replay.traffic import simulate
 from loop_pipeline.store.database import open_store
 from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.ingest import import_file

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
+from loop_pipeline.demo.simulated_traffic import simulate
 from loop_pipeline.hashing import digest
-from loop_pipeline.replay.traffic import simulate
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import TraceRow, TraceUnitRow
 from loop_pipeline.traces.ingest import import_file

@@ -23,19 +23,19 @@ def doctor(
     html: Annotated[Path | None, typer.Option(help="Also write a page with plots.")] = None,
 ) -> None:
     """Say whether the router earns its keep, beside controls that know less or everything."""
-    from loop_pipeline.report.doctor_page import page
-    from loop_pipeline.report.doctor_text import text
-    from loop_pipeline.routing.doctor import diagnose
+    from loop_pipeline.doctor.examine import diagnose
+    from loop_pipeline.doctor.html_report import page
+    from loop_pipeline.doctor.terminal_report import text
 
     settings = load_settings()
     if outcomes is None:
-        from loop_pipeline.routing.achieved import outcomes_in_force
+        from loop_pipeline.doctor.from_store import outcomes_in_force
         from loop_pipeline.store.database import open_store
 
         found = outcomes_in_force(open_store(settings.store_url), settings)
     else:
-        from loop_pipeline.routing.outcomes import read_table
-        from loop_pipeline.routing.rehearsal import rehearse
+        from loop_pipeline.doctor.outcome_table import read_table
+        from loop_pipeline.doctor.rehearsal import rehearse
 
         found = rehearse(
             read_table(outcomes), target=settings.target_agreement, delta=settings.delta

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel
 
-from loop_pipeline.routing.controls import Interval, Whole, percentiles
-from loop_pipeline.routing.outcomes import Floats, Outcomes
+from loop_pipeline.doctor.controls import Interval, Whole, percentiles
+from loop_pipeline.doctor.outcome_table import Floats, Outcomes
 
 POINTS = 101
 

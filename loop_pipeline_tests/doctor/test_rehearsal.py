@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loop_pipeline.routing.doctor import diagnose
-from loop_pipeline.routing.outcomes import BadTable, OutcomeTable, read_table
-from loop_pipeline.routing.rehearsal import rehearse
+from loop_pipeline.doctor.examine import diagnose
+from loop_pipeline.doctor.outcome_table import BadTable, OutcomeTable, read_table
+from loop_pipeline.doctor.rehearsal import rehearse
 
 WORDS = ["flight", "hotel", "card", "bank", "invoice", "refund", "doctor", "clinic"]
 LAW = ["appeal", "court", "visa", "judge", "statute", "refuge", "lawyer", "treaty"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loop_pipeline.routing.controls import Interval
-from loop_pipeline.routing.diagnosis import Diagnosis, share
+from loop_pipeline.doctor.controls import Interval
+from loop_pipeline.doctor.diagnosis import Diagnosis, share
 
 Table = tuple[list[str], list[list[str]]]
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from loop_pipeline.replay import phrases
+from loop_pipeline.demo import phrases
 
 USERS = 400
 TASKS: dict[str, tuple[float, str, dict[str, Any]]] = {  # share, system prompt, contract

@@ -9,24 +9,11 @@ import numpy as np
 import pytest
 
 from loop_pipeline.confidence.certificate import Certificate
-from loop_pipeline.routing.controls import (
-    against,
-    bootstrap,
-    by_length,
-    hull,
-)
-from loop_pipeline.routing.diagnosis import (
-    LENGTH,
-    MIX,
-    ORACLE,
-    POLICY,
-    RANDOM,
-    SINGLE,
-    Diagnosis,
-)
-from loop_pipeline.routing.doctor import diagnose
-from loop_pipeline.routing.outcomes import CertifiedGroup, Outcomes
-from loop_pipeline.routing.trade import apgr_draws, curve, ranked
+from loop_pipeline.doctor.controls import against, bootstrap, by_length, hull
+from loop_pipeline.doctor.curves import apgr_draws, curve, ranked
+from loop_pipeline.doctor.diagnosis import LENGTH, MIX, ORACLE, POLICY, RANDOM, SINGLE, Diagnosis
+from loop_pipeline.doctor.examine import diagnose
+from loop_pipeline.doctor.outcome_table import CertifiedGroup, Outcomes
 
 N, CHEAP, BIG = 4_000, 0, 1
 

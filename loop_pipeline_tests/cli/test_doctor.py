@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from loop_pipeline.cli import app
-from loop_pipeline_tests.routing.test_rehearsal import rows, write
+from loop_pipeline.cli.main import app
+from loop_pipeline_tests.doctor.test_rehearsal import rows, write
 
 
 def test_a_table_becomes_text_json_and_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

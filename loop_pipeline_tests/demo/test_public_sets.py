@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loop_pipeline.replay.sets import SETS, load_set, write_traffic
+from loop_pipeline.demo.public_sets import SETS, load_set, write_traffic
 from loop_pipeline.traces.importers.jsonl import read_jsonl
 from loop_pipeline.traces.records import Feedback, Trace
 

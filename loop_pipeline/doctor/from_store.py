@@ -15,12 +15,12 @@ from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.artifacts import policies
 from loop_pipeline.confidence.answer_score import scores
 from loop_pipeline.confidence.certificate import Certificate
+from loop_pipeline.doctor.outcome_table import CertifiedGroup, Floats, Outcomes
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.rollout.release import in_force, student_of
 from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
 from loop_pipeline.routing.offers import Contender
-from loop_pipeline.routing.outcomes import CertifiedGroup, Floats, Outcomes
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import query
@@ -63,7 +63,7 @@ def outcomes_of(
 
     Args:
         bundle: the policy.
-        answers: as `evidence.held_out_answers` gives them.
+        answers: as `calibration_rows.held_out_answers` gives them.
         others: the cheaper models of the policy besides the student.
 
     Raises:

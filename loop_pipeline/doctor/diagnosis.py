@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from loop_pipeline.routing.controls import Comparison, Control, Interval
-from loop_pipeline.routing.trade import Curve
+from loop_pipeline.doctor.controls import Comparison, Control, Interval
+from loop_pipeline.doctor.curves import Curve
 
 POLICY, RANDOM, LENGTH = "policy", "random, same share", "prompt length, same share"
 SINGLE, ORACLE = "best single model per group", "oracle"

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from loop_pipeline.replay import phrases, traffic
-from loop_pipeline.replay.desk import AMBIGUOUS, TASKS
-from loop_pipeline.replay.traffic import answer_reviews, simulate
+from loop_pipeline.demo import phrases
+from loop_pipeline.demo import simulated_traffic as traffic
+from loop_pipeline.demo.simulated_desk import AMBIGUOUS, TASKS
+from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
 from loop_pipeline.traces.importers.jsonl import read_jsonl
 from loop_pipeline.traces.messages import dedup_key
 from loop_pipeline.traces.records import Feedback, Trace

@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from loop_pipeline.report.doctor_text import (
+from loop_pipeline.doctor.diagnosis import POLICY, Diagnosis
+from loop_pipeline.doctor.terminal_report import (
     comparisons_table,
     curves_table,
     facts,
@@ -16,7 +17,6 @@ from loop_pipeline.report.doctor_text import (
 )
 from loop_pipeline.report.markup import card, legend, table
 from loop_pipeline.report.svg import Axis, Line, Range, colour, line_chart, range_chart
-from loop_pipeline.routing.diagnosis import POLICY, Diagnosis
 
 _DASHED = ("random", "oracle")
 _PAINT = {"broken": "var(--c3)", "in doubt": "var(--c1)"}
@@ -24,7 +24,7 @@ _PAINT = {"broken": "var(--c3)", "in doubt": "var(--c1)"}
 
 def page(report: Diagnosis) -> str:
     """The report as a self-contained HTML document."""
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    style = (Path(__file__).parents[1] / "report" / "page.css").read_text(encoding="utf-8")
     warnings = "".join(f'<p class="banner">{escape(line)}</p>' for line in report.warnings)
     sections = [
         f"<h1>Does the router earn its keep?</h1>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loop_pipeline.routing.controls import (
+from loop_pipeline.doctor.controls import (
     Comparison,
     Control,
     Interval,
@@ -19,7 +19,8 @@ from loop_pipeline.routing.controls import (
     mean_interval,
     random_routes,
 )
-from loop_pipeline.routing.diagnosis import (
+from loop_pipeline.doctor.curves import Curve, apgr_draws, curve, random_curve, ranked
+from loop_pipeline.doctor.diagnosis import (
     LENGTH,
     MIX,
     ORACLE,
@@ -33,8 +34,7 @@ from loop_pipeline.routing.diagnosis import (
     verdict_of,
     warnings_of,
 )
-from loop_pipeline.routing.outcomes import CertifiedGroup, Outcomes
-from loop_pipeline.routing.trade import Curve, apgr_draws, curve, random_curve, ranked
+from loop_pipeline.doctor.outcome_table import CertifiedGroup, Outcomes
 from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.stats.risk_coverage import risk_coverage
 

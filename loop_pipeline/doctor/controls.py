@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from loop_pipeline.routing.outcomes import Floats, Outcomes
+from loop_pipeline.doctor.outcome_table import Floats, Outcomes
 from loop_pipeline.stats.binomial import clopper_pearson
 
 Whole = NDArray[np.int64]

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from loop_pipeline.replay.sets import write_traffic
-from loop_pipeline.replay.traffic import answer_reviews, simulate
-from loop_pipeline.replay.turn import Turn
+from loop_pipeline.demo.public_sets import write_traffic
+from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
+from loop_pipeline.demo.turn import Turn
 from loop_pipeline.report.show import show
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import read

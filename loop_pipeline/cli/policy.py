@@ -16,7 +16,7 @@ policy = typer.Typer(no_args_is_help=True, help="Show routing policies and compa
 @policy.command()
 def show(which: Which = "active") -> None:
     """Say in a few lines what a policy promises, group by group."""
-    from loop_pipeline.cli import open_settings_and_store
+    from loop_pipeline.cli.common import open_settings_and_store
     from loop_pipeline.rollout.release import find_policy
     from loop_pipeline.routing.policy_text import summary
 
@@ -27,7 +27,7 @@ def show(which: Which = "active") -> None:
 @policy.command()
 def diff(old: Which, new: Which) -> None:
     """Say in words what changed from one policy to another."""
-    from loop_pipeline.cli import open_settings_and_store
+    from loop_pipeline.cli.common import open_settings_and_store
     from loop_pipeline.rollout.release import find_policy
     from loop_pipeline.routing.policy_text import differences
 

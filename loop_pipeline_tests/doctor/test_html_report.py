@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from loop_pipeline.report.doctor_page import page
-from loop_pipeline.report.doctor_text import text
-from loop_pipeline.routing.doctor import diagnose
-from loop_pipeline_tests.routing.test_doctor import BIG, N, made, routed
+from loop_pipeline.doctor.examine import diagnose
+from loop_pipeline.doctor.html_report import page
+from loop_pipeline.doctor.terminal_report import text
+from loop_pipeline_tests.doctor.test_examine import BIG, N, made, routed
 
 
 @pytest.fixture(scope="module")

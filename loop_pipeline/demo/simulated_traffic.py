@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from loop_pipeline.costs.prices import PRICES, Price
-from loop_pipeline.replay import phrases
-from loop_pipeline.replay.desk import (
+from loop_pipeline.demo import phrases
+from loop_pipeline.demo.simulated_desk import (
     HOUR_WEIGHTS,
     TASKS,
     Request,

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from sqlalchemy import Engine
 
-app = typer.Typer(no_args_is_help=True, help="Task groups: list, rename, lineage.")
+groups = typer.Typer(no_args_is_help=True, help="Task groups: list, rename, lineage.")
 
 
-@app.command("list")
+@groups.command("list")
 def list_groups(
     everything: Annotated[
         bool, typer.Option("--all", help="Also groups that ended or wait.")
@@ -24,7 +24,7 @@ def list_groups(
         typer.echo(line)
 
 
-@app.command()
+@groups.command()
 def rename(
     group_id: Annotated[str, typer.Argument(help="Id of the group, or how it begins.")],
     name: str,
@@ -35,7 +35,7 @@ def rename(
     typer.echo(f"{rename_group(_engine(), group_id, name)} is now called {name}")
 
 
-@app.command()
+@groups.command()
 def lineage(
     group_id: Annotated[str | None, typer.Argument(help="Only of this group.")] = None,
 ) -> None:

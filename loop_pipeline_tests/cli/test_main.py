@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def _loop(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    code = "from loop_pipeline.cli import main; main()"
+    code = "from loop_pipeline.cli.main import main; main()"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LOOP_")}
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -71,7 +71,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     limited = subprocess.run(
         ["bash", "-c", f"ulimit -f 1500; exec {sys.executable} -c "
          "'import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-         f" from loop_pipeline.cli import main; main()' import {many}"],
+         f" from loop_pipeline.cli.main import main; main()' import {many}"],
         capture_output=True, text=True, cwd=ROOT, env=os.environ | home,
     )  # fmt: skip
     assert limited.returncode != 0
