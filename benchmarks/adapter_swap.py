@@ -25,7 +25,8 @@ from loop_pipeline.rollout.release import in_force, introduce, roles
 from loop_pipeline.routing.policy import PolicyBundle, seal
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.probes import adapters_of
-from loop_pipeline.serving.student_server import ServerError, StudentServer
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import open_store
 from loop_pipeline_tests.serving.examples import add_student, student

@@ -19,7 +19,7 @@ from typing import Any
 import dagster as dg
 
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.serving.student_server import last_lines
+from loop_pipeline.serving.server_errors import last_lines
 from loop_pipeline.serving.supervisor import start_supervisor
 from loop_pipeline.serving.supervisor import stop as stop_supervisor
 from loop_pipeline.settings import LoopSettings

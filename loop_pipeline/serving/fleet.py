@@ -13,13 +13,9 @@ from pathlib import Path
 
 from loop_pipeline.serving.adapter_check import remember, remembered
 from loop_pipeline.serving.kubernetes import Cluster
-from loop_pipeline.serving.student_server import (
-    Answer,
-    Messages,
-    Reconciled,
-    ServerError,
-    StudentServer,
-)
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_answer import Answer
+from loop_pipeline.serving.student_server import Messages, Reconciled, StudentServer
 from loop_pipeline.settings import LoopSettings
 
 

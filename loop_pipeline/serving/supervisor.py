@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 
 from loop_pipeline.recipe import is_hub_id
 from loop_pipeline.serving.adapter_check import remembered
-from loop_pipeline.serving.student_server import ServerError, StudentServer, last_lines
+from loop_pipeline.serving.server_errors import ServerError, last_lines
+from loop_pipeline.serving.student_server import StudentServer
 
 QUICK_DEATHS = 3
 # A server that lived this long after it was ready died of something new.

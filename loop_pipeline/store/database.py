@@ -113,16 +113,17 @@ def replace_days(
 ) -> None:
     """Make these rows the only ones of their days."""
     connection.execute(delete(table).where(table.__table__.c.day.in_(days)))
-    _insert(connection, table, rows)
+    insert_rows(connection, table, rows)
 
 
 def replace_all(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
     """Make these rows the only ones of their table."""
     connection.execute(delete(table))
-    _insert(connection, table, rows)
+    insert_rows(connection, table, rows)
 
 
-def _insert(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+def insert_rows(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows; none is no statement."""
     if rows:
         connection.execute(table.__table__.insert(), list(rows))  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -203,7 +204,8 @@ def follow(engine: Engine, prompt_id: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _first(engine: Engine, statement: Select[Any]) -> dict[str, Any] | None:
+def first_row(engine: Engine, statement: Select[Any]) -> dict[str, Any] | None:
+    """The first row of a query, None if there is none."""
     with engine.connect() as connection:
         row = connection.execute(statement.limit(1)).mappings().first()
     return dict(row) if row else None

@@ -22,7 +22,7 @@ from loop_pipeline.rollout.commands import (
 )
 from loop_pipeline.rollout.release import CannotRelease, in_force, introduce
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.serving.student_server import ServerError
+from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.settings import LoopSettings, load_settings
 from loop_pipeline.store.checkpoints import adapter_name, record_deployment
 from loop_pipeline.store.database import read

@@ -161,7 +161,8 @@ def test_the_router_imports_alone_and_stays_small(world, bundle, tmp_path):
     code = (
         "import sys; from pathlib import Path; from loop_pipeline.routing.router import Router;"
         f"Router.load(Path({str(tmp_path / 'policy.json')!r}));"
-        "print([m for m in ('pandas', 'sklearn', 'scipy.stats', 'sqlalchemy') if m in sys.modules]);"
+        "heavy = {'pandas', 'sklearn', 'scipy.stats', 'sqlalchemy'};"
+        "print(sorted(heavy & set(sys.modules)));"
         "print(int(Path('/proc/self/statm').read_text().split()[1]) * 4096 / 1e6)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
