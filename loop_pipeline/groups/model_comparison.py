@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from loop_pipeline.answers.agreement import agrees, kind_of
+from loop_pipeline.answers.agreement import agreement_of, kind_of
 from loop_pipeline.labels.quality.inputs import Reviewed
 from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.stats.ppi import MeanQuality, ppi_mean
@@ -49,10 +49,10 @@ def _agreement(rows: pd.DataFrame) -> pd.Series:
     frontier = told.set_index("request")["output"]
     found = pd.Series(None, index=rows.index, dtype=object)
     others = rows[(rows["producer"] != "frontier") & rows["request"].isin(frontier.index)]
-    for at, request, output, contract in zip(
-        others.index, others["request"], others["output"], others["contract"], strict=True
-    ):
-        found.loc[at] = agrees(str(output), str(frontier.loc[request]), contract)
+    told_to = frontier.loc[others["request"]].astype(str)
+    found.loc[others.index] = agreement_of(
+        others["output"].astype(str), told_to, others["contract"]
+    )
     return found
 
 

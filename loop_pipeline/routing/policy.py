@@ -17,7 +17,7 @@ from pydantic import (
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.confidence.certificate import Certificate, Document
 from loop_pipeline.confidence.request_score import RequestScore
-from loop_pipeline.routing.policy_seal import canonical, digest, plain_numbers
+from loop_pipeline.routing.policy_seal import canonical, plain_numbers, seal_of
 
 SCHEMA_VERSION = 3
 # Version 1 had no canary, version 2 one student and no expiry; a rollback may return to them.
@@ -173,7 +173,7 @@ def seal(**fields: Any) -> PolicyBundle:
     """Make a bundle of its fields, with floats rounded as they will be read back."""
     bundle = PolicyBundle(**fields)
     plain = plain_numbers(bundle.model_dump(exclude={"sha256"}))
-    return PolicyBundle.model_validate(plain | {"sha256": digest(plain)})
+    return PolicyBundle.model_validate(plain | {"sha256": seal_of(plain)})
 
 
 def with_canary(
@@ -211,7 +211,7 @@ def load_bundle(text: str) -> PolicyBundle:
         )
     claimed = document.pop("sha256", None)
     try:
-        actual = digest(document)
+        actual = seal_of(document)
     except ValueError as error:
         raise BadBundle(f"policy refused: {error}") from None
     if claimed != actual:

@@ -29,7 +29,7 @@ def canonical(document: Any) -> str:
     )
 
 
-def digest(document: Any) -> str:
+def seal_of(document: Any) -> str:
     """sha256 of the canonical form."""
     return hashlib.sha256(canonical(document).encode()).hexdigest()
 
@@ -43,4 +43,4 @@ def subject_hash(
 ) -> str:
     """What a certificate speaks about; another hash means the certificate is void."""
     more = [list(other) for other in sorted(others)]
-    return digest([dict(student), dict(frontier), dict(versions), embedder_version, *more])
+    return seal_of([dict(student), dict(frontier), dict(versions), embedder_version, *more])

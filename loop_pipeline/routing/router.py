@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,17 +18,9 @@ from loop_pipeline.groups.embedding.embedder import Floats, unit
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder, open_embedder
 from loop_pipeline.routing.decision import Decision, Settled
 from loop_pipeline.routing.policy import BadBundle, GroupPolicy, PolicyBundle, load_bundle
+from loop_pipeline.stats.sampling import coin
 from loop_pipeline.traces.messages import MAX_CHARS, request_text
 from loop_pipeline.traces.messages import template_hash as hash_template
-
-
-def coin(key: str, rate: float, toss: str = "shadow") -> bool:
-    """True for a share ``rate`` of keys, always the same ones; another toss draws others.
-
-    Who is drawn at one rate is drawn at every higher one.
-    """
-    drawn = hashlib.sha256(f"{toss} {key}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(drawn[:8], "big") < rate * 2**64
 
 
 def _embedder(path: Path) -> TextEmbedder:
@@ -133,14 +124,14 @@ class Router:
 
     def _draws_canary(self, key: str) -> bool:
         canary = self.bundle.canary
-        return canary is not None and coin(key, canary.weight, f"canary {canary.policy.sha256}")
+        return canary is not None and (coin(f"canary {canary.policy.sha256}", key) < canary.weight)
 
     def _decide(
         self, messages: Sequence[Mapping[str, Any]], prompt_id: str, template_hash: str | None
     ) -> Decision:
         rate, shadow = self.bundle.exploration_rate, False
         try:
-            shadow = coin(prompt_id, rate)
+            shadow = coin("shadow", prompt_id) < rate
             group_id, reason, model, score = self._first(messages, template_hash)
         except Exception as error:  # noqa: BLE001  see decide
             return Decision("frontier", None, f"the router failed: {error!r:.200}", rate, shadow)

@@ -27,6 +27,7 @@ from loop_pipeline.recipe import is_hub_id
 from loop_pipeline.serving.adapter_check import remembered
 from loop_pipeline.serving.server_errors import ServerError, last_lines
 from loop_pipeline.serving.student_server import StudentServer
+from loop_pipeline.whole_file import write_whole
 
 QUICK_DEATHS = 3
 # A server that lived this long after it was ready died of something new.
@@ -227,9 +228,7 @@ def _write_state(state: Path, server_pid: int, url: str, base: str) -> None:
         "base": base,
         "started_at": dt.datetime.now(dt.UTC).isoformat(),
     }
-    partial = state.with_name(f".{state.name}.{os.getpid()}")
-    partial.write_text(json.dumps(facts) + "\n")
-    partial.replace(state)
+    write_whole(state, json.dumps(facts) + "\n")
 
 
 def _end_group(process: Process) -> None:

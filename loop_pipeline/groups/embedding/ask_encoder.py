@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from loop_pipeline.groups.embedding.embedder import Floats
+from loop_pipeline.http_retries import retrying_session
 
 KEY = "LOOP_EMBEDDER_API_KEY"
 
@@ -29,12 +28,6 @@ AT_ONCE = 128
 
 
 TIMEOUT_S = 60.0
-
-
-RETRIES = 3
-
-
-TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 
 
 class EmbedderError(RuntimeError):
@@ -69,9 +62,7 @@ def ask_endpoint(texts: Sequence[str], url: str) -> Floats:
         EmbedderError: it refuses, is not there after three attempts, or answers something else.
     """
     address, _, model = url.partition("#")
-    retry = Retry(RETRIES, backoff_factor=0.3, status_forcelist=TRY_AGAIN, allowed_methods=None)
-    session = requests.Session()
-    session.mount(address, HTTPAdapter(max_retries=retry))
+    session = retrying_session()
     headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get(KEY)) else {}
     parts = []
     for at in range(0, len(texts), AT_ONCE):

@@ -23,6 +23,7 @@ from loop_pipeline.groups.embedding.embedder import (
     unit,
 )
 from loop_pipeline.traces.messages import MAX_CHARS
+from loop_pipeline.whole_file import whole_file
 
 DECIDING = (".json", ".safetensors", ".bin", ".onnx", ".txt", ".model")
 
@@ -108,8 +109,7 @@ class ModelEmbedder:
     def save(self, path: Path) -> None:
         """Write a .npz that names the model; a reader never sees half of it."""
         about = json.dumps({"source": self.source, "fingerprint": self.fingerprint}).encode()
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with whole_file(path) as file:
             np.savez(
                 file,
                 allow_pickle=False,
@@ -118,7 +118,6 @@ class ModelEmbedder:
                 origin=self._origin,
                 axes=self._axes,
             )
-        part.replace(path)
 
 
 TextEmbedder = Embedder | ModelEmbedder
