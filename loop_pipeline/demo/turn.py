@@ -30,7 +30,8 @@ from loop_pipeline.traces.ingest import import_file
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # A supervisor that cannot listen or lacks its interpreter says so within seconds.
 SETTLED_S = 5
-ROOT = Path(__file__).parents[2]
+PACKAGE = Path(__file__).parents[1]
+ROOT = PACKAGE.parent
 
 
 class TurnFailed(RuntimeError):
@@ -147,13 +148,10 @@ def dagster_home(settings: LoopSettings) -> Path:
     """A Dagster home beside the store: SQLite, or PostgreSQL where LOOP_DAGSTER_URL is set."""
     home = settings.home.absolute() / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    instance = ROOT / (
-        "infra/dagster.yaml" if os.environ.get("LOOP_DAGSTER_URL") else "dagster.yaml"
-    )
-    if instance.exists():
-        shutil.copy(instance, home / "dagster.yaml")
-    else:  # installed without its repository
-        (home / "dagster.yaml").touch()
+    name = "infra/dagster.yaml" if os.environ.get("LOOP_DAGSTER_URL") else "dagster.yaml"
+    # In the repository, or beside the package's modules in a wheel.
+    instance = next(path for path in (ROOT / name, PACKAGE / name) if path.exists())
+    shutil.copy(instance, home / "dagster.yaml")
     return home
 
 

@@ -131,9 +131,22 @@ def _one_life(
         _end_group(process)
 
 
-def _check(base: str, url: str, serve_python: Path) -> None:
+def check_interpreter(serve_python: Path) -> None:
+    """Look whether the interpreter that has vLLM is there.
+
+    Raises:
+        SystemExit: it is not; one line on how to get it.
+    """
     if not serve_python.exists():
-        raise SystemExit(f"no interpreter with vLLM at {serve_python}: run `make serve-env` first")
+        raise SystemExit(
+            f"no interpreter with vLLM at {serve_python}: run `make serve-env` first; without the "
+            "repository, install vllm==0.32.0 in an environment of its own (it needs a GPU) and "
+            "name its interpreter with LOOP_SERVE_PYTHON"
+        )
+
+
+def _check(base: str, url: str, serve_python: Path) -> None:
+    check_interpreter(serve_python)
     if not is_hub_id(base) and not (Path(base) / "config.json").exists():
         raise SystemExit(f"{base} is no model folder (it has no config.json)")
     host, port = _address(url)
