@@ -142,6 +142,17 @@ def resume_row(plan: Plan, work: Path) -> tuple[Line, list[str]]:
     return row, [claim for claim, holds in claims.items() if not holds]
 
 
+def loss_rows(plan: Plan, work: Path) -> list[Line]:
+    """The loss of the steps around the kill, in both processes."""
+    both = [{x["step"]: x["loss"] for x in steps_of(work, part)} for part in ("killed", "resumed")]
+    around = range(plan.checkpoint - 1, plan.kill_step + 3)
+    return [
+        {"step": step, "killed process": both[0].get(step), "resumed process": both[1].get(step)}
+        for step in around
+        if step in both[0] or step in both[1]
+    ]
+
+
 def inference_rows(work: Path) -> list[Line]:
     """One line a batch size."""
     found = figures_of(work, "inference")
@@ -206,6 +217,7 @@ def tables(plan: Plan, work: Path, failed: dict[str, str]) -> list[dict[str, Any
             [resumed] if resumed else [],
             {"losses of these differ by": "share"},
         ),
+        ("Loss around the kill", loss_rows(plan, work), {}),
         ("Inference on the 4-bit base", inference_rows(work), {"peak memory": "GB"}),
         ("Parts", part_rows(work, failed), {"seconds": "s"}),
     ]

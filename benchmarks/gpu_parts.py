@@ -120,7 +120,7 @@ def rival(plan: Plan, work: Path) -> Figures:
     """The same rows, base, adapter and schedule by TRL's defaults."""
     tokens, out = the_tokens(plan, work), work / "rival"
     trainer = trl_trainer(plan.recipe, tokens, str(base_of(work)), out, logging_steps=1)
-    Watch(steps_file(work, "rival")).attach(trainer).train()
+    Watch(steps_file(work, "rival"), last_step=plan.rival_steps).attach(trainer).train()
     return {"micro_batch": plan.recipe.per_device_train_batch_size} | memory()
 
 

@@ -14,9 +14,9 @@ from loop_pipeline.training.memory import Architecture, architecture
 # Each process with its parts, and the seconds that it may take. What one leaves over, the next has.
 PROCESSES = (
     (("ceiling", "base"), 75),
-    (("killed",), 100),
+    (("killed",), 110),
     (("resumed", "inference"), 90),
-    (("full_rows", "rival"), 175),
+    (("full_rows", "rival"), 185),
 )
 NARROW_HEAD = 8
 NARROW_VOCABULARY = 4096  # as many tokens as a tokenizer of `train_tokenizer` may have
@@ -25,7 +25,7 @@ ANSWER_SHARE = 0.25  # of a row's tokens
 # A killed process must have taken steps behind its checkpoint: they are done twice.
 DONE_TWICE = 2
 # Steps that are sure to be left when it is killed; packing makes a few less of the same rows.
-LEFT_OVER = 7
+LEFT_OVER = 4
 
 
 def narrow(shape: Architecture, layers: int) -> Architecture:
@@ -118,6 +118,11 @@ class Plan:
     def rows(self) -> int:
         """Rows of the training set."""
         return self.rows_a_step * (self.kill_step + LEFT_OVER)
+
+    @property
+    def rival_steps(self) -> int:
+        """Where the rival ends; 0: at the end of the rows, so that what it saw can be compared."""
+        return 0 if self.small else self.checkpoint
 
     @property
     def full_steps(self) -> tuple[int, int]:

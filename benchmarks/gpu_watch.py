@@ -33,8 +33,8 @@ class Watch(TrainerCallback):
     of the tokens' ids, by which two processes can be compared.
     """
 
-    def __init__(self, path: Path, kill_in_step: int = 0) -> None:
-        self.path, self.kill_in_step = path, kill_in_step
+    def __init__(self, path: Path, kill_in_step: int = 0, last_step: int = 0) -> None:
+        self.path, self.kill_in_step, self.last_step = path, kill_in_step, last_step
         self.seen: list[torch.Tensor] = []
         self.line: Figures = {}
         self.step = 0
@@ -69,6 +69,8 @@ class Watch(TrainerCallback):
         self.line |= {"tokens": tokens, "computed": computed, "ids": ids, **memory()}
         self.line["at_once"] = args.per_device_train_batch_size
         self.seen = []
+        if self.step == self.last_step:
+            control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """The loss is known only now."""

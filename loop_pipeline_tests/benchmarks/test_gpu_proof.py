@@ -68,7 +68,10 @@ def test_a_small_run_goes_on_at_the_checkpoint_after_the_kill(proof: dict[str, R
     assert row["tokens seen"] == row["tokens of the set"]
     assert row["steps done twice"] == SMALL.kill_step - 1 - SMALL.checkpoint
     assert row["losses of these differ by"] < 0.01
-    assert row["loss last"] < row["loss first"]
+    curve = {row["step"]: row for row in proof["Loss around the kill"]}
+    assert curve[SMALL.checkpoint]["resumed process"] is None
+    assert curve[SMALL.kill_step]["killed process"] is None
+    assert curve[SMALL.kill_step]["resumed process"] > 0
 
 
 @pytest.mark.slow
