@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.gpu_plan import ANSWER_SHARE, PROCESSES, Plan, base_of, flops_per_token, steps_file
 from benchmarks.record import table
-from loop_pipeline.training.memory import estimate_memory
+from loop_pipeline.training.memory_estimate import estimate_memory
 
 Line = dict[str, Any]
 # Resumed, the losses of steps done twice differ by chance (dropout, the order of sums) at most so.

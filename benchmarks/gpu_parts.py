@@ -21,11 +21,11 @@ from benchmarks.gpu_plan import Plan, base_of, steps_file
 from benchmarks.gpu_watch import Figures, Watch, memory, settle
 from benchmarks.random_base import full_tokens, make_rows, write_base, write_set
 from benchmarks.trl_defaults import trl_trainer
-from loop_pipeline.training.adapters import WEIGHTS, write_mark
-from loop_pipeline.training.config import QLoRAConfig
-from loop_pipeline.training.models import load_quantised
-from loop_pipeline.training.sft import Tokens, build_trainer, tokenise
-from loop_pipeline.training.trainer import fit, save_adapter
+from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.training.qlora.adapter_folder import WEIGHTS, write_mark
+from loop_pipeline.training.qlora.load_model import load_quantised
+from loop_pipeline.training.qlora.sft import Tokens, build_trainer, tokenise
+from loop_pipeline.training.qlora.trainer import fit, save_adapter
 
 VALIDATION_ROWS = 16
 

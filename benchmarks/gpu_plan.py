@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_pipeline.training.config import Profile, QLoRAConfig
-from loop_pipeline.training.memory import Architecture, architecture
+from loop_pipeline.recipe import Profile, QLoRAConfig
+from loop_pipeline.training.memory_estimate import Architecture, architecture
 
 # Each process with its parts, and the seconds that it may take. What one leaves over, the next has.
 PROCESSES = (

@@ -30,7 +30,7 @@ from pathlib import Path
 from benchmarks import record
 from benchmarks.gpu_figures import figures_of, resume_row, saw_all_rows, steps_of, tables
 from benchmarks.gpu_plan import PROCESSES, Plan, base_of
-from loop_pipeline.training.memory import KNOWN
+from loop_pipeline.training.memory_estimate import KNOWN
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
 # Tiny products are slower on several threads that wait for each other.

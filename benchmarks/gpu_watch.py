@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
-from loop_pipeline.training.progress import peak_memory_mb
+from loop_pipeline.training.qlora.progress import peak_memory_mb
 
 Figures = dict[str, Any]
 

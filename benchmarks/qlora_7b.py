@@ -18,9 +18,9 @@ import yaml
 
 from benchmarks.gpu_plan import SMALL_LENGTH, narrow
 from benchmarks.random_base import full_tokens, make_rows, write_base
-from loop_pipeline.training.config import QLoRAConfig
-from loop_pipeline.training.memory import KNOWN, architecture, estimate_memory
-from loop_pipeline.training.sft import build_trainer
+from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.training.memory_estimate import KNOWN, architecture, estimate_memory
+from loop_pipeline.training.qlora.sft import build_trainer
 
 
 def step(config: QLoRAConfig, folder: Path) -> float:

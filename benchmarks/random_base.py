@@ -16,10 +16,10 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Qwen2Config, Qwen3Config
 
 from benchmarks.gpu_plan import ANSWER_SHARE
-from loop_pipeline.training.base import train_tokenizer
-from loop_pipeline.training.memory import Architecture
-from loop_pipeline.training.rows import Row
-from loop_pipeline.training.sft import Tokens
+from loop_pipeline.training.base_model import train_tokenizer
+from loop_pipeline.training.memory_estimate import Architecture
+from loop_pipeline.training.qlora.sft import Tokens
+from loop_pipeline.training.qlora.tokens import Row
 
 # So few words that each is about one token of a tokenizer trained on them.
 WORDS = 400

@@ -29,12 +29,12 @@ import torch
 from transformers import AutoTokenizer, PrinterCallback, Trainer
 
 from benchmarks.trl_defaults import trl_trainer
-from loop_pipeline.replay.sets import load_set
-from loop_pipeline.replay.traffic import simulate
-from loop_pipeline.training.base import pretrain_tiny
-from loop_pipeline.training.config import QLoRAConfig
-from loop_pipeline.training.rows import Row, read_rows
-from loop_pipeline.training.sft import Tokens, build_trainer, tokenise
+from loop_pipeline.demo.public_sets import load_set
+from loop_pipeline.demo.simulated_traffic import simulate
+from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.training.base_model import pretrain_tiny
+from loop_pipeline.training.qlora.sft import Tokens, build_trainer, tokenise
+from loop_pipeline.training.qlora.tokens import Row, read_rows
 
 Turn = Callable[[QLoRAConfig, Tokens, str, Path], Trainer]
 

@@ -13,9 +13,9 @@ from transformers import AutoTokenizer, Trainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from loop_pipeline.training.config import QLoRAConfig
-from loop_pipeline.training.models import load_quantised
-from loop_pipeline.training.sft import Tokens, make_dataset, make_lora
+from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.training.qlora.load_model import load_quantised
+from loop_pipeline.training.qlora.sft import Tokens, make_dataset, make_lora
 
 
 def trl_trainer(config: QLoRAConfig, tokens: Tokens, base: str, out: Path, **more: Any) -> Trainer:

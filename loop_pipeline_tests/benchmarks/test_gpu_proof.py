@@ -15,7 +15,7 @@ pytest.importorskip("trl")
 from benchmarks.gpu_figures import tables
 from benchmarks.gpu_plan import Plan, flops_per_token, steps_file
 from benchmarks.gpu_proof import failures, run_process
-from loop_pipeline.training.memory import KNOWN
+from loop_pipeline.training.memory_estimate import KNOWN
 
 ROOT = Path(__file__).parents[2]
 SMALL = Plan("qwen2.5-7b", small=True)
