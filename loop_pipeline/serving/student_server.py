@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import requests
 
+from loop_pipeline.masking import mask_urls
 from loop_pipeline.serving.adapter_check import misfit
 
 # What an answer without a single token counts as: surely wrong, yet a finite number.
@@ -33,9 +34,9 @@ class ServerError(RuntimeError):
     """The server did not do what it was asked. The text says where, what, and its own words."""
 
     def __init__(self, text: str, *, status: int | None = None, words: str = "") -> None:
-        super().__init__(text)
+        super().__init__(mask_urls(text))
         self.status = status
-        self.words = words
+        self.words = mask_urls(words)
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ class StudentServer:
     _local: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
+
+    @property
+    def address(self) -> str:
+        """Its URL as people may see it."""
+        return mask_urls(self.url)
 
     def wait_ready(self, seconds: float) -> None:
         """Wait until the server answers.

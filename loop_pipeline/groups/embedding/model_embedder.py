@@ -17,6 +17,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from loop_pipeline.child_environment import child_environment
 from loop_pipeline.groups.embedding.boilerplate import Boilerplate, learn
 from loop_pipeline.groups.embedding.embedder import (
     FIT_ROWS,
@@ -27,6 +28,7 @@ from loop_pipeline.groups.embedding.embedder import (
     to_bytes,
     unit,
 )
+from loop_pipeline.masking import mask_secrets, mask_urls
 from loop_pipeline.traces.messages import MAX_CHARS
 
 KEY = "LOOP_EMBEDDER_API_KEY"
@@ -242,7 +244,9 @@ def ask_process(texts: Sequence[str], folder: str, python: Path) -> Floats:
         given, made = Path(work, "in.jsonl"), Path(work, "out.npy")
         given.write_text("".join(json.dumps(t) + "\n" for t in texts), encoding="utf-8")
         command = [str(python), "-m", PROCESS, str(given), str(made), "--model", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=child_environment()
+        )
         if done.returncode:
             words = (done.stderr.strip() or "no message").splitlines()[-1]
             raise EmbedderError(f"LOOP_EMBEDDER {folder}: {words}")
@@ -273,9 +277,12 @@ def ask_endpoint(texts: Sequence[str], url: str) -> Floats:
             rows = sorted(answer.json()["data"], key=lambda row: row["index"])
             part = np.array([row["embedding"] for row in rows], dtype=np.float32)
         except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-            raise EmbedderError(f"LOOP_EMBEDDER {address}: {error!s:.200}") from None
+            said = mask_secrets(f"LOOP_EMBEDDER {address}: {error!s:.200}")
+            raise EmbedderError(said) from None
         if part.ndim != 2 or len(part) != len(body["input"]):
             asked = len(body["input"])
-            raise EmbedderError(f"LOOP_EMBEDDER {address}: {asked} texts, vectors {part.shape}")
+            raise EmbedderError(
+                f"LOOP_EMBEDDER {mask_urls(address)}: {asked} texts, vectors {part.shape}"
+            )
         parts.append(part)
     return np.concatenate(parts)
