@@ -11,14 +11,16 @@ from typing import Any
 
 import requests
 
+from loop_pipeline.masking import mask_urls
+
 
 class ServerError(RuntimeError):
     """The server did not do what it was asked. The text says where, what, and its own words."""
 
     def __init__(self, text: str, *, status: int | None = None, words: str = "") -> None:
-        super().__init__(text)
+        super().__init__(mask_urls(text))
         self.status = status
-        self.words = words
+        self.words = mask_urls(words)
 
 
 def subject_of(body: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import requests
 
+from loop_pipeline.masking import mask_urls
 from loop_pipeline.serving.adapter_check import misfit
 from loop_pipeline.serving.server_errors import ServerError, last_lines, reason_of, subject_of
 from loop_pipeline.serving.student_answer import Answer
@@ -53,6 +54,11 @@ class StudentServer:
     _local: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
+
+    @property
+    def address(self) -> str:
+        """Its URL as people may see it."""
+        return mask_urls(self.url)
 
     def wait_ready(self, seconds: float) -> None:
         """Wait until the server answers.

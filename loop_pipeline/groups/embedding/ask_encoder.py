@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import requests
 
+from loop_pipeline.child_environment import child_environment
 from loop_pipeline.groups.embedding.embedder import Floats
 from loop_pipeline.http_retries import retrying_session
+from loop_pipeline.masking import mask_secrets, mask_urls
 
 KEY = "LOOP_EMBEDDER_API_KEY"
 
@@ -44,7 +46,9 @@ def ask_process(texts: Sequence[str], folder: str, python: Path) -> Floats:
         given, made = Path(work, "in.jsonl"), Path(work, "out.npy")
         given.write_text("".join(json.dumps(t) + "\n" for t in texts), encoding="utf-8")
         command = [str(python), "-m", PROCESS, str(given), str(made), "--model", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=child_environment()
+        )
         if done.returncode:
             words = (done.stderr.strip() or "no message").splitlines()[-1]
             raise EmbedderError(f"LOOP_EMBEDDER {folder}: {words}")
@@ -73,9 +77,12 @@ def ask_endpoint(texts: Sequence[str], url: str) -> Floats:
             rows = sorted(answer.json()["data"], key=lambda row: row["index"])
             part = np.array([row["embedding"] for row in rows], dtype=np.float32)
         except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-            raise EmbedderError(f"LOOP_EMBEDDER {address}: {error!s:.200}") from None
+            said = mask_secrets(f"LOOP_EMBEDDER {address}: {error!s:.200}")
+            raise EmbedderError(said) from None
         if part.ndim != 2 or len(part) != len(body["input"]):
             asked = len(body["input"])
-            raise EmbedderError(f"LOOP_EMBEDDER {address}: {asked} texts, vectors {part.shape}")
+            raise EmbedderError(
+                f"LOOP_EMBEDDER {mask_urls(address)}: {asked} texts, vectors {part.shape}"
+            )
         parts.append(part)
     return np.concatenate(parts)
