@@ -13,7 +13,7 @@ test: env serve-env
 	.venv/bin/pytest
 
 ui: env
-	LOOP_HOME=.loop/demo DAGSTER_HOME=$(CURDIR)/.loop/demo/dagster .venv/bin/dagster dev
+	LOOP_HOME=.loop/demo $(LOOP) ui
 
 env:
 	@bash infra/setup.sh pipeline .venv

@@ -17,11 +17,13 @@ from loop_pipeline.cli.groups import groups
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
-from loop_pipeline.masking import mask_secrets, mask_urls
+from loop_pipeline.cli.ui import ui
+from loop_pipeline.masking import mask_secrets, masked
 from loop_pipeline.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(doctor)
+app.command()(ui)
 app.add_typer(review, name="review")
 app.add_typer(rollout, name="rollout")
 app.command()(rollback)
@@ -66,7 +68,7 @@ def serve() -> None:
 
     settings = load_settings()
     recipe = settings.recipe()
-    where = mask_urls(settings.vllm_urls[0])
+    where = masked(settings.vllm_urls[0])
     typer.echo(f"serving at {where}; log: {settings.vllm_log}; Ctrl-C ends it")
     keep_serving(
         settings.base_of(recipe),
@@ -163,5 +165,11 @@ def main() -> None:
         sys.exit(mask_secrets(f"loop: {said}"))
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(mask_secrets(f"loop: {error}"))
+    except SystemExit as end:
+        sys.exit(mask_secrets(end.code) if isinstance(end.code, str) else end.code)
     except Exception:  # noqa: BLE001  it is passed on, by hand
         sys.exit(mask_secrets(traceback.format_exc().rstrip()))
+
+
+if __name__ == "__main__":
+    main()

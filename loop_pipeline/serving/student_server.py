@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import requests
 
-from loop_pipeline.masking import mask_urls
+from loop_pipeline.masking import masked
 from loop_pipeline.serving.adapter_check import misfit
 
 # What an answer without a single token counts as: surely wrong, yet a finite number.
@@ -34,9 +34,9 @@ class ServerError(RuntimeError):
     """The server did not do what it was asked. The text says where, what, and its own words."""
 
     def __init__(self, text: str, *, status: int | None = None, words: str = "") -> None:
-        super().__init__(mask_urls(text))
+        super().__init__(masked(text))
         self.status = status
-        self.words = mask_urls(words)
+        self.words = masked(words)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class StudentServer:
     @property
     def address(self) -> str:
         """Its URL as people may see it."""
-        return mask_urls(self.url)
+        return masked(self.url)
 
     def wait_ready(self, seconds: float) -> None:
         """Wait until the server answers.

@@ -28,7 +28,7 @@ from loop_pipeline.groups.embedding.embedder import (
     to_bytes,
     unit,
 )
-from loop_pipeline.masking import mask_secrets, mask_urls
+from loop_pipeline.masking import mask_secrets, masked
 from loop_pipeline.traces.messages import MAX_CHARS
 
 KEY = "LOOP_EMBEDDER_API_KEY"
@@ -282,7 +282,7 @@ def ask_endpoint(texts: Sequence[str], url: str) -> Floats:
         if part.ndim != 2 or len(part) != len(body["input"]):
             asked = len(body["input"])
             raise EmbedderError(
-                f"LOOP_EMBEDDER {mask_urls(address)}: {asked} texts, vectors {part.shape}"
+                f"LOOP_EMBEDDER {masked(address)}: {asked} texts, vectors {part.shape}"
             )
         parts.append(part)
     return np.concatenate(parts)
