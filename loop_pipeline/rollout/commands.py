@@ -7,7 +7,7 @@ import datetime as dt
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import policy_folder
-from loop_pipeline.masking import mask_urls
+from loop_pipeline.masking import masked
 from loop_pipeline.rollout.canary_evidence import Rollout, current_rollout
 from loop_pipeline.rollout.release import (
     CannotRelease,
@@ -122,7 +122,7 @@ def history(engine: Engine) -> list[str]:
         what = f"{row['action']:<12} {who}, policy {row['policy_sha256'][:12]}"
         lines.append((row["at"], f"{what}, by {row['actor']}: {row['reason']}"))
     for row in read(engine, DeploymentRow).to_dict("records"):
-        what = f"{row['status']:<12} {row['adapter_name']} at {mask_urls(row['server_url'])}"
+        what = f"{row['status']:<12} {row['adapter_name']} at {masked(row['server_url'])}"
         lines.append((row["at"], what))
     return [f"{at:%Y-%m-%d %H:%M:%S} {text}" for at, text in sorted(lines)]
 
