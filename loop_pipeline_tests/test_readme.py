@@ -3,8 +3,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.training.config import QLoRAConfig
 
 ROOT = Path(__file__).parents[1]
 
