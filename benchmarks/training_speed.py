@@ -43,7 +43,7 @@ from loop_pipeline.training.qlora.sft import (
     make_lora,
     tokenise,
 )
-from loop_pipeline.training.qlora.tokens import Row, read_rows
+from loop_pipeline.training.qlora.tokens import Row
 
 Turn = Callable[[QLoRAConfig, Tokens, str, Path], Trainer]
 
@@ -169,7 +169,7 @@ def compare(name: str, rows: list[Row], count: int, repeats: int, work: Path) ->
     """One table: a line for each way to train."""
     folder, base = freeze(rows, count, work / name), work / name / "base"
     config = QLoRAConfig.from_profile("tiny")
-    pretrain_tiny(read_rows(folder), base, config.model_copy(update={"max_minutes": 1.0}), print)
+    pretrain_tiny(folder, base, config, print)
     tokens = tokenise(config, folder, AutoTokenizer.from_pretrained(base))
     turns: dict[str, Turn] = {
         "TRL's defaults": trl,
