@@ -32,8 +32,8 @@ SIZES = (
 # Of a turn on two idle cores (2.1 GHz, AVX-512): the speed of the base's training, and the seconds
 # of everything else, with and without the requests.
 IDLE_TOKENS_PER_SECOND = 12_000
-FIXED_S = 90
-REQUEST_S = 0.012
+FIXED_S = 60
+REQUEST_S = 0.0145
 # A turn takes about six minutes on such cores; a quarter of an hour is the most that is begun.
 MOST_S = 15 * 60
 

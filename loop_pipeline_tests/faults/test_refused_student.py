@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 
@@ -83,7 +84,7 @@ def test_the_policy_in_force_sends_everything_to_the_frontier(turn: Turn) -> Non
     assert bundle.groups
     router = Router.load(turn.settings.artifacts / "policies" / f"{bundle.sha256[:16]}.json")
     assert router.adapters == ()
-    for text in sum(TOPICS.values(), []):
+    for text in itertools.chain(*TOPICS.values()):
         request = [
             {"role": "system", "content": "Classify."},
             {"role": "user", "content": f"{text} a1 0.5"},
