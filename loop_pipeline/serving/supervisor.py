@@ -204,6 +204,8 @@ def _environment() -> dict[str, str]:
         VLLM_NO_USAGE_STATS="1",
         DO_NOT_TRACK="1",
         HF_HUB_OFFLINE="1",
+        # Beside other work on the same cores, threads that spin while they wait slow each other.
+        OMP_WAIT_POLICY="PASSIVE",
     )
 
 
