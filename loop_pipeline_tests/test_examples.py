@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from loop_pipeline.cli import app
 from loop_pipeline.labels.hallucination.detector import flag_hallucinations
+from loop_pipeline.routing.policy import load_bundle
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.queries import count, read, read_traces
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow, TraceRow
@@ -112,6 +113,17 @@ def test_the_doctor_gives_the_invented_table_a_verdict(
     assert goes_to["complaints"] == "big", "too few of them agree for a promise"
     assert goes_to["orders"] == goes_to["invoices"] == "small"
     assert "<svg" in page.read_text()
+
+
+def test_the_policy_is_whole_and_says_what_it_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOP_HOME", str(tmp_path / "home"))
+    path = EXAMPLES / "policy.json"
+    assert load_bundle(path.read_text("utf-8")).certified
+    said = CliRunner().invoke(app, ["policy", "show", str(path)])
+    assert said.exit_code == 0, said.output
+    assert "to student-example for 94.8%, at least 95.1% agree" in said.output
 
 
 def test_a_request_is_routed_three_ways() -> None:
