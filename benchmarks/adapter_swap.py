@@ -18,15 +18,16 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from benchmarks.server import World, serving
-from loop_pipeline.routing.operations import policies, return_to_previous
+from loop_pipeline.artifacts import policies
+from loop_pipeline.confidence.answer_score import ScoreWeights
+from loop_pipeline.rollout.commands import return_to_previous
+from loop_pipeline.rollout.release import in_force, introduce, roles
 from loop_pipeline.routing.policy import PolicyBundle, seal
-from loop_pipeline.routing.release import in_force, introduce, roles
-from loop_pipeline.routing.score import ScoreWeights
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.questions import adapters_of
-from loop_pipeline.serving.vllm import ServerError, StudentServer
+from loop_pipeline.serving.probes import adapters_of
+from loop_pipeline.serving.student_server import ServerError, StudentServer
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import open_store
+from loop_pipeline.store.database import open_store
 from loop_pipeline_tests.serving.examples import add_student, student
 
 CLIENTS, SWAPS, PAUSE_S, TOKENS = 8, 8, 5.0, 8

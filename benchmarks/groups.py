@@ -31,11 +31,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import normalized_mutual_info_score
 
 from benchmarks.data import load
-from loop_pipeline.groups.clustering import UNASSIGNED, Assigner, fit_groups, leaves_of, member_rows
-from loop_pipeline.groups.embedding import DIMENSIONS, Embedder, Floats, unit
-from loop_pipeline.groups.encoders import ask_process, fit_embedder
-from loop_pipeline.groups.kmeans import best_kmeans, kmeans, nearest, rounded
-from loop_pipeline.groups.registry import Group, Groups
+from loop_pipeline.groups.assignment import Assigner, leaves_of, member_rows, nearest
+from loop_pipeline.groups.clustering.fit import fit_groups
+from loop_pipeline.groups.clustering.kmeans import best_kmeans, kmeans, rounded
+from loop_pipeline.groups.embedding.embedder import DIMENSIONS, Embedder, Floats, unit
+from loop_pipeline.groups.embedding.model_embedder import ask_process, fit_embedder
+from loop_pipeline.groups.registry import UNASSIGNED, Group, Groups
 
 STARTS, SEEDS = 5, 3
 # Later traffic lies farther out than training requests do: a cut at 5% gives more than 5%.

@@ -25,10 +25,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
 from benchmarks.data import load
-from loop_pipeline.labels.calibration import reliability
-from loop_pipeline.labels.hallucination.features import features
-from loop_pipeline.labels.quality import fit_quality, score_quality
-from loop_pipeline.labels.stacking import fit_stack
+from loop_pipeline.labels.hallucination.wording_features import features
+from loop_pipeline.labels.quality.model import fit_quality, score_quality
+from loop_pipeline.labels.quality.stacking import fit_stack
+from loop_pipeline.stats.calibration import reliability
 
 PROMISE = {"target_precision": 0.95, "delta": 0.05}
 Floats = NDArray[np.float64]

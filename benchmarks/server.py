@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.serving.supervisor import start_supervisor, stop
-from loop_pipeline.serving.vllm import StudentServer
 from loop_pipeline_tests.serving.tiny import make_adapter, make_model
 
 HIDDEN = 192

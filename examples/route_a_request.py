@@ -20,11 +20,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from loop_pipeline.groups.clustering import fit_groups, member_rows
-from loop_pipeline.groups.embedding import Embedder
-from loop_pipeline.routing.fitting import fit_policy
+from loop_pipeline.groups.clustering.fit import fit_groups
+from loop_pipeline.groups.assignment import member_rows
+from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.routing.policy_fit import fit_policy
 from loop_pipeline.routing.router import Router
-from loop_pipeline.traces.records import template_hash
+from loop_pipeline.traces.messages import template_hash
 
 SYSTEM = {"role": "system", "content": "Classify the message: delivery, refund or account."}
 CONTRACT = {"kind": "label", "labels": ["delivery", "refund", "account"]}

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Engine
 
-from loop_pipeline.store.queries import records, upsert
+from loop_pipeline.store.database import records, upsert
 from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TraceRow
 from loop_pipeline_tests.serving.examples import OLD, add_student, trace_row
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.queries import upsert
+from loop_pipeline.hashing import digest
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow, TraceRow
-from loop_pipeline.traces.records import digest
 
 OLD, NEW, NEWER = "a" * 64, "b" * 64, "c" * 64
 BORN = dt.datetime(2026, 8, 1, tzinfo=dt.UTC)
