@@ -97,7 +97,6 @@ class Turn:
 
     @contextmanager
     def _follow(self, run_id: str) -> Iterator[None]:
-        # What the steps say themselves (not Dagster's own events) is the progress people read.
         done = threading.Event()
 
         def follow() -> None:
@@ -107,10 +106,8 @@ class Turn:
                 page = self.instance.get_records_for_run(run_id, cursor=cursor)
                 cursor = page.cursor
                 for record in page.records:
-                    entry = record.event_log_entry
-                    own = entry.dagster_event is None and int(entry.level) >= logging.INFO
-                    if own and not entry.user_message.startswith(("[pipes]", "Dependencies for")):
-                        self.say(f"          {entry.user_message}")
+                    if line := _progress(record.event_log_entry):
+                        self.say(f"          {line}")
                 if last:
                     return
 
@@ -155,6 +152,16 @@ def dagster_home(settings: LoopSettings) -> Path:
     else:  # installed without its repository
         (home / "dagster.yaml").touch()
     return home
+
+
+def _progress(entry: dg.EventLogEntry) -> str:
+    """What people want to read of a run: what the steps say themselves, and how long they took."""
+    event = entry.dagster_event
+    if event is not None:
+        seconds = event.step_success_data.duration_ms / 1000 if event.is_step_success else 0.0
+        return f"{event.step_key}: {seconds:.0f} s" if seconds >= 1 else ""
+    known = entry.user_message.startswith(("[pipes]", "Dependencies for"))
+    return "" if known or int(entry.level) < logging.INFO else entry.user_message
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:

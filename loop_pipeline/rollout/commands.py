@@ -101,6 +101,8 @@ def describe(engine: Engine) -> str:
     now, rollout = in_force(engine), current_rollout(engine)
     if now is None:
         return "no policy is in force: everything goes to the frontier"
+    if not student_of(now):
+        return f"no student is approved: everything goes to the frontier (policy {now.sha256[:12]})"
     lines = [f"champion    {now.student['adapter']} (policy {now.sha256[:12]})"]
     if rollout is None:
         return "\n".join([*lines, "no rollout is in progress"])
@@ -117,7 +119,8 @@ def history(engine: Engine) -> list[str]:
     lines: list[tuple[dt.datetime, str]] = []
     for row in policy_events(engine).to_dict("records"):
         canary = f" + {adapter_name(row['canary_id'])} {row['stage']}" if row["canary_id"] else ""
-        who = f"{adapter_name(row['champion_id'])}{canary}"
+        champion = adapter_name(row["champion_id"]) if row["champion_id"] else "the frontier"
+        who = f"{champion}{canary}"
         what = f"{row['action']:<12} {who}, policy {row['policy_sha256'][:12]}"
         lines.append((row["at"], f"{what}, by {row['actor']}: {row['reason']}"))
     for row in read(engine, DeploymentRow).to_dict("records"):
@@ -151,7 +154,9 @@ def _rollout(engine: Engine) -> Rollout:
 
 
 def _ready(engine: Engine, settings: LoopSettings, bundle: PolicyBundle, seconds: float) -> None:
-    """Make sure that every replica serves a policy's student."""
+    """Make sure that every replica serves a policy's student, if it has one."""
+    if not student_of(bundle):
+        return
     rows = checkpoint_rows(engine, [student_of(bundle)])
     if not rows:
         raise CannotRelease(f"checkpoint {student_of(bundle)[:12]} is not in the store any more")

@@ -8,6 +8,7 @@ from scratch on the run's own training split. Other profiles name a model that e
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.training.endings import Ended, cut_short, ending
 from loop_pipeline.training.qlora.adapter_folder import write_mark
 from loop_pipeline.training.qlora.load_model import resolve_base
 from loop_pipeline.training.qlora.tokens import (
@@ -35,6 +37,7 @@ from loop_pipeline.training.qlora.tokens import (
     Row,
     encode,
     read_rows,
+    read_validation,
 )
 
 # The recipe of the tiny base, sized for minutes on two CPU cores; chosen on the calibration splits
@@ -48,6 +51,8 @@ BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 1.5e-3, 0.1
 MASKED = 0.1
 # Small sets are read more often than large ones, so that every set ends within minutes.
 MOST_EPOCHS, TOKENS_SEEN = 30, 1_600_000
+# Times that the validation loss is looked at on the way.
+EVALUATIONS = 20
 
 UNKNOWN, END, PAD, MASK = "<|endoftext|>", "<|im_end|>", "<|pad|>", "<|mask|>"
 TURNS = ["<|im_start|>system\n", "\n<|im_start|>user\n", "\n<|im_start|>assistant\n"]
@@ -90,17 +95,23 @@ def train_tokenizer(rows: list[Row], max_length: int) -> PreTrainedTokenizerFast
     return tokenizer
 
 
-def pretrain_tiny(rows: list[Row], base_dir: Path, config: QLoRAConfig, log: Log) -> dict[str, Any]:
+def pretrain_tiny(
+    rows: list[Row], validation: list[Row], base_dir: Path, config: QLoRAConfig, log: Log
+) -> dict[str, Any]:
     """Make the tiny base from the training split, once.
+
+    It ends when the validation loss has stopped falling or the steps are done, and the weights with
+    the lowest validation loss are kept. The clock is a safety; ``ended_by`` says what it was.
 
     Args:
         rows: The training split.
+        validation: A sample of the validation split; without one the steps decide.
         base_dir: Folder of the base; its ``meta.json``, written last, marks it as complete.
-        config: ``seed``, ``max_length`` and ``max_minutes`` are used.
+        config: ``seed``, ``max_length``, ``patience`` and ``max_minutes`` are used.
         log: Takes a progress line about every ten seconds.
 
     Returns:
-        What ``meta.json`` says: parameters, rows, steps, tokens seen, last loss, seconds.
+        What ``meta.json`` says: parameters, rows, steps, tokens seen, losses, what ended it.
     """
     if (base_dir / "meta.json").exists():
         log(f"base {base_dir} is complete: reused")
@@ -109,8 +120,9 @@ def pretrain_tiny(rows: list[Row], base_dir: Path, config: QLoRAConfig, log: Log
     torch.manual_seed(config.seed)
     tokenizer = train_tokenizer(rows, config.max_length)
     encoded, _ = encode(tokenizer, rows, config.max_length)
+    held_out = encode(tokenizer, validation, config.max_length)[0] if validation else []
     model = _new_model(tokenizer)
-    meta = _fit(model, encoded, config, log)
+    meta = _fit(model, encoded, held_out, config, log)
     snap_to_nf4(model)
     model.save_pretrained(base_dir)
     tokenizer.save_pretrained(base_dir)
@@ -163,55 +175,140 @@ def _tensors(batch: list[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _loss(model: Qwen2ForCausalLM, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Summed completion loss a row. Padding is on the right, so causality alone hides it."""
+    """Completion loss a row, with some words of the prompts hidden."""
     words = (labels == -100) & (tokens >= len(SPECIALS))
     hidden = tokens.masked_fill(words & (torch.rand(tokens.shape) < MASKED), MASK_ID)
-    states = model.model(input_ids=hidden).last_hidden_state[:, :-1]
+    return _summed(model, hidden, labels) / len(tokens)
+
+
+def _summed(model: Qwen2ForCausalLM, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Completion loss of all rows. Padding is on the right, so causality alone hides it."""
+    states = model.model(input_ids=tokens).last_hidden_state[:, :-1]
     keep = labels[:, 1:] != -100
     logits = model.lm_head(states[keep])
-    return functional.cross_entropy(logits, labels[:, 1:][keep], reduction="sum") / len(tokens)
+    return functional.cross_entropy(logits, labels[:, 1:][keep], reduction="sum")
+
+
+class _Best:
+    """The weights with the lowest validation loss so far, and how long ago that was."""
+
+    def __init__(self, held_out: list[Encoded]) -> None:
+        order = sorted(held_out, key=lambda row: len(row[0]) + len(row[1]))
+        self.batches = [_tensors(order[i : i + BATCH]) for i in range(0, len(order), BATCH)]
+        self.rows = len(held_out)
+        self.loss, self.step, self.waited = math.inf, 0, 0
+        self.weights: dict[str, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def look(self, model: Qwen2ForCausalLM, step: int) -> None:
+        """Measure the validation loss a row, and keep the weights if it is the lowest."""
+        model.eval()
+        summed = [_summed(model, tokens, labels) for tokens, labels in self.batches]
+        model.train()
+        loss = float(sum(summed)) / self.rows
+        self.waited += 1
+        if loss < self.loss:
+            self.loss, self.step, self.waited = loss, step, 0
+            self.weights = {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def _optimizer(model: Qwen2ForCausalLM) -> torch.optim.AdamW:
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98), fused=True)
+
+
+def planned_steps(encoded: list[Encoded]) -> int:
+    """Steps of a whole training: so many tokens, but no row too often."""
+    size = sum(len(prompt) + len(answer) for prompt, answer in encoded)
+    epochs = min(MOST_EPOCHS, TOKENS_SEEN / size)
+    return max(20, round(epochs * math.ceil(len(encoded) / BATCH)))
 
 
 def _fit(
     model: Qwen2ForCausalLM,
     encoded: list[Encoded],
+    held_out: list[Encoded],
     config: QLoRAConfig,
     log: Log,
 ) -> dict[str, Any]:
-    """AdamW, warm-up, and a cosine that ends when the steps or the minutes are over."""
-    size = sum(len(prompt) + len(answer) for prompt, answer in encoded)
-    epochs = min(MOST_EPOCHS, TOKENS_SEEN / size)
-    steps = max(20, round(epochs * math.ceil(len(encoded) / BATCH)))
-    matrices = [p for p in model.parameters() if p.ndim == 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    adamw = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98), fused=True)
-    started, said, step, seen, smooth = time.monotonic(), 0.0, 0, 0, 0.0
+    """AdamW, warm-up and a cosine over the planned steps."""
+    steps, adamw, best = planned_steps(encoded), _optimizer(model), _Best(held_out)
+    pace = _Pace(steps, log)
+    ended_by: Ended = "steps"
     model.train()
-    for batch in _batches(encoded, config.seed):
-        elapsed = time.monotonic() - started
-        done = max(step / steps, elapsed / (60 * config.max_minutes))
-        if done >= 1:
-            break
-        rate = min(1.0, (step + 1) / (0.1 * steps)) * (1 + math.cos(math.pi * done)) / 2
+    for step, batch in enumerate(itertools.islice(_batches(encoded, config.seed), steps), 1):
+        rate = min(1.0, step / (0.1 * steps)) * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
         for group in adamw.param_groups:
             group["lr"] = LEARNING_RATE * rate
         tokens, labels = _tensors(batch)
-        loss = _loss(model, tokens, labels)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adamw.step()
-        adamw.zero_grad()
-        step, seen = step + 1, seen + tokens.numel()
-        smooth = 0.95 * smooth + 0.05 * loss.item()
-        if elapsed - said >= SECONDS_BETWEEN_LINES:
-            said = elapsed
-            log(
-                f"base: step {step}/{steps}, loss {smooth / (1 - 0.95**step):.3f}, "
-                f"{seen / elapsed:,.0f} tokens/s, {elapsed * (1 / done - 1):.0f} s to go"
+        pace.stepped(take_step(model, adamw, tokens, labels), tokens.numel())
+        if held_out and (step % max(1, steps // EVALUATIONS) == 0 or step == steps):
+            best.look(model, step)
+        if best.waited >= config.patience:
+            ended_by = "validation loss"
+            break
+        if pace.elapsed > 60 * config.max_minutes and step < steps:
+            ended_by = "clock"
+            break
+    if best.weights:
+        model.load_state_dict(best.weights)
+    return {
+        "steps": pace.step,
+        "steps_planned": steps,
+        "ended_by": ended_by,
+        "best_step": best.step or pace.step,
+        "tokens_seen": pace.tokens,
+        "tokens_per_second": round(pace.tokens / pace.elapsed),
+        "loss_last": round(pace.loss, 4),
+        "validation_loss": round(best.loss, 4) if best.weights else None,
+    }
+
+
+class _Pace:
+    """How far a training is, and a line about it every ten seconds."""
+
+    def __init__(self, steps: int, log: Log) -> None:
+        self.steps, self.log = steps, log
+        self.step, self.tokens, self._smooth = 0, 0, 0.0
+        self.started = self.said = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def loss(self) -> float:
+        """Of the last steps, smoothed."""
+        return self._smooth / (1 - 0.95**self.step)
+
+    def stepped(self, loss: float, tokens: int) -> None:
+        self.step, self.tokens = self.step + 1, self.tokens + tokens
+        self._smooth = 0.95 * self._smooth + 0.05 * loss
+        if time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
+            self.said = time.monotonic()
+            seconds = self.elapsed / self.step
+            self.log(
+                f"base: step {self.step}/{self.steps}, loss {self.loss:.3f}, {seconds:.2f} s a"
+                f" step, {self.tokens / self.elapsed:,.0f} tokens/s,"
+                f" {seconds * (self.steps - self.step):.0f} s to go"
             )
-    last = round(smooth / (1 - 0.95**step), 4)
-    return {"steps": step, "epochs": round(epochs, 2), "tokens_seen": seen, "loss_last": last}
+
+
+def take_step(
+    model: Qwen2ForCausalLM,
+    adamw: torch.optim.AdamW,
+    tokens: torch.Tensor,
+    labels: torch.Tensor,
+) -> float:
+    """One step of the training, as its speed is measured too. Returns the loss a row."""
+    loss = _loss(model, tokens, labels)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    adamw.step()
+    adamw.zero_grad()
+    return loss.item()
 
 
 def snap_to_nf4(model: Qwen2ForCausalLM) -> None:
@@ -238,8 +335,11 @@ def main() -> None:
         base_dir = Path(pipes.extras["base_dir"])
         meta: dict[str, Any] = {}
         if not config.base_model:
-            rows = read_rows(Path(pipes.extras["dataset_dir"]))
-            meta = pretrain_tiny(rows, base_dir, config, pipes.log.info)
+            folder = Path(pipes.extras["dataset_dir"])
+            rows, validation = read_rows(folder), read_validation(folder)
+            meta = pretrain_tiny(rows, validation, base_dir, config, pipes.log.info)
+            if said := cut_short([ending("base model", meta, str(base_dir))]):
+                pipes.log.warning(said)
         pipes.report_asset_materialization(
             metadata={"base": resolve_base(config, base_dir), **meta}
         )
