@@ -101,7 +101,7 @@ def _details(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, 
     """The picture first, then what is to be read."""
     table = pd.DataFrame([group.model_dump() for group in bundle.groups])
     columns = ["name", "arm", "threshold", "n", "coverage", "agreement", "agreement_lower"]
-    covered = {
+    covered: dict[str, dict[str, float]] = {
         group.name: dict.fromkeys(("mean", "low", "high"), group.coverage)
         for group in bundle.groups
         if group.arm == "student"
