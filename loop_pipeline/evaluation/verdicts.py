@@ -38,15 +38,10 @@ from loop_pipeline.store.checkpoints import (
     set_checkpoints,
 )
 from loop_pipeline.store.database import read, records
+from loop_pipeline.store.mlflow_runs import describe_version, log_evaluation
 from loop_pipeline.store.policies import champion_of, champions_so_far
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow
-from loop_pipeline.store.tracking import (
-    TrackingDown,
-    few_retries,
-    log_evaluation,
-    set_alias,
-    tag_version,
-)
+from loop_pipeline.store.tracking import TrackingDown, few_retries, set_alias
 
 UNTOLD = "not delivered yet"
 
@@ -237,7 +232,10 @@ def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool) -> 
     folder = evaluation_folder(settings, row["checkpoint_id"])
     with few_retries(uri):
         files = sorted(folder.iterdir()) if folder.is_dir() else []
-        log_evaluation(uri, run, flat_metrics(row["metrics"]), files)
-        tag_version(uri, model, version, status=row["status"], reason=row["reason"][:1000])
+        figures = flat_metrics(row["metrics"])
+        title = log_evaluation(uri, run, figures, files, verdict=row["status"])
+        reason = row["reason"][:1000]
+        text = f"{title}\n\n{reason}"
+        describe_version(uri, model, version, text, status=row["status"], reason=reason)
         if is_champion:
             set_alias(uri, model, version)

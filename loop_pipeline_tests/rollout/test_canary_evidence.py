@@ -147,4 +147,4 @@ def test_a_step_in_flight_is_not_doubled(trial: Engine) -> None:
     with dg.instance_for_test() as instance:
         run = dg.DagsterRun(job_name=move_rollout.name, status=dg.DagsterRunStatus.STARTED)
         instance.add_run(run)
-        assert tick(instance) == ([], f"run {run.run_id} is still moving it")
+        assert tick(instance) == ([], f"run {run.run_id} of move_rollout is not over yet")
