@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 
 from loop_pipeline.cli.main import app
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.routing.policy import load_bundle
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import count, read
-from loop_pipeline.store.traces import read_traces
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow, TraceRow
+from loop_pipeline.store.traces import read_traces
 from loop_pipeline.traces.importers.jsonl import BadLine, read_jsonl
 from loop_pipeline.traces.ingest import import_file
-from loop_pipeline.recipe import QLoRAConfig
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
