@@ -1,4 +1,7 @@
-"""How sure the student is of an answer. Only the ranking matters; no promise rests on the value."""
+"""How sure the student is of an answer. Only the order matters: no promise rests on the value.
+
+Not here: scores of a request before any call (``request_score.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Puts requests into the task groups there are.
+"""Which group a request belongs to, given the groups.
+
+Not here: pandas and scikit-learn, because the router imports this; and finding groups
+(``clustering``).
 
 Loaded by the router: no clustering here, and neither pandas nor scikit-learn.
 """

@@ -1,4 +1,7 @@
-"""Reads every figure of the report from the store. Nothing is estimated here."""
+"""Reads every figure of the report from the store.
+
+Not here: estimates; and how figures are shown (``summary.py``, ``page.py``).
+"""
 
 from __future__ import annotations
 

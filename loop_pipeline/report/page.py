@@ -1,4 +1,7 @@
-"""``report.html``: one file, no script and no request to anywhere, in light and dark."""
+"""``report.html``: one file, no script and no request to anywhere, in light and dark.
+
+Not here: its charts (``charts.py``).
+"""
 
 from __future__ import annotations
 

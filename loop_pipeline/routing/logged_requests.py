@@ -1,4 +1,7 @@
-"""What the store knows of requests that a policy can be judged on: replayed ones and live ones."""
+"""What the store knows of requests that a policy can be judged on.
+
+Not here: the estimate (``stats/off_policy.py``).
+"""
 
 from __future__ import annotations
 

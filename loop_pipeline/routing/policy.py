@@ -1,4 +1,7 @@
-"""The policy bundle: one canonical JSON document that decides every route."""
+"""The policy: one canonical JSON document that decides every route.
+
+Not here: how it is made (``policy_fit.py``), and how it decides (``router.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""From the student's answers on held-out requests to a policy bundle."""
+"""From a student's answers to held-out requests to a policy, and the check on gold rows.
+
+Not here: the promise of one group (``confidence/certificate.py``).
+"""
 
 from __future__ import annotations
 

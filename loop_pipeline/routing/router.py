@@ -1,4 +1,7 @@
-"""Decides in about a millisecond who answers, and afterwards whether the answer may be served."""
+"""Decides in about a millisecond who answers, and afterwards whether the answer may go out.
+
+Not here: pandas, scikit-learn, and anything that waits: it runs inside an application.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ class Settled:
 def coin(key: str, rate: float, toss: str = "shadow") -> bool:
     """True for a share ``rate`` of keys, always the same ones; another toss draws others.
 
-    Who is drawn at one rate is drawn at every higher one.
+    A key that is drawn at one rate is drawn at every higher one.
     """
     drawn = hashlib.sha256(f"{toss} {key}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(drawn[:8], "big") < rate * 2**64

@@ -1,4 +1,6 @@
-"""Exact bounds for a share: Clopper and Pearson (1934).
+"""Exact intervals and bounds of a share, and the fewest rows that can prove one.
+
+Not here: choosing a threshold (``fixed_sequence.py``).
 
 Tests over several thresholds are in ``fixed_sequence``.
 """

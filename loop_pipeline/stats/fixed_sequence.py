@@ -1,4 +1,7 @@
-"""The one bound of the loop: a threshold that keeps its promise on new data, or none at all."""
+"""The loosest threshold that keeps a promise on new data, or none at all.
+
+Not here: what is promised (``confidence/certificate.py``, ``labels/quality/thresholds.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""MLflow: datasets, adapters and their versions. Imported inside functions: it takes seconds.
+"""MLflow: runs, data sets, model versions and aliases.
+
+Not here: curves of a training that is going on (``run_record.py``).
 
 Everything goes by run id, so that it works from any process. `run_record` writes the runs.
 """

@@ -1,4 +1,7 @@
-"""Spherical k-means whose sums do not hang on thread order: ids hang on every digit."""
+"""Spherical k-means with the same result on every machine: ids come from its centroids.
+
+Not here: how many groups there may be (``refit.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Everything a quality score is fitted to, read from the store, and what it says of all answers."""
+"""Everything a quality score is fitted to, read from the store, and what it says of all answers.
+
+Not here: the fit (``model.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The review queue in the store: who is drawn, what waits for whom, what has been decided.
+"""The review queue in the store: who is drawn, what waits for whom, what is decided.
+
+Not here: how people are asked (``mlflow_push.py``, ``spreadsheets.py``).
 
 An item is ``skipped`` (not drawn), ``open``, ``second`` (another reviewer is asked) or ``done``.
 """
@@ -156,8 +158,9 @@ def settled(
 ) -> pd.DataFrame:
     """Status and reason of drawn items after what was said about them. No verdict is changed.
 
-    Who disagree are joined by a third voice, and so is whose word cannot be relied on. What the
-    audit doubts waits for a second voice; after that, the reviewers have decided.
+    Where reviewers disagree a third one is asked, and so is another one where the only reviewer
+    cannot be relied on. What ``doubtful`` names waits for a second reviewer; after that, the
+    reviewers have decided.
 
     Args:
         items: columns of ``ReviewItemRow``.
