@@ -44,7 +44,7 @@ VOCABULARY, SMALLEST_VOCABULARY, ROWS_PER_TOKEN = 4096, 1024, 3
 HIDDEN, LAYERS, INTERMEDIATE, HEAD = 192, 3, 576, 32
 # At 3e-3 it was a matter of luck how soon a set began to be learned.
 BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 1.5e-3, 0.1
-# Share of words hidden from the prompt, so that no answer depends on a single one.
+# Share of words hidden from the prompt: no answer may hang on one of them.
 MASKED = 0.1
 # Small sets are read more often than large ones, so that every set ends within minutes.
 MOST_EPOCHS, TOKENS_SEEN = 30, 1_600_000
