@@ -39,8 +39,8 @@ def fit_groups(
     Groups never cross a template. At the first fit a template is split only as far as each part
     can expect ``min_rows_per_group`` calibration rows and two halves of its rows agree on the
     split; later fits start from the groups there are, and change their number only by the rules
-    of ``clustering.lifecycle``. Fit on requests of the train split: groups chosen on calibration rows
-    would see them twice.
+    of ``lifecycle``. Fit on requests of the train split: groups chosen on calibration rows would
+    see them twice.
 
     Args:
         frame: columns prompt_id, text, template_hash, task; group_id and leaf_id (the old
