@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
-from loop_pipeline.confidence.answer_score import scores
+from loop_pipeline.confidence.answer_score_fit import scores
 from loop_pipeline.costs.attribution import attribute
 from loop_pipeline.report.numbers import (
     Agreement,

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loop_pipeline.groups.assignment import Assigner, leaves_of
+from loop_pipeline.groups.assignment import Assigner
 from loop_pipeline.groups.clustering.leaves import fit_leaves
 from loop_pipeline.groups.clustering.lifecycle import Requests, Room
 from loop_pipeline.groups.clustering.naming import describe
 from loop_pipeline.groups.clustering.refit import fit_template
 from loop_pipeline.groups.embedding.embedder import Floats, unit
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
+from loop_pipeline.groups.members import leaves_of
 from loop_pipeline.groups.registry import Group, Groups
 
 
@@ -88,7 +89,7 @@ def fit_groups(
         groups += fitted
     groups += _ended(groups, previous, version)
     result = Groups(embedder_version=version, groups=groups)
-    ids, distances = Assigner(result.active).many(vectors, frame["template_hash"])
+    ids, distances = Assigner(result.active).many(vectors, frame["template_hash"].tolist())
     result.groups += fit_leaves(result, frame, unit(vectors), ids, previous, version, seed)
     result.groups.sort(key=lambda g: g.group_id)
     leaves = leaves_of(result, vectors, ids)
