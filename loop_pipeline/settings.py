@@ -1,7 +1,4 @@
-"""Every setting in one schema: ``LOOP_*`` variables, ``loop.yaml`` here and in the home folder.
-
-Not here: what a training varies (``recipe.py``).
-"""
+"""Every setting in one schema: ``LOOP_*`` variables, ``loop.yaml`` here and in the home folder."""
 
 from __future__ import annotations
 

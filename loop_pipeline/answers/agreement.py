@@ -1,7 +1,4 @@
-"""When two answers say the same: the one definition that all figures and promises use.
-
-Not here: how good an answer is (``labels/quality``).
-"""
+"""When do two answers say the same? The one definition that every figure and promise rests on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Does an answer keep its contract? Deterministic: no statistics, no model.
-
-Not here: what a text rests on (``labels/hallucination``).
-"""
+"""T0: does an answer keep its contract? Deterministic, no statistics, no model."""
 
 from __future__ import annotations
 

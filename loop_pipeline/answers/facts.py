@@ -1,7 +1,4 @@
-"""Numbers, ids, URLs and e-mail addresses of an answer, which have to stand in its request.
-
-Not here: the wording of an answer (``labels/hallucination``).
-"""
+"""Numbers, ids, URLs and e-mail addresses of an answer: each has to stand in its request."""
 
 from __future__ import annotations
 

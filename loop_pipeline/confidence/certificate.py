@@ -1,7 +1,4 @@
-"""The promise of one task group, with the reason when none can be made.
-
-Not here: which model a group goes to (``routing/offers.py``).
-"""
+"""The promise of one task group, with the reason when none can be made."""
 
 from __future__ import annotations
 

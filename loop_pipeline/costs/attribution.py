@@ -1,7 +1,4 @@
-"""What routed traffic costs, item by item, beside what the frontier would have billed.
-
-Not here: prices of a token (``prices.py``).
-"""
+"""What the routed traffic costs beside what the frontier would have billed for it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What frontier models bill: a copy of list prices with its date.
-
-Not here: what a student costs (``attribution.py``).
-"""
+"""What frontier models bill. A dated copy of list prices, so that every figure names its date."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The runs a newcomer starts: the simulated support desk, and the public sets.
-
-Not here: how one turn is run (``turn.py``).
-"""
+"""The runs a newcomer starts: the simulated support desk, and the public sets."""
 
 from __future__ import annotations
 

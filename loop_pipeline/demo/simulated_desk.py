@@ -1,7 +1,4 @@
-"""Who writes to the simulated support desk, when, and what about.
-
-Not here: what is answered (``simulated_traffic.py``).
-"""
+"""Who writes to the simulated support desk, when, and what about: requests with a true answer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One whole turn of the loop, by the jobs a user would run, on an embedded store.
-
-Not here: which traffic it runs on (``runs.py``).
-"""
+"""One whole turn of the loop, by the jobs a user would run, on an embedded store."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Routers that know less than the policy, or everything, on the same requests.
-
-Not here: the policy itself (``rehearsal.py``, ``from_store.py``).
+"""Routers that know less than the policy, or everything, on the same requests; and what is proven.
 
 Method: paired bootstrap over requests (Poisson weights).
 """

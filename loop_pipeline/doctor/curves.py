@@ -1,7 +1,4 @@
-"""Quality against the share of strong calls, without a promise; APGR and CPT as RouteLLM's.
-
-Not here: promises (``confidence/certificate.py``).
-"""
+"""Quality against the share of strong calls, without a promise; APGR and CPT as RouteLLM's."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the doctor finds, and one plain sentence whether the router earns its keep.
-
-Not here: how it is shown (``terminal_report.py``, ``html_report.py``).
-"""
+"""What `loop doctor` finds, and one sentence in plain words whether the router earns its keep."""
 
 from __future__ import annotations
 

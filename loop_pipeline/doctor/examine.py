@@ -1,7 +1,4 @@
-"""Examines a policy on scored requests: its controls, what is proven, what was promised.
-
-Not here: the sentence that sums it up (``diagnosis.py``).
-"""
+"""Examines a policy on scored requests: its controls, what is proven, what was promised."""
 
 from __future__ import annotations
 

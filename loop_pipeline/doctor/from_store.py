@@ -1,7 +1,4 @@
-"""What the policy in force achieves on gold requests, as outcomes for the doctor.
-
-Not here: tables of a team's own (``outcome_table.py``).
-"""
+"""What the policy in force achieves on gold requests, as outcomes for the doctor."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The doctor's report as a page: one file, no script and no request to anywhere.
-
-Not here: its tables of words (``terminal_report.py``).
-"""
+"""The page of ``loop doctor``: one file, no script and no request to anywhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Tables of outcomes: what every model answered to every prompt, in a team's own file.
-
-Not here: outcomes of the policy in force (``from_store.py``).
-"""
+"""Tables of outcomes: what every model answered to every prompt, in a team's own file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The doctor's report as tables of words, for the terminal and the page.
-
-Not here: plots (``html_report.py``).
-"""
+"""The doctor's report as tables of words, for the terminal and the page."""
 
 from __future__ import annotations
 

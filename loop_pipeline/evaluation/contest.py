@@ -1,7 +1,4 @@
-"""One candidate beside its rivals on the same gold rows: figures, differences, gallery.
-
-Not here: the rule that approves (``gate.py``).
-"""
+"""One candidate beside its rivals on the same gold rows: figures, differences, gallery, verdict."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The base model with examples in its prompt: what the set is worth without training.
-
-Not here: other contestants (``contestants.py``).
-"""
+"""The base model with examples in its prompt: what the training set is worth without training."""
 
 from __future__ import annotations
 

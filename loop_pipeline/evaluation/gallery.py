@@ -1,6 +1,4 @@
-"""Wins and losses to read: where a candidate and its rival differ, surest errors first.
-
-Not here: figures (``metrics.py``).
+"""Wins and losses to read: where a candidate and its rival differ, the most confident errors first.
 
 A file of its own, to be opened anywhere: nothing is loaded from elsewhere, all text is escaped.
 """

@@ -1,6 +1,4 @@
-"""Whether a candidate may take the champion's place, on the gold rows both answered.
-
-Not here: writing the decision down (``verdicts.py``).
+"""Decides whether a candidate may take the champion's place, on the gold rows both answered.
 
 The rule has to work with a thousand gold rows, where the difference of two good students has a
 standard error of almost one point. "The 95% lower bound is above -1 point" would then refuse most

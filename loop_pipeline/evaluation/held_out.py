@@ -1,6 +1,4 @@
-"""What a model answers to held-out requests, through its server, and what is wrong with it.
-
-Not here: comparing two models (``contest.py``).
+"""What a model answers to held-out requests, through the server that serves it, and what is wrong.
 
 Agreement compares with the frontier's logged answer; quality with the best answer that is known.
 """

@@ -1,7 +1,4 @@
-"""Whether the adapter of a preference stage replaces the one it was made from.
-
-Not here: the comparison with the champion (``gate.py``).
-"""
+"""Whether the adapter of a preference stage takes the place of the supervised one it came from."""
 
 from __future__ import annotations
 

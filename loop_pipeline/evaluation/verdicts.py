@@ -1,6 +1,4 @@
-"""From waiting candidates to their status: in the store first, then in MLflow.
-
-Not here: the rule (``gate.py``).
+"""From waiting candidates to verdicts: in the store first, then in MLflow, again until it is there.
 
 A verdict is written once everything it rests on is stored: answers, figures and files. It is the
 store that approves. MLflow is told afterwards; that it was told is written down as well.

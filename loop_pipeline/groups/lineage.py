@@ -1,7 +1,4 @@
-"""Task groups in the store: written with what became of them, renamed, and looked up.
-
-Not here: the rules of births and splits (``clustering/lifecycle.py``).
-"""
+"""Task groups in the store: written with what became of them, renamed, and looked up."""
 
 from __future__ import annotations
 

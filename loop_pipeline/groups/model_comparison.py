@@ -1,7 +1,4 @@
-"""Which model does how well on which group, at what price, and which is best.
-
-Not here: who may answer what (``routing``).
-"""
+"""Which model does how well on which group, and at what price."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The groups of a fit, as the store keeps them, and what became of them since the fit before.
-
-Not here: how they are found (``clustering``).
-"""
+"""The groups of a fit, as the store keeps them, and what became of them since the fit before."""
 
 from __future__ import annotations
 

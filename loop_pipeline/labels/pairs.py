@@ -1,6 +1,4 @@
-"""What each trace teaches, and why: from outcomes to training rows.
-
-Not here: which rows are then used (``training/dataset/selection.py``).
+"""What each trace teaches, and why: the mapping from outcomes to training rows.
 
 Who decides when people contradict each other: reviewers before users (and among them
 ``reviews.reviewers``), among users the newest action. A correction is used unless a reviewer found

@@ -1,7 +1,4 @@
-"""The charts of the page: which figures go into which picture, and what its caption says.
-
-Not here: drawing (``svg.py``).
-"""
+"""The charts of the page: which figures go into which picture, and what its caption says."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What an evaluation shows: tables, sentences and the files that go to MLflow.
-
-Not here: the figures (``evaluation/metrics.py``).
-"""
+"""What an evaluation shows: tables, figures and the files that go to MLflow."""
 
 from __future__ import annotations
 

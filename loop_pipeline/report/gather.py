@@ -1,7 +1,4 @@
-"""Reads every figure of the report from the store.
-
-Not here: estimates; and how figures are shown (``summary.py``, ``page.py``).
-"""
+"""Reads every figure of the report from the store. Nothing is estimated here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The building blocks of a page. What is not ``Html`` is escaped on its way in.
-
-Not here: what a page says.
-"""
+"""The few building blocks of the page. What is not ``Html`` is escaped on its way in."""
 
 from __future__ import annotations
 

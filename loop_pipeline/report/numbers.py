@@ -1,7 +1,4 @@
-"""Everything that the summary and the page show, in one object.
-
-Not here: reading it from the store (``gather.py``).
-"""
+"""Everything that the summary and the page show, in one object."""
 
 from __future__ import annotations
 

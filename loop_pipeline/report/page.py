@@ -1,7 +1,4 @@
-"""``report.html``: one file, no script and no request to anywhere, in light and dark.
-
-Not here: its charts (``charts.py``).
-"""
+"""``report.html``: one file, no script and no request to anywhere, in light and dark."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Small pictures for the Dagster UI. matplotlib is imported when one is drawn.
-
-Not here: charts of the page (``svg.py``).
-"""
+"""Small pictures for the Dagster UI. matplotlib is imported when one is drawn, not before."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Pictures and tables of a fitted quality score.
-
-Not here: the fit (``labels/quality/model.py``).
-"""
+"""Figures and tables of the quality score for Dagster and MLflow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Prints the newest report and where to look further.
-
-Not here: making it (``gather.py``).
-"""
+"""Prints the newest report and where to look further."""
 
 from __future__ import annotations
 

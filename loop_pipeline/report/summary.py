@@ -1,7 +1,4 @@
-"""The one screen at the end of a turn: at most 40 lines of 100 columns.
-
-Not here: the page (``page.py``).
-"""
+"""The one screen at the end of a turn: at most 40 lines of 100 columns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Charts as inline SVG, coloured by the page's CSS variables.
-
-Not here: which figures they show (``charts.py``).
-"""
+"""Charts as inline SVG, coloured by the page's CSS variables so that light and dark both work."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""When a new student may serve more, and when it has to go. Pure: evidence in, step out.
-
-Not here: where the evidence comes from (``canary_evidence.py``).
+"""When a challenger may serve more, and when it has to go. Pure: evidence in, verdict out.
 
 On requests that the frontier, the champion and the challenger all answered, the challenger is
 worse where it alone disagrees with the frontier, and better where the champion alone does. Two

@@ -1,7 +1,4 @@
-"""The rollout in progress, and what the answers to the same requests say about it.
-
-Not here: what follows from it (``canary.py``).
-"""
+"""The rollout in progress, and what the answers to the same requests say about it."""
 
 from __future__ import annotations
 

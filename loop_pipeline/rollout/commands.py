@@ -1,7 +1,4 @@
-"""What people and the sensor do: adapters ready first, then the switch, then MLflow.
-
-Not here: the switch itself (``release.py``).
-"""
+"""What people and the sensor do to releases: adapters ready first, then the switch, then MLflow."""
 
 from __future__ import annotations
 

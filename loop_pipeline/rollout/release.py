@@ -1,6 +1,4 @@
-"""Puts policies in force and takes them back, each in one transaction.
-
-Not here: whether the servers are ready (``commands.py``).
+"""Puts policies in force and takes them back: one versioned bundle of student, thresholds, prompts.
 
 A new student begins as a canary beside the champion's policy, which stays as it is. Each step is
 one transaction: the pointer, the checkpoints' statuses and the line of history change together.

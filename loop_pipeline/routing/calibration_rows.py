@@ -1,7 +1,4 @@
-"""From the store to the rows a policy may rest on: held-out, live, and of other models.
-
-Not here: what is made of them (``policy_fit.py``).
-"""
+"""From the store to the rows a policy may rest on: replayed, live, and of other models."""
 
 from __future__ import annotations
 

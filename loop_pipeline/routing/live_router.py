@@ -1,7 +1,4 @@
-"""The router in a running process: a new policy takes over between two requests.
-
-Not here: deciding (``router.py``).
-"""
+"""The router in force in a running process: a new policy takes over between two requests."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the store knows of requests that a policy can be judged on.
-
-Not here: the estimate (``stats/off_policy.py``).
-"""
+"""What the store knows of requests that a policy can be judged on: replayed ones and live ones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""May this policy come into force? Estimated on logged requests before it decides any.
-
-Not here: where the requests come from (``logged_requests.py``).
-"""
+"""May this policy come into force? Judged on logged requests before it decides any."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Cheaper models as candidates for a group: what each could promise, and what it costs.
-
-Not here: the promise itself (``confidence/certificate.py``).
-"""
+"""Cheaper models as candidates for a group: what each could be certified for, and what it costs."""
 
 from __future__ import annotations
 

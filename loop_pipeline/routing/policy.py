@@ -1,7 +1,4 @@
-"""The policy: one canonical JSON document that decides every route.
-
-Not here: how it is made (``policy_fit.py``), and how it decides (``router.py``).
-"""
+"""The policy bundle: one canonical JSON document that decides every route."""
 
 from __future__ import annotations
 

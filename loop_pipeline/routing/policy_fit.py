@@ -1,7 +1,4 @@
-"""From a student's answers to held-out requests to a policy, and the check on gold rows.
-
-Not here: the promise of one group (``confidence/certificate.py``).
-"""
+"""From the student's answers on held-out requests to a policy bundle."""
 
 from __future__ import annotations
 

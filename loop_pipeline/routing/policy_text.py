@@ -1,7 +1,4 @@
-"""A policy in words, and what changed between two.
-
-Not here: what it achieves (``doctor``).
-"""
+"""A policy in words, and what changed between two."""
 
 from __future__ import annotations
 

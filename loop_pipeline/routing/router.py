@@ -1,7 +1,4 @@
-"""Decides in about a millisecond who answers, and afterwards whether the answer may go out.
-
-Not here: pandas, scikit-learn, and anything that waits: it runs inside an application.
-"""
+"""Decides in about a millisecond who answers, and afterwards whether the answer may be served."""
 
 from __future__ import annotations
 

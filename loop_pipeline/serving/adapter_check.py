@@ -1,7 +1,4 @@
-"""Which base an adapter belongs to, and which adapters a restarted server loads again.
-
-Not here: loading them (``fleet.py``).
-"""
+"""Adapters as folders: which base they belong to, and which of them a restarted server reloads."""
 
 from __future__ import annotations
 

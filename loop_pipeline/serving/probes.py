@@ -1,7 +1,4 @@
-"""What an adapter is asked before it may serve: held-out requests with known answers.
-
-Not here: asking (``fleet.py``).
-"""
+"""What an adapter is asked before it may serve: held-out requests whose answers are on record."""
 
 from __future__ import annotations
 

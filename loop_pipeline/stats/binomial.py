@@ -1,6 +1,4 @@
-"""Exact intervals and bounds of a share, and the fewest rows that can prove one.
-
-Not here: choosing a threshold (``fixed_sequence.py``).
+"""Exact bounds for a share: Clopper and Pearson (1934).
 
 Tests over several thresholds are in ``fixed_sequence``. The router loads this module, hence the
 plain functions of ``scipy.special``: ``scipy.stats`` takes a second and 40 MB to import.

@@ -1,7 +1,4 @@
-"""Making a score believable, and measuring how far it can be believed.
-
-Not here: fitting the score itself.
-"""
+"""How far a score can be believed, and the step that makes it believable: a calibration ladder."""
 
 from __future__ import annotations
 

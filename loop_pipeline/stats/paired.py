@@ -1,7 +1,4 @@
-"""How sure a difference is between two models that answered the same requests.
-
-Not here: what follows from it (``evaluation/gate.py``).
-"""
+"""How sure a difference is between two models that answered the same requests."""
 
 from __future__ import annotations
 

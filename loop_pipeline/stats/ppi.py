@@ -1,7 +1,4 @@
-"""The share of good answers among all, from few reviews and many scores, with an interval.
-
-Not here: where reviews and scores come from (``labels``).
-"""
+"""Mean quality of all answers from few verdicts and many scores, with an interval."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Coverage and agreement at every threshold, with no promise about any.
-
-Not here: promises (``confidence/certificate.py``).
-"""
+"""Coverage and agreement at every threshold, with no promise about any."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Trained adapters in the store: their status, their names, where they are loaded.
-
-Not here: who decides on them (``evaluation``, ``rollout``).
-"""
+"""Trained students and where they are loaded, as stored."""
 
 from __future__ import annotations
 

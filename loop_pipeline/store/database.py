@@ -1,7 +1,4 @@
-"""Opening the store, and reading and writing rows of any table.
-
-Not here: questions about one subject, which have files of their own beside this one.
-"""
+"""Questions to the store, and the few ways to write to it."""
 
 from __future__ import annotations
 

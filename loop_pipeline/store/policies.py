@@ -1,7 +1,4 @@
-"""Routing policies in the store: the one in force, and the history of changes.
-
-Not here: what a policy says (``routing/policy.py``).
-"""
+"""Routing policies: which one is in force, and the log of every change."""
 
 from __future__ import annotations
 

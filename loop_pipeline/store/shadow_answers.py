@@ -1,7 +1,4 @@
-"""Requests that several models answered, as the store has them.
-
-Not here: what they prove (``routing/calibration_rows.py``, ``rollout/canary_evidence.py``).
-"""
+"""Who serves what: changes of the policy in force, loaded adapters, and paired answers."""
 
 from __future__ import annotations
 

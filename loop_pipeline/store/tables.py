@@ -1,7 +1,4 @@
-"""The tables of the loop, the same on SQLite and PostgreSQL. The key is ``prompt_id``.
-
-Not here: how they came to be (``migrations``), and questions to them.
-"""
+"""The tables of the loop, the same on SQLite and PostgreSQL. The key is ``prompt_id``."""
 
 from __future__ import annotations
 

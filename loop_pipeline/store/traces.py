@@ -1,6 +1,4 @@
-"""Questions about traces and feedback in the store.
-
-Not here: how they come in (``traces/ingest.py``).
+"""Traces and the feedback on them, as stored.
 
 How they come in is in ``loop_pipeline.traces.ingest``.
 """

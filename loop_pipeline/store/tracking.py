@@ -1,6 +1,4 @@
-"""MLflow: runs, data sets, model versions and aliases.
-
-Not here: curves of a training that is going on (``run_record.py``).
+"""MLflow: datasets, adapters and their versions. Imported inside functions: it takes seconds.
 
 Everything goes by run id, so that it works from any process. `run_record` writes the runs.
 """

@@ -1,7 +1,4 @@
-"""Training pairs, data sets and quality models in the store.
-
-Not here: how they are made (``labels``, ``training/dataset``).
-"""
+"""Labeled pairs, frozen training sets and quality models, as stored."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Records into the store: twice the same is once, and nothing is dropped without a reason.
-
-Not here: reading files (``importers``).
+"""Puts records into the store: idempotent, in batches, and nothing is dropped without a reason.
 
 Feedback on a prompt id that is not in the store waits in ``quarantine`` and is joined in the
 transaction that brings its trace, so the order in which files arrive does not matter.

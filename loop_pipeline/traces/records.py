@@ -1,7 +1,4 @@
-"""One trace and one piece of feedback, as the outside world hands them in.
-
-Not here: foreign formats (``importers``), and storing (``ingest.py``).
-"""
+"""One trace and one piece of feedback, as the outside world hands them in."""
 
 from __future__ import annotations
 

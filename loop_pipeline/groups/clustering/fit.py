@@ -1,7 +1,4 @@
-"""All task groups of the traffic: spherical k-means inside each prompt template.
-
-Not here: the group of one request (``groups/assignment.py``).
-"""
+"""Task groups with stable ids: spherical k-means inside each prompt template, warm-started."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Spherical k-means with the same result on every machine: ids come from its centroids.
-
-Not here: how many groups there may be (``refit.py``).
-"""
+"""Spherical k-means with the same result on every machine: ids come from its centroids."""
 
 from __future__ import annotations
 

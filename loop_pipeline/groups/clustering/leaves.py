@@ -1,7 +1,4 @@
-"""Leaves: the finer, reported level inside the groups that are certified.
-
-Not here: certificates; leaves have none.
-"""
+"""Leaves: the finer, reported level inside the groups that are certified."""
 
 from __future__ import annotations
 

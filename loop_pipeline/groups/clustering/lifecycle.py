@@ -1,7 +1,4 @@
-"""Births, splits, merges and retirements of the groups of one template, at a refit.
-
-Not here: writing them down (``groups/lineage.py``).
-"""
+"""Births, splits, merges and retirements of the groups of one template, at a refit."""
 
 from __future__ import annotations
 

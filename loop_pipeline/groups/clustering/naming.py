@@ -1,7 +1,4 @@
-"""Readable names: what the requests of a group say that those of other groups do not.
-
-Not here: names that people give (``groups/lineage.py``).
-"""
+"""Readable names: what the requests of a group say that those of other groups do not."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The groups of one template: a first fit, or a refit that starts from the registry.
-
-Not here: the rules of births, splits and merges (``lifecycle.py``).
-"""
+"""The groups of one template: a first fit, or a refit that starts from the registry."""
 
 from __future__ import annotations
 

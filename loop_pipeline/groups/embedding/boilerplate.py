@@ -1,7 +1,4 @@
-"""Wording that the requests of one template share: it tells the template, not what is asked.
-
-Not here: vectors (``embedder.py``).
-"""
+"""Wording that the requests of one template share: it says which template, not what is asked."""
 
 from __future__ import annotations
 

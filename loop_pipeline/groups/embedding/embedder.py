@@ -1,7 +1,4 @@
-"""Requests as vectors without any pretrained weights: hashed n-grams, idf, truncated SVD.
-
-Not here: vectors by a model of yours (``model_embedder.py``).
-"""
+"""Text to vectors without any pretrained weights: hashed n-grams, idf, truncated SVD."""
 
 from __future__ import annotations
 

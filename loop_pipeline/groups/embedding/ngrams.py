@@ -1,7 +1,4 @@
-"""Hashed n-grams of texts: words, pairs of words, and four characters inside a word.
-
-Not here: what weighs how much (``embedder.py``).
-"""
+"""Hashed n-grams of texts: words, pairs of words, and four characters inside a word."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Embedded requests in the store: what was embedded once is not embedded again.
-
-Not here: embedding (``embedder.py``).
-"""
+"""Embedded requests in the store: what was embedded once is not embedded again."""
 
 from __future__ import annotations
 

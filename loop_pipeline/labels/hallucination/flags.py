@@ -1,6 +1,4 @@
-"""A hallucination flag on every answer, by the first tier that can tell.
-
-Not here: the tiers themselves, which have files of their own.
+"""A hallucination flag on every answer: its contract decides where it can, its wording elsewhere.
 
 Labels, tags and JSON have no other truth than their contract (T0). Texts are also held against the
 words of their request and context (T1), and where those leave it open against a local encoder, if

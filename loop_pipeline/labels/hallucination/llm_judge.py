@@ -1,6 +1,4 @@
-"""T3: a language model's opinion on a sample of answers. A signal beside others, never a label.
-
-Not here: what people say (``labels/reviews``).
+"""T3: a language model's verdict on a sample of answers. Evidence beside others, never a label.
 
 The verdicts become feedback of kind ``judge``. Nothing waits for them, nothing is blocked by them,
 and a verdict that cannot be read is counted, never guessed.

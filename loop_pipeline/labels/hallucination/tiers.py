@@ -1,7 +1,4 @@
-"""Which tiers look at an answer, as the settings name them, and how the classifier is asked.
-
-Not here: torch; the classifier runs in a process of its own (``classifier.py``).
-"""
+"""Which tiers look at an answer, as the settings name them, and how T2 is asked. No torch here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Fits T1 to labels, and says how good it is on answers to sources it was not fitted to.
-
-Not here: where the labels come from (``wording_weights.py``).
-"""
+"""Fits T1 to labels, and says how good it is on answers to sources it was not fitted to."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Words of a text, and everything about a source that answers are held against.
-
-Not here: what is measured on them (``wording_features.py``).
-"""
+"""Words of a text, and everything about a source that its answers are held against."""
 
 from __future__ import annotations
 

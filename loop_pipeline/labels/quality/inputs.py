@@ -1,7 +1,4 @@
-"""Everything a quality score is fitted to, read from the store, and what it says of all answers.
-
-Not here: the fit (``model.py``).
-"""
+"""Everything a quality score is fitted to, read from the store, and what it says of all answers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The regression under the quality score: signals in, log-odds of a good answer out.
-
-Not here: calibration (``stats/calibration.py``).
-"""
+"""The regression under the quality score: signals in, log-odds of a good answer out."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A threshold per task above which answers may be learned from, or the reason for none.
-
-Not here: thresholds for serving (``confidence/certificate.py``).
-"""
+"""A threshold per task above which answers may be learned from, or the reason why there is none."""
 
 from __future__ import annotations
 

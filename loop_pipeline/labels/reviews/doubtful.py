@@ -1,7 +1,4 @@
-"""Which reviews look wrong, so that somebody else looks again. None is ever flipped.
-
-Not here: how far a reviewer can be trusted (``reviewers.py``).
-"""
+"""Which reviewers' verdicts look wrong: somebody else looks again, none is ever flipped."""
 
 from __future__ import annotations
 

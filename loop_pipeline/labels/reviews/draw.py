@@ -1,7 +1,4 @@
-"""The chance with which an answer is reviewed, and the coin that decides it.
-
-Not here: the queue in the store (``queue.py``).
-"""
+"""Which answers people should look at: a coin with a logged probability, so nothing is biased."""
 
 from __future__ import annotations
 

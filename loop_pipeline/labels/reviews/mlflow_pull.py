@@ -1,9 +1,7 @@
-"""What people and judges said on MLflow's review desk, as feedback.
+"""What people and judges said on the review desk, as feedback.
 
-Not here: laying items out (``mlflow_push.py``).
-
-- A person's ``good`` is a review by that person, at the time of its last change. Who changes
-  their mind has reviewed again, and the newest review counts.
+- A person's ``good`` is a review by that person, at the time of its last change. Whoever changes
+  their mind has spoken anew, and the newest word counts.
 - A person's ``correction`` goes with it; without a ``good`` it says that the answer was bad.
 - An LLM judge's ``good`` is feedback of kind ``judge``: a signal, no verdict.
 - An assessment that is deleted in MLflow after it was pulled stays: it was said. To take it back,

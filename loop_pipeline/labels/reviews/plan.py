@@ -1,7 +1,4 @@
-"""How many reviews are needed for which promise, in words.
-
-Not here: the promises themselves (``labels/quality/thresholds.py``).
-"""
+"""How many reviews are needed for which promise, in words."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The loop's own format: JSON lines, a trace or a piece of feedback a line.
-
-Not here: storing what was read (``traces/ingest.py``).
-"""
+"""The loop's own format: JSON lines, a trace or a piece of feedback a line."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which model to train on, and how it is loaded: NF4 with double quantisation.
-
-Not here: making a base (``training/base_model.py``).
-"""
+"""Which model to train on, and how it is loaded: NF4 with double quantisation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a training says of itself: a line every ten seconds, curves for MLflow, its budget.
-
-Not here: where curves are kept (``store/run_record.py``).
-"""
+"""What a training says of itself: a line every ten seconds, curves for MLflow, and its budget."""
 
 from __future__ import annotations
 

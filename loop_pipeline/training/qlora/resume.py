@@ -1,7 +1,4 @@
-"""Checkpoints that survive a killed process and a full disk: marked when whole, or not used.
-
-Not here: finished adapters (``adapter_folder.py``).
-"""
+"""Checkpoints that survive a killed process and a full disk: marked when whole, or not used."""
 
 from __future__ import annotations
 

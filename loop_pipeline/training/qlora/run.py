@@ -1,7 +1,4 @@
-"""One adapter from its inputs to its ``meta.json``: trained, recorded, saved, registered.
-
-Not here: the training loop (``trainer.py``).
-"""
+"""One adapter from its inputs to its ``meta.json``: trained, recorded, saved, registered."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Stage A: fine-tuning on answers only, packed where attention keeps rows apart.
-
-Not here: preferences (``preference.py``).
-"""
+"""Stage A: completion-only QLoRA fine-tuning, packed where attention keeps rows apart."""
 
 from __future__ import annotations
 

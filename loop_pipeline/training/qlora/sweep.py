@@ -1,7 +1,4 @@
-"""A small sweep: some recipes of a grid, and the adapter with the least validation loss.
-
-Not here: how one adapter is trained (``run.py``).
-"""
+"""A small sweep: some recipes of a grid, and the adapter with the least validation loss."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Rows of a training set as the tokens a student sees, rendered as the server renders them.
-
-Not here: which rows there are (``training/dataset``).
+"""Rows of a frozen training set as the tokens a student sees; what a chat template makes of them.
 
 A prompt is rendered here as the server renders it: one way to train, one way to ask.
 """
