@@ -34,8 +34,9 @@ from benchmarks.data import load
 from loop_pipeline.groups.assignment import Assigner, nearest
 from loop_pipeline.groups.clustering.fit import fit_groups
 from loop_pipeline.groups.clustering.kmeans import best_kmeans, kmeans, rounded
+from loop_pipeline.groups.embedding.ask_encoder import ask_process
 from loop_pipeline.groups.embedding.embedder import DIMENSIONS, Embedder, Floats, unit
-from loop_pipeline.groups.embedding.model_embedder import ask_process, fit_embedder
+from loop_pipeline.groups.embedding.model_embedder import fit_embedder
 from loop_pipeline.groups.members import leaves_of, member_rows
 from loop_pipeline.groups.registry import UNASSIGNED, Group, Groups
 

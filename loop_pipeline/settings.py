@@ -13,10 +13,14 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from loop_pipeline.recipe import Profile, QLoRAConfig
+from loop_pipeline.setting_errors import misspelt_variables, wrong_settings, wrong_yaml
 
 
 class LoopSettings(BaseSettings):
@@ -90,6 +94,21 @@ class LoopSettings(BaseSettings):
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        # Checked here because a driver's own message repeats what may be half of the password.
+        if value:
+            try:
+                host = make_url(value).host or ""
+            except (ArgumentError, ValueError):
+                host = "@"
+            if "@" in host:
+                raise ValueError(
+                    "no database address; in a password write %40 for @, %2F for /, %3A for :"
+                )
+        return value
+
     @property
     def store_url(self) -> str:
         """URL of the loop's own database."""
@@ -151,23 +170,31 @@ class LoopSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments beat the environment, the environment beats ``loop.yaml``."""
-        home = Path(os.environ.get("LOOP_HOME", ".loop"))
-        files = [Path("loop.yaml"), home / "loop.yaml"]
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, files)
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, _files())
+
+
+def _files() -> list[Path]:
+    return [Path("loop.yaml"), Path(os.environ.get("LOOP_HOME", ".loop")) / "loop.yaml"]
 
 
 def load_settings() -> LoopSettings:
     """Read the settings.
 
     Raises:
-        SystemExit: with one line per wrong setting: its name, what is wrong, what was given.
+        SystemExit: with one line per wrong setting: its name, where it stands, what is wrong. Its
+            value is not repeated, it may be a secret.
     """
-    try:
-        return LoopSettings()  # pyright: ignore[reportCallIssue]
-    except ValidationError as error:
-        lines = [
-            f"LOOP_{'_'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
-            f" (given: {e.get('input')!r})"
-            for e in error.errors()
-        ]
-        raise SystemExit("wrong settings:\n  " + "\n  ".join(lines)) from None
+    fields, files = LoopSettings.model_fields, _files()
+    wrong = list(misspelt_variables(os.environ, fields))
+    if unreadable := wrong_yaml(files):
+        wrong.append(unreadable)
+    else:
+        try:
+            settings = LoopSettings()  # pyright: ignore[reportCallIssue]
+            if not wrong:
+                return settings
+        except ValidationError as error:
+            wrong += wrong_settings(error.errors(), os.environ, fields, files)
+        except SettingsError as error:  # a list that is no JSON
+            wrong.append(str(error))
+    raise SystemExit("wrong settings:\n  " + "\n  ".join(wrong)) from None

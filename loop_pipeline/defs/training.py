@@ -26,6 +26,7 @@ from loop_pipeline.training.dataset.frozen_set import NotEnoughPairs, freeze, re
 from loop_pipeline.training.dataset.leakage import audit
 from loop_pipeline.training.dataset.selection import select_rows
 from loop_pipeline.training.dataset.splits import settle_traces, settled_traces
+from loop_pipeline.training.libraries import check_training_libraries
 from loop_pipeline.training.qlora.adapter_folder import finished_adapters
 
 HOUR = 3600
@@ -194,6 +195,10 @@ def _train(
     extras: dict[str, Any],
 ) -> dg.MaterializeResult:
     settings = loop.settings()
+    try:
+        check_training_libraries(settings.train_python)
+    except RuntimeError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
     tags = {"dagster_run_id": context.run.run_id}
     invocation = pipes.run(
         context=context,

@@ -12,7 +12,8 @@ from loop_pipeline.confidence.answer_score_fit import fit_score, scores
 from loop_pipeline.confidence.certificate import shared_delta
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.routing.offers import Contender, choose, make_offer
-from loop_pipeline.routing.policy import PolicyBundle, digest, seal, subject_hash
+from loop_pipeline.routing.policy import PolicyBundle, seal
+from loop_pipeline.routing.policy_seal import digest, subject_hash
 from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
 
 

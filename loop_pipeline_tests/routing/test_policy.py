@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from loop_pipeline.routing.policy import BadBundle, digest, load_bundle
+from loop_pipeline.routing.policy import BadBundle, load_bundle
+from loop_pipeline.routing.policy_seal import digest
 
 
 def altered(bundle, resign=False, **fields):

@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loop_pipeline.groups.embedding.ask_encoder import KEY, EmbedderError, ask_endpoint
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.groups.embedding.model_embedder import (
-    KEY,
-    EmbedderError,
     ModelEmbedder,
-    ask_endpoint,
     fit_embedder,
     open_embedder,
     still_holds,
