@@ -23,9 +23,9 @@ from loop_pipeline.traces.messages import MAX_CHARS, request_text
 from loop_pipeline.traces.messages import template_hash as hash_template
 
 
-def _embedder(path: Path) -> TextEmbedder:
+def _embedder(path: Path, api_key: str) -> TextEmbedder:
     try:
-        return open_embedder(path)
+        return open_embedder(path, api_key=api_key)
     except (EmbedderError, OSError, ValueError) as error:
         raise BadBundle(f"policy refused: its embedder cannot be opened: {error}") from error
 
@@ -62,6 +62,7 @@ class Router:
         *,
         folder: Path | None = None,
         running: Mapping[str, str] | None = None,
+        embedder_api_key: str = "",
     ) -> Router:
         """Load a policy from its file, or take one as it is.
 
@@ -72,6 +73,7 @@ class Router:
             running: what is known of what runs here: ``frontier`` (its model), ``detector``,
                 ``decoding``. If the certificates speak about something else they are void, and
                 everything goes to the frontier.
+            embedder_api_key: of an embedder that is an endpoint.
 
         Raises:
             BadBundle: if the document was altered, is of another schema, or the embedder is not
@@ -79,7 +81,9 @@ class Router:
         """
         folder = folder or (source.parent if isinstance(source, Path) else Path())
         bundle = load_bundle(source.read_text("utf-8")) if isinstance(source, Path) else source
-        router = cls(bundle, embedder or _embedder(folder / bundle.embedder_path), running)
+        router = cls(
+            bundle, embedder or _embedder(folder / bundle.embedder_path, embedder_api_key), running
+        )
         if bundle.canary is not None:
             other = bundle.canary.policy
             same = other.embedder_version == bundle.embedder_version

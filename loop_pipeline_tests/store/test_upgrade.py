@@ -1,4 +1,4 @@
-"""A store survives what happens while its tables are made: kill -9, two starts at once, old bricks."""
+"""A store survives kill -9 and two starts at once while its tables are made, and old bricks."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_tables_with_rows_but_no_version_are_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "loop.db") as file:
         file.execute("insert into contracts values ('a', '{}')")
         file.execute("drop table alembic_version")
-    with pytest.raises(StoreError, match="no version of the loop has made whole.*contracts"):
+    with pytest.raises(StoreError, match=r"no version of the loop has made whole.*contracts"):
         open_store(url)
     with sqlite3.connect(tmp_path / "loop.db") as file:
         assert file.execute("select count(*) from contracts").fetchone() == (1,)

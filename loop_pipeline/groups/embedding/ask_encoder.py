@@ -6,7 +6,6 @@ What becomes of the vectors is in ``model_embedder``.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -19,9 +18,6 @@ from loop_pipeline.child_environment import child_environment
 from loop_pipeline.groups.embedding.embedder import Floats
 from loop_pipeline.http_retries import retrying_session
 from loop_pipeline.masking import mask_secrets, mask_urls
-
-KEY = "LOOP_EMBEDDER_API_KEY"
-
 
 PROCESS = "loop_pipeline.groups.embedding.encoder_process"
 
@@ -55,19 +51,20 @@ def ask_process(texts: Sequence[str], folder: str, python: Path) -> Floats:
         return np.load(made, allow_pickle=False)
 
 
-def ask_endpoint(texts: Sequence[str], url: str) -> Floats:
+def ask_endpoint(texts: Sequence[str], url: str, api_key: str = "") -> Floats:
     """Vectors from an OpenAI-compatible endpoint, a part at a time.
 
     Args:
         texts: to embed.
         url: of ``/v1/embeddings``; the model's name is its fragment: ``https://host/v1/embeddings#name``.
+        api_key: sent as a bearer token, if there is one.
 
     Raises:
         EmbedderError: it refuses, is not there after three attempts, or answers something else.
     """
     address, _, model = url.partition("#")
     session = retrying_session()
-    headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get(KEY)) else {}
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     parts = []
     for at in range(0, len(texts), AT_ONCE):
         body = {"input": list(texts[at : at + AT_ONCE]), "model": model or "default"}

@@ -49,7 +49,15 @@ class ModelEmbedder:
         self._run = run
 
     @classmethod
-    def fit(cls, source: str, texts: Sequence[str], seed: int, python: Path | None = None) -> Self:
+    def fit(
+        cls,
+        source: str,
+        texts: Sequence[str],
+        seed: int,
+        python: Path | None = None,
+        *,
+        api_key: str = "",
+    ) -> Self:
         """Learn boilerplate and map from training texts; the model stays as it is.
 
         Args:
@@ -57,6 +65,7 @@ class ModelEmbedder:
             texts: training requests; a seeded sample of 20,000 is used if there are more.
             seed: of the sample.
             python: interpreter that runs a local model, in a process of its own; None: this one.
+            api_key: of an endpoint.
 
         Raises:
             EmbedderError: there is no such model, or it does not answer.
@@ -64,7 +73,7 @@ class ModelEmbedder:
         rng = np.random.default_rng(seed)
         kept = np.sort(rng.permutation(len(texts))[:FIT_ROWS])
         some = [str(texts[i]) for i in kept]
-        boilerplate, run = learn(some), _runner(source, python)
+        boilerplate, run = learn(some), _runner(source, python, api_key)
         fingerprint = fingerprint_of(source)
         plane = map_axes(unit(run([boilerplate.without(t) for t in some[: FIT_ROWS // 10]])))
         return cls(source, fingerprint, boilerplate, plane, run)
@@ -125,7 +134,12 @@ TextEmbedder = Embedder | ModelEmbedder
 
 
 def fit_embedder(
-    source: str, texts: Sequence[str], seed: int, python: Path | None = None
+    source: str,
+    texts: Sequence[str],
+    seed: int,
+    python: Path | None = None,
+    *,
+    api_key: str = "",
 ) -> TextEmbedder:
     """An embedder as ``LOOP_EMBEDDER`` names it: empty, a folder, or an http(s) URL.
 
@@ -134,6 +148,7 @@ def fit_embedder(
         texts: training requests.
         seed: of samples and of the randomised SVD.
         python: interpreter that runs a local model.
+        api_key: of an endpoint.
 
     Raises:
         EmbedderError: the model is not there or does not answer.
@@ -141,16 +156,17 @@ def fit_embedder(
     """
     if not source:
         return Embedder.fit(texts, seed=seed)
-    return ModelEmbedder.fit(source, texts, seed, python)
+    return ModelEmbedder.fit(source, texts, seed, python, api_key=api_key)
 
 
-def open_embedder(path: Path, python: Path | None = None) -> TextEmbedder:
+def open_embedder(path: Path, python: Path | None = None, *, api_key: str = "") -> TextEmbedder:
     """Read an embedder of any kind back.
 
     Args:
         path: what ``save`` wrote.
         python: interpreter that runs a local model in a process of its own, for many texts at
             once; None: it is loaded into this process at the first text.
+        api_key: of an endpoint.
 
     Raises:
         EmbedderError: the local model is gone, or is another than it was.
@@ -165,7 +181,7 @@ def open_embedder(path: Path, python: Path | None = None) -> TextEmbedder:
     source, fingerprint = about["source"], about["fingerprint"]
     if fingerprint_of(source) != fingerprint:
         raise EmbedderError(f"{source} is not the model that {path.name} was made with")
-    return ModelEmbedder(source, fingerprint, boilerplate, plane, _runner(source, python))
+    return ModelEmbedder(source, fingerprint, boilerplate, plane, _runner(source, python, api_key))
 
 
 def still_holds(embedder: TextEmbedder, source: str) -> bool:
@@ -201,9 +217,9 @@ def _is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def _runner(source: str, python: Path | None) -> Run:
+def _runner(source: str, python: Path | None, api_key: str) -> Run:
     if _is_url(source):
-        return lambda texts: ask_endpoint(texts, source)
+        return lambda texts: ask_endpoint(texts, source, api_key)
     if python is not None:
         return lambda texts: ask_process(texts, source, python)
     loaded: list[Any] = []

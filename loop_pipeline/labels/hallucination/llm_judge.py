@@ -31,7 +31,6 @@ from loop_pipeline.store.traces import read_traces
 from loop_pipeline.traces.ingest import import_records
 from loop_pipeline.traces.records import Feedback
 
-KEY = "LOOP_JUDGE_API_KEY"
 PARALLEL = 4
 TIMEOUT_S = 60.0
 AT_ONCE = 200
@@ -93,6 +92,7 @@ class Judge:
 
     url: str
     model: str
+    api_key: str = field(default="", repr=False)
     timeout: float = TIMEOUT_S
     _session: requests.Session = field(
         default_factory=lambda: retrying_session(PARALLEL), repr=False, compare=False
@@ -117,7 +117,7 @@ class Judge:
                 {"role": "user", "content": data},
             ],
         }
-        base, key = self.url.rstrip("/").removesuffix("/v1"), os.environ.get(KEY, "")
+        base, key = self.url.rstrip("/").removesuffix("/v1"), self.api_key
         answer = self._session.post(
             f"{base}/v1/chat/completions",
             json=body,
@@ -125,7 +125,8 @@ class Judge:
             timeout=self.timeout,
         )
         if answer.status_code in WRONG_SETTING:
-            words = answer.text[:200].replace(key or KEY, "(key)")  # some servers repeat it
+            words = answer.text[:200]
+            words = words.replace(key, "(key)") if key else words  # some servers repeat it
             place = mask_urls(self.url)
             raise JudgeError(f"LOOP_JUDGE_URL {place}: {answer.status_code}: {words}")
         answer.raise_for_status()
@@ -136,7 +137,8 @@ def judge_of(settings: LoopSettings) -> Judge | None:
     """The judge that ``LOOP_JUDGE_URL`` and ``LOOP_JUDGE_MODEL`` name; None if either is empty."""
     if not settings.judge_url or not settings.judge_model:
         return None
-    return Judge(settings.judge_url, settings.judge_model)
+    key = settings.judge_api_key.get_secret_value()
+    return Judge(settings.judge_url, settings.judge_model, key)
 
 
 def parse_verdict(text: Any) -> float | None:
