@@ -21,7 +21,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from benchmarks.data import load
-from benchmarks.litellm_routers import RELEASE, ask
+from benchmarks.litellm_routers import RELEASE, VARIABLE, ask
 from benchmarks.record import Start, record, table
 from loop_pipeline.groups.clustering import fit_groups, member_rows
 from loop_pipeline.groups.embedding import Embedder
@@ -151,7 +151,8 @@ def main() -> None:
     sys.stdout.write(f"{title}\n{pd.DataFrame(lines).round(3).to_string(index=False)}\n")
     units = {name: "ms" for name in lines[0] if name.endswith(("p50", "p99"))}
     rivals = [RELEASE] if any(line["kind"] == "control" for line in lines) else []
-    record(__file__, __doc__, [table(title, lines, units)], begun, rivals=rivals)
+    tables = [table(title, lines, units)]
+    record(__file__, __doc__, tables, begun, rivals=rivals, variables=[VARIABLE])
 
 
 if __name__ == "__main__":

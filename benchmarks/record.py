@@ -26,8 +26,6 @@ import pandas as pd
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("numpy", "scipy", "scikit-learn", "pandas")
-# Named in the command because the figures depend on them; a path is not written down.
-VARIABLES = ("OMP_NUM_THREADS", "LOOP_BENCH_LITELLM", "LOOP_BENCH_MMLU_VECTORS")
 DIGITS = 6  # significant ones; the last digits of a sum differ between machines
 
 
@@ -61,7 +59,8 @@ def table(
     records = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
     return {
         "title": title,
-        "units": dict(units or {}),
+        "columns": list(dict.fromkeys(str(name) for row in records for name in row)),
+        "units": {name: unit for name, unit in (units or {}).items() if name in records[0]},
         "rows": [{str(k): _plain(v) for k, v in row.items()} for row in records],
     }
 
@@ -74,6 +73,7 @@ def record(
     *,
     rivals: Sequence[str] = (),
     packages: Sequence[str] = (),
+    variables: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Path:
     """Write the results of a run.
@@ -85,6 +85,7 @@ def record(
         start: made before the measurement.
         rivals: other people's programs that ran in this run, with versions.
         packages: whose versions matter, beside those that always do.
+        variables: of the environment that the benchmark reads and that hold a path.
         notes: sentences that must stand beside the figures.
 
     Returns:
@@ -96,7 +97,7 @@ def record(
         "benchmark": name,
         "question": question,
         "method": method,
-        "command": _command(name),
+        "command": _command(name, variables),
         **_commit(),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "seconds": round(time.monotonic() - start.seconds, 1),
@@ -128,12 +129,11 @@ def _described(doc: str) -> tuple[str, str]:
     return " ".join(question.split()), "\n\n".join(" ".join(p.split()) for p in kept)
 
 
-def _command(name: str) -> str:
-    shown = [
-        f"{variable}={os.environ[variable] if os.environ[variable].isdigit() else 'PATH'}"
-        for variable in VARIABLES
-        if os.environ.get(variable)
-    ]
+def _command(name: str, variables: Sequence[str]) -> str:
+    """What was typed; where somebody's files lie is not written down."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    shown = [f"OMP_NUM_THREADS={threads}"] if threads else []
+    shown += [f"{variable}=PATH" for variable in variables if os.environ.get(variable)]
     given = ["PATH" if "/" in word else word for word in sys.argv[1:]]
     return " ".join([*shown, "python", "-m", f"benchmarks.{name}", *given])
 

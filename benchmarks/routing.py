@@ -27,7 +27,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.data import load, unpacked
-from benchmarks.litellm_routers import RELEASE, ask
+from benchmarks.litellm_routers import RELEASE, VARIABLE, ask
 from benchmarks.record import Start, record, table
 from loop_pipeline.groups.embedding import Embedder
 from loop_pipeline.routing.request_score import fit_request_score
@@ -182,7 +182,8 @@ def main() -> None:
     sys.stdout.write(pd.DataFrame(quoted).to_string(index=False) + "\n")
     tables.append(table("Published: Table 2 of arXiv 2406.18665v4, all rows", quoted))
     rivals = [f"{RELEASE}, {name[8:]}" for name in named if name.startswith("LiteLLM ")]
-    record(__file__, __doc__, tables, start, rivals=rivals)
+    used = (VARIABLE, "LOOP_BENCH_MMLU_VECTORS")
+    record(__file__, __doc__, tables, start, rivals=rivals, variables=used)
 
 
 if __name__ == "__main__":
