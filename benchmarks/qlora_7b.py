@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config, TrainerCallback
 
+from benchmarks.record import Start, record, table
 from loop_pipeline.training.base import train_tokenizer
 from loop_pipeline.training.config import QLoRAConfig
 from loop_pipeline.training.memory import KNOWN, Architecture, architecture, estimate_memory
@@ -101,7 +101,7 @@ def train(config: QLoRAConfig, base: Path, vocabulary: int, steps: int, out: Pat
     return clock
 
 
-def report(config: QLoRAConfig, shape: Architecture, clock: Clock) -> None:
+def report(config: QLoRAConfig, shape: Architecture, clock: Clock) -> dict[str, Any]:
     """Speed without the first steps, and what it is of the card."""
     ends = clock.ends[WARM_UP - 1 :]
     rows = config.per_device_train_batch_size * config.gradient_accumulation_steps
@@ -112,10 +112,12 @@ def report(config: QLoRAConfig, shape: Architecture, clock: Clock) -> None:
     if peak:
         counted = shape.quantised + shape.vocabulary * shape.hidden / 4  # loss on a quarter
         print(f"{4 * counted * speed / peak:.1%} of {peak / 1e12:.0f} TFLOPS in bf16")
+    return {"tokens a second": speed, "peak memory": peak_memory_mb() / 1e3}
 
 
 def main() -> None:
-    """Resolve, estimate, train."""
+    """Resolve, estimate, train, write down."""
+    start = Start()
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", default="qwen2.5-7b", choices=list(KNOWN))
     parser.add_argument("--recipe", type=Path, help="a recipe instead of a profile")
@@ -144,9 +146,17 @@ def main() -> None:
         write_model(shape, config.max_length, base)
         recipe = config.model_copy(update={"num_train_epochs": 1.0, "logging_steps": 1})
         clock = train(recipe, base, shape.vocabulary, steps, Path(folder) / "out")
-    if gpu:
-        report(config, shape, clock)
-    sys.stdout.flush()
+    found = {
+        "recipe": config.profile,
+        "parameters": round(shape.quantised + shape.others),
+        "of the adapter": round(shape.adapter(config.lora_r)),
+        **{f"estimate: {name}": value for name, value in parts.items()},
+        "estimate": estimate.total / 1e9,
+        **(report(config, shape, clock) if gpu else {"steps, narrow, without a GPU": steps}),
+    }
+    units = {name: "GB" for name in found if name.startswith(("estimate", "peak"))}
+    tables = [table("Random weights", [found], units)]
+    record(__file__, __doc__, tables, start, packages=["torch", "transformers", "peft", "trl"])
 
 
 if __name__ == "__main__":
