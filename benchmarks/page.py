@@ -32,7 +32,7 @@ TOPICS = {
     "Training": ("training_speed", "qlora_7b", "gpu_proof", "noise"),
     "Promises and routing": ("certificate", "routing", "outcomes", "decision"),
     "Serving": ("adapter_swap", "vllm_logprobs"),
-    "Whole turns": ("demo",),
+    "Whole turns": ("turns",),
 }
 INTRODUCTION = """\
 <!-- Made by `make docs` from benchmarks/results/*.json. Do not edit. -->
