@@ -57,10 +57,11 @@ def table(
             A column without one is a plain number or a text.
     """
     records = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
+    columns = list(dict.fromkeys(str(name) for row in records for name in row))
     return {
         "title": title,
-        "columns": list(dict.fromkeys(str(name) for row in records for name in row)),
-        "units": {name: unit for name, unit in (units or {}).items() if name in records[0]},
+        "columns": columns,
+        "units": {name: unit for name, unit in (units or {}).items() if name in columns},
         "rows": [{str(k): _plain(v) for k, v in row.items()} for row in records],
     }
 

@@ -4,8 +4,8 @@
 
 Each word is a turn in a folder of its own: `demo` is the simulated support desk, as `make demo`
 starts it; `clinc150`, `banking77`, `headlines` and `nlupp` are the public sets, whose gold labels
-stand in for the frontier. `+2` runs two busy processes beside it. The student is the profile `tiny`,
-made from scratch. Gold requests were seen neither by the student nor by the certificate.
+stand in for the frontier. `+2` runs two busy processes beside it. The student is the profile
+`tiny`, made from scratch. Gold requests were seen neither by the student nor by the certificate.
 """
 
 from __future__ import annotations
