@@ -23,7 +23,8 @@ from loop_pipeline.recipe import QLoRAConfig
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("*/README.md")]
 MADE = [path for path in PAGES if path.read_text().startswith("<!-- Made by")]
-FENCE = re.compile(r"^( *)```(.*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+SOURCES = ("loop_pipeline", "benchmarks", "examples")
 OUTPUT = "text"  # what a command prints: nothing to run
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
