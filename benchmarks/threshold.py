@@ -1,4 +1,4 @@
-"""What does the quality threshold do for the student? Agreement against pairs kept.
+"""What does the quality threshold do for the student?
 
     python -m benchmarks.threshold [traces]
 
