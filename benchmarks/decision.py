@@ -1,4 +1,4 @@
-"""How long a decision takes on prompts of 1,500 characters, beside LiteLLM's offline routers.
+"""How long does a decision take on long prompts, beside LiteLLM's offline routers?
 
     LOOP_BENCH_DATA=../shared/data LOOP_BENCH_LITELLM=PYTHON python -m benchmarks.decision
 

@@ -1,4 +1,4 @@
-"""How long it takes to flag a day of answers, and one answer while somebody waits.
+"""How long does it take to flag a day of answers, and one while somebody waits?
 
     python -m benchmarks.flag_speed
 

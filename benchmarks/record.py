@@ -125,9 +125,10 @@ def _plain(value: Any) -> Any:
 
 def _described(doc: str) -> tuple[str, str]:
     """The question, and the paragraphs on how it is measured, without the command."""
-    question, *rest = re.split(r"\n\s*\n", doc.strip())
-    kept = [part for part in rest if not part.startswith("    ")]
-    return " ".join(question.split()), "\n\n".join(" ".join(p.split()) for p in kept)
+    first, *rest = re.split(r"\n\s*\n", doc.strip())
+    question, _, more = " ".join(first.split()).partition("? ")
+    kept = [" ".join(part.split()) for part in rest if not part.startswith("    ")]
+    return f"{question.rstrip('?')}?", "\n\n".join([*([more] if more else []), *kept])
 
 
 def _command(name: str, variables: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""How well a score of the request alone tells when the strong model is needed.
+"""How well does a score of the request alone tell when the strong model is needed?
 
     LOOP_BENCH_DATA=../shared/data LOOP_BENCH_LITELLM=PYTHON python -m benchmarks.routing
 

@@ -1,4 +1,4 @@
-"""Tokens a second of the supervised stage against TRL's defaults, at the same loss.
+"""How fast is the supervised stage beside TRL's defaults, at the same loss?
 
     LOOP_BENCH_DATA=../shared/data OMP_NUM_THREADS=1 python -m benchmarks.training_speed
 
