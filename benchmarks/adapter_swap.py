@@ -15,20 +15,21 @@ import time
 from dataclasses import dataclass, field
 
 import pandas as pd
-from benchmarks.fixtures import add_student, student
 from sqlalchemy import Engine
 
+from benchmarks.fixtures import add_student, student
 from benchmarks.record import Start, record, table
 from benchmarks.server import World, serving, vllm_release
-from loop_pipeline.routing.operations import policies, return_to_previous
+from loop_pipeline.artifacts import policies
+from loop_pipeline.confidence.answer_score import ScoreWeights
+from loop_pipeline.rollout.commands import return_to_previous
+from loop_pipeline.rollout.release import in_force, introduce, roles
 from loop_pipeline.routing.policy import PolicyBundle, seal
-from loop_pipeline.routing.release import in_force, introduce, roles
-from loop_pipeline.routing.score import ScoreWeights
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.questions import adapters_of
-from loop_pipeline.serving.vllm import ServerError, StudentServer
+from loop_pipeline.serving.probes import adapters_of
+from loop_pipeline.serving.student_server import ServerError, StudentServer
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import open_store
+from loop_pipeline.store.database import open_store
 
 CLIENTS, SWAPS, PAUSE_S, TOKENS = 8, 8, 5.0, 8
 SCORE = ScoreWeights(

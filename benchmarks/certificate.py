@@ -26,8 +26,8 @@ from sklearn.svm import LinearSVC
 
 from benchmarks.data import load
 from benchmarks.record import Start, record, table
-from loop_pipeline.routing.certificate import certify_group
-from loop_pipeline.routing.evaluation import swept_threshold, uncertified_coverage
+from loop_pipeline.confidence.certificate import certify_group
+from loop_pipeline.stats.risk_coverage import swept_threshold, uncertified_coverage
 
 ALPHA, DELTA, DRAWS, SIZES = 0.05, 0.05, 600, (100, 200, 500, 1000)
 GROUP_ROWS, FOLDS = 400, 10

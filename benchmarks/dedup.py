@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import Start, record, table
-from loop_pipeline.training.near_duplicates import components, jaccard, similar_pairs
-from loop_pipeline.training.selection import COPIES
-from loop_pipeline.training.shingles import plain_text, shingle
+from loop_pipeline.training.dataset.near_duplicates import components, jaccard, similar_pairs
+from loop_pipeline.training.dataset.selection import COPIES
+from loop_pipeline.training.dataset.shingles import plain_text, shingle
 
 ROWS, WORDS, VARIANTS = 1_000_000, 30_000, 0.2
 SYLLABLES = [a + b for a in ("b", "cr", "d", "f", "g", "l", "m", "pl", "st", "t") for b in "aeiou"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.queries import upsert
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow
 
 BORN = dt.datetime(2026, 8, 1, tzinfo=dt.UTC)

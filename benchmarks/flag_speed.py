@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.record import Start, record, table
-from loop_pipeline.labels.hallucination.detector import check_answer, flag_hallucinations
+from loop_pipeline.labels.hallucination.flags import check_answer, flag_hallucinations
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.settings import load_settings
-from loop_pipeline.store.queries import records
+from loop_pipeline.store.database import records
 
 ROWS, SINGLE = 50_000, 1000
 KINDS = ("label", "tags", "json", "text")

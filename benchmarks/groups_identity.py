@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from benchmarks.intents import SEEDS, SETS, embedded, encoder_asked_for, fitted, matched
 from benchmarks.record import Start, record, table
-from loop_pipeline.groups.clustering import fit_groups, member_rows
-from loop_pipeline.groups.embedding import Embedder, Floats, unit
-from loop_pipeline.groups.kmeans import kmeans, nearest
+from loop_pipeline.groups.assignment import member_rows, nearest
+from loop_pipeline.groups.clustering.fit import fit_groups
+from loop_pipeline.groups.clustering.kmeans import kmeans
+from loop_pipeline.groups.embedding.embedder import Embedder, Floats, unit
 
 Rows = NDArray[np.intp]
 

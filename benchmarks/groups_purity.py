@@ -34,8 +34,8 @@ from benchmarks.intents import (
     matched,
 )
 from benchmarks.record import Start, record, table
-from loop_pipeline.groups.embedding import Floats, unit
-from loop_pipeline.groups.kmeans import nearest
+from loop_pipeline.groups.assignment import nearest
+from loop_pipeline.groups.embedding.embedder import Floats, unit
 
 
 def ours(source: str, texts: list[str], k: int) -> list[NDArray[np.intp]]:

@@ -17,9 +17,10 @@ import pandas as pd
 
 from benchmarks.intents import clinc
 from benchmarks.record import Start, record, table
-from loop_pipeline.groups.clustering import Assigner, fit_groups, leaves_of, member_rows
-from loop_pipeline.groups.embedding import DIMENSIONS, Embedder, unit
-from loop_pipeline.groups.kmeans import rounded
+from loop_pipeline.groups.assignment import Assigner, leaves_of, member_rows
+from loop_pipeline.groups.clustering.fit import fit_groups
+from loop_pipeline.groups.clustering.kmeans import rounded
+from loop_pipeline.groups.embedding.embedder import DIMENSIONS, Embedder, unit
 from loop_pipeline.groups.registry import Group, Groups
 
 

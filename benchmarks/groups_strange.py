@@ -18,9 +18,10 @@ import pandas as pd
 
 from benchmarks.intents import clinc, embedded, encoder_asked_for, fitted
 from benchmarks.record import Start, record, table
-from loop_pipeline.groups.clustering import UNASSIGNED, fit_groups, member_rows
-from loop_pipeline.groups.embedding import Embedder, Floats, unit
-from loop_pipeline.groups.kmeans import nearest
+from loop_pipeline.groups.assignment import member_rows, nearest
+from loop_pipeline.groups.clustering.fit import fit_groups
+from loop_pipeline.groups.embedding.embedder import Embedder, Floats, unit
+from loop_pipeline.groups.registry import UNASSIGNED
 
 # Later traffic lies farther out than training requests do: a cut at 5% gives more than 5%.
 FALSE = (0.05, 0.035)

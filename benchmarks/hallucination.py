@@ -22,18 +22,18 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from benchmarks.data import load
 from benchmarks.record import Start, record, table
-from loop_pipeline.labels.hallucination.detector import flag_hallucinations
-from loop_pipeline.labels.hallucination.features import design_of
-from loop_pipeline.labels.hallucination.fitting import (
+from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import Tiers
+from loop_pipeline.labels.hallucination.wording_features import design_of
+from loop_pipeline.labels.hallucination.wording_fit import (
     Row,
     balanced_accuracy,
     cross_validate,
     fit_detector,
 )
-from loop_pipeline.labels.hallucination.lexical import FLAG_FROM
-from loop_pipeline.labels.hallucination.recipe import SETS, begin_rows
-from loop_pipeline.labels.hallucination.tiers import Tiers
-from loop_pipeline.labels.hallucination.words import STOP_WORDS, WORD, source_of, stem
+from loop_pipeline.labels.hallucination.wording_score import FLAG_FROM
+from loop_pipeline.labels.hallucination.wording_text import STOP_WORDS, WORD, source_of, stem
+from loop_pipeline.labels.hallucination.wording_weights import SETS, begin_rows
 
 # Balanced accuracy, README of salesforce/factualNLG.
 SUMMEDITS = {

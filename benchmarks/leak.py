@@ -28,11 +28,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from benchmarks.record import Start, record, table
-from loop_pipeline.replay.sets import load_set
-from loop_pipeline.store.queries import open_store
+from loop_pipeline.demo.public_sets import load_set
+from loop_pipeline.store.database import open_store
 from loop_pipeline.traces.ingest import import_file
-from loop_pipeline.training.selection import select_rows
-from loop_pipeline.training.units import settle_traces
+from loop_pipeline.training.dataset.selection import select_rows
+from loop_pipeline.training.dataset.splits import settle_traces
 
 REQUESTS, VARIANTS, CORRECTED, EVALUATED = 2000, 0.3, 0.1, 0.3
 COSINE = 0.9

@@ -15,12 +15,14 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.record import Start, record, table
+from loop_pipeline.evaluation.held_out import evaluate
+from loop_pipeline.serving.student_server import START_S, StudentServer
 from loop_pipeline.serving.supervisor import start_supervisor, stop
-from loop_pipeline.serving.vllm import START_S, StudentServer
 from loop_pipeline.settings import LoopSettings, load_settings
-from loop_pipeline.store.queries import newest_dataset, open_store, read_traces
-from loop_pipeline.training.evaluation import evaluate
-from loop_pipeline.training.qlora import train_all
+from loop_pipeline.store.database import open_store
+from loop_pipeline.store.traces import read_traces
+from loop_pipeline.store.training_data import newest_dataset
+from loop_pipeline.training.qlora.train import train_all
 
 
 def train(settings: LoopSettings, folder: str, seed: int, out: Path) -> dict[str, str]:

@@ -20,8 +20,8 @@ from sklearn.cluster import MiniBatchKMeans
 
 from benchmarks.data import load
 from benchmarks.record import Start, record, table
-from loop_pipeline.groups.embedding import Embedder
-from loop_pipeline.groups.novelty import novelty
+from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.stats.mmd import novelty
 
 WINDOW, REFERENCE, NOVEL, REPEATS = 500, 2_000, 0.2, 60
 LEVEL, TEXTBOOK_PSI, CLUSTERS, PERMUTATIONS = 0.05, 0.2, 60, 200

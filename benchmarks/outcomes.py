@@ -35,11 +35,11 @@ from benchmarks.data import load
 from benchmarks.record import Start, record, table
 from benchmarks.routing import SPLIT_SEED, mmlu
 from loop_pipeline.costs.prices import price
-from loop_pipeline.report.doctor_text import text
-from loop_pipeline.routing.diagnosis import POLICY
-from loop_pipeline.routing.doctor import diagnose
-from loop_pipeline.routing.outcomes import read_table
-from loop_pipeline.routing.rehearsal import rehearse
+from loop_pipeline.doctor.diagnosis import POLICY
+from loop_pipeline.doctor.examine import diagnose
+from loop_pipeline.doctor.outcome_table import read_table
+from loop_pipeline.doctor.rehearsal import rehearse
+from loop_pipeline.doctor.terminal_report import text
 
 TARGET = 0.95
 DELTA = 0.05

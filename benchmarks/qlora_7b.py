@@ -24,11 +24,16 @@ import yaml
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config, TrainerCallback
 
 from benchmarks.record import Start, record, table
-from loop_pipeline.training.base import train_tokenizer
-from loop_pipeline.training.config import QLoRAConfig
-from loop_pipeline.training.memory import KNOWN, Architecture, architecture, estimate_memory
-from loop_pipeline.training.progress import peak_memory_mb
-from loop_pipeline.training.sft import Tokens, build_trainer
+from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.training.base_model import train_tokenizer
+from loop_pipeline.training.memory_estimate import (
+    KNOWN,
+    Architecture,
+    architecture,
+    estimate_memory,
+)
+from loop_pipeline.training.qlora.progress import peak_memory_mb
+from loop_pipeline.training.qlora.sft import Tokens, build_trainer
 
 # Dense bf16 operations a second as the makers' data sheets give them.
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "A10": 125e12, "L4": 121e12}

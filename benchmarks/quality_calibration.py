@@ -22,9 +22,9 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.data import load
 from benchmarks.record import Start, record, table
-from loop_pipeline.labels.calibration import reliability
-from loop_pipeline.labels.hallucination.features import features
-from loop_pipeline.labels.quality import fit_quality
+from loop_pipeline.labels.hallucination.wording_features import features
+from loop_pipeline.labels.quality.model import fit_quality
+from loop_pipeline.stats.calibration import reliability
 
 PROMISE = {"target_precision": 0.95, "delta": 0.05}
 CALIBRATION_DRAWS = 20

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.data import load
 from benchmarks.record import Start, record, table
-from loop_pipeline.labels.stacking import fit_stack
+from loop_pipeline.labels.quality.stacking import fit_stack
 
 
 def frank_table() -> pd.DataFrame:

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.record import Start, record, table
-from loop_pipeline.labels.quality import QualityModel, fit_quality, score_quality
-from loop_pipeline.labels.review import draw_reviews, uniform_sample
+from loop_pipeline.labels.quality.model import QualityModel, fit_quality, score_quality
+from loop_pipeline.labels.reviews.draw import draw_reviews
+from loop_pipeline.stats.sampling import uniform_sample
 
 DRAWS = 600
 PROMISE = {"target_precision": 0.95, "delta": 0.05}

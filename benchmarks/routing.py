@@ -29,8 +29,8 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.data import load, unpacked
 from benchmarks.litellm_routers import RELEASE, VARIABLE, ask
 from benchmarks.record import Start, record, table
-from loop_pipeline.groups.embedding import Embedder
-from loop_pipeline.routing.request_score import fit_request_score
+from loop_pipeline.confidence.request_score import fit_request_score
+from loop_pipeline.groups.embedding.embedder import Embedder
 
 LABELS, DRAWS, BINS = 1_500, 20, 10
 SPLIT_SEED, DRAW_SEED = 20_240, 500

@@ -22,15 +22,16 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.record import Start, record, table
-from loop_pipeline.labels.hallucination.detector import flag_hallucinations
+from loop_pipeline.demo import simulated_traffic as traffic
+from loop_pipeline.labels.hallucination.flags import flag_hallucinations
 from loop_pipeline.labels.pairs import candidates, label_pairs
-from loop_pipeline.labels.quality import QualityModel, fit_quality, score_quality
-from loop_pipeline.labels.review import coin
-from loop_pipeline.labels.reviewers import verdicts
+from loop_pipeline.labels.quality.model import QualityModel, fit_quality, score_quality
+from loop_pipeline.labels.reviews.reviewers import verdicts
 from loop_pipeline.labels.signals import features, tasks, trace_signals
-from loop_pipeline.labels.threshold import clopper_pearson
-from loop_pipeline.replay import traffic
-from loop_pipeline.store.queries import open_store, read_feedback, read_traces
+from loop_pipeline.stats.binomial import clopper_pearson
+from loop_pipeline.stats.sampling import coin
+from loop_pipeline.store.database import open_store
+from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.ingest import import_file, import_records
 from loop_pipeline.traces.records import Feedback
 
@@ -66,10 +67,10 @@ def labelled(work: Path, traces: int) -> tuple[pd.DataFrame, dict[str, Any], Qua
 
 def train(rows: pd.DataFrame, work: Path) -> Path:
     """Base and adapter from these rows only; returns the folder that holds both."""
-    from loop_pipeline.training.base import pretrain_tiny
-    from loop_pipeline.training.config import QLoRAConfig
-    from loop_pipeline.training.qlora import train_all
-    from loop_pipeline.training.rows import read_rows
+    from loop_pipeline.recipe import QLoRAConfig
+    from loop_pipeline.training.base_model import pretrain_tiny
+    from loop_pipeline.training.qlora.tokens import read_rows
+    from loop_pipeline.training.qlora.train import train_all
 
     dataset = work / "dataset"
     dataset.mkdir(parents=True)

@@ -33,13 +33,19 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from benchmarks.record import Start, record, table
-from loop_pipeline.replay.sets import load_set
-from loop_pipeline.replay.traffic import simulate
-from loop_pipeline.training.base import pretrain_tiny
-from loop_pipeline.training.config import QLoRAConfig
-from loop_pipeline.training.models import load_quantised
-from loop_pipeline.training.rows import Row, read_rows
-from loop_pipeline.training.sft import Tokens, build_trainer, make_dataset, make_lora, tokenise
+from loop_pipeline.demo.public_sets import load_set
+from loop_pipeline.demo.simulated_traffic import simulate
+from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.training.base_model import pretrain_tiny
+from loop_pipeline.training.qlora.load_model import load_quantised
+from loop_pipeline.training.qlora.sft import (
+    Tokens,
+    build_trainer,
+    make_dataset,
+    make_lora,
+    tokenise,
+)
+from loop_pipeline.training.qlora.tokens import Row, read_rows
 
 Turn = Callable[[QLoRAConfig, Tokens, str, Path], Trainer]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from loop_pipeline.cli.main import app
 from sqlalchemy import Column
 
 from benchmarks.page import page as benchmarks_page
+from loop_pipeline.cli.main import app
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store import tables
 

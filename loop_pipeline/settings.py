@@ -16,7 +16,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from loop_pipeline.training.config import Profile, QLoRAConfig
+from loop_pipeline.recipe import Profile, QLoRAConfig
 
 
 class LoopSettings(BaseSettings):

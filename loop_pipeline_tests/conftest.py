@@ -18,7 +18,8 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from loop_pipeline.store.queries import open_store
+from loop_pipeline.store.database import open_store
+from loop_pipeline_tests.serving.stub import Stub
 
 
 def free_port() -> int:
@@ -145,3 +146,10 @@ def jsonl(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    server = Stub()
+    yield server
+    server.stop()

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from loop_pipeline.definitions import defs
 from loop_pipeline.defs.automation import enough_new_pairs, label_traces, late_feedback, retrain
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.store.queries import insert_new, upsert
+from loop_pipeline.store.database import insert_new, upsert
 from loop_pipeline.store.tables import (
     CheckpointRow,
     DatasetRow,

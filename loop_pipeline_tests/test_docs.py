@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from loop_pipeline.recipe import QLoRAConfig
 from pytest_examples import CodeExample, EvalExample, find_examples
 
 from docs import generate
+from loop_pipeline.recipe import QLoRAConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("*/README.md")]
@@ -126,7 +126,7 @@ def run(words: list[str], block: Block) -> None:
     """Run one command as a reader would have typed it."""
     given, words = split_environment(words)
     starts = {
-        "loop": [sys.executable, "-m", "loop_pipeline.cli.main"],
+        "loop": [sys.executable, "-m", "loop_pipeline.cli.main.main"],
         "python": [sys.executable],
     }
     program = words[0].removeprefix(".venv/bin/")

@@ -11,12 +11,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from loop_pipeline.replay.runs import turn_loop
-from loop_pipeline.replay.turn import Turn
+from loop_pipeline.demo.runs import turn_loop
+from loop_pipeline.demo.turn import Turn
 from loop_pipeline.routing.policy import load_bundle
 from loop_pipeline.routing.router import Router
 from loop_pipeline.settings import load_settings
-from loop_pipeline.store.queries import active_policy, newest_checkpoint, read
+from loop_pipeline.store.checkpoints import newest_checkpoint
+from loop_pipeline.store.database import read
+from loop_pipeline.store.policies import active_policy
 from loop_pipeline.store.tables import (
     DatasetMemberRow,
     DeploymentRow,

@@ -5,7 +5,8 @@ import datetime as dt
 import dagster as dg
 
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.store.queries import count_validated_pairs, days_touched, pairs_last_trained
+from loop_pipeline.store.traces import days_touched
+from loop_pipeline.store.training_data import count_validated_pairs, pairs_last_trained
 
 _S = dg.AssetSelection
 

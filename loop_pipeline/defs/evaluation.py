@@ -6,13 +6,16 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from loop_pipeline.defs.groups import embedder_path
+from loop_pipeline.artifacts import embedder_path, evaluation_folder
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.training import qlora_checkpoint
-from loop_pipeline.groups.clustering import Groups
-from loop_pipeline.groups.embedding import Embedder
-from loop_pipeline.groups.encoders import open_embedder
-from loop_pipeline.report.contest import (
+from loop_pipeline.evaluation.contest import prepare
+from loop_pipeline.evaluation.gallery import to_markdown
+from loop_pipeline.evaluation.verdicts import Bench, deliver, judge_waiting, last_verdicts
+from loop_pipeline.groups.clustering.fit import Groups
+from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.groups.embedding.model_embedder import open_embedder
+from loop_pipeline.report.evaluation_tables import (
     contestants_table,
     differences_table,
     fresh_sentence,
@@ -20,18 +23,10 @@ from loop_pipeline.report.contest import (
 )
 from loop_pipeline.report.plots import contestants_figure, plot_png_markdown, reliability_figure
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.queries import count, newest_checkpoint, read, read_feedback, read_traces
+from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
+from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
-from loop_pipeline.training.contest import prepare
-from loop_pipeline.training.gallery import to_markdown
-from loop_pipeline.training.verdicts import (
-    Bench,
-    deliver,
-    evaluation_folder,
-    judge_waiting,
-    last_verdicts,
-)
+from loop_pipeline.store.traces import read_feedback, read_traces
 
 # Splits that no student learns from; it answers them through the server that will serve it.
 ANSWERED = ("validation", "calibration", "gold")

@@ -1,38 +1,38 @@
 """Groups: what the traffic is about, and which model does what best."""
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
+from loop_pipeline.artifacts import embedder_path
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
-from loop_pipeline.groups.best import best_models
-from loop_pipeline.groups.clustering import Groups, fit_groups, member_rows
-from loop_pipeline.groups.embedding import request_text
-from loop_pipeline.groups.encoders import (
+from loop_pipeline.groups.assignment import member_rows
+from loop_pipeline.groups.clustering.fit import Groups, fit_groups
+from loop_pipeline.groups.embedding.model_embedder import (
     EmbedderError,
     TextEmbedder,
     fit_embedder,
     open_embedder,
     still_holds,
 )
-from loop_pipeline.groups.novelty import ALARM, novelty
-from loop_pipeline.groups.stats import (
+from loop_pipeline.groups.embedding.vector_store import newest_and_before, vectors_of
+from loop_pipeline.groups.lineage import write_groups
+from loop_pipeline.groups.model_comparison import (
+    best_models,
     group_statistics,
     inferred_verdicts,
     logged_rows,
     replayed_rows,
 )
-from loop_pipeline.groups.vectors import newest_and_before, vectors_of
-from loop_pipeline.labels.reviewed import evidence, reviewed
+from loop_pipeline.labels.quality.inputs import evidence, reviewed
 from loop_pipeline.report.plots import best_model_figure, cluster_figure, plot_png_markdown
-from loop_pipeline.serving.vllm import adapter_name
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.group_lineage import write_groups
-from loop_pipeline.store.queries import newest_checkpoint, read, read_traces, records, replace_all
+from loop_pipeline.stats.mmd import ALARM, novelty
+from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
+from loop_pipeline.store.database import read, records, replace_all
 from loop_pipeline.store.tables import (
     GroupMemberRow,
     GroupModelStatsRow,
@@ -41,11 +41,8 @@ from loop_pipeline.store.tables import (
     StudentAnswerRow,
     TaskGroupRow,
 )
-
-
-def embedder_path(settings: LoopSettings, version: str) -> Path:
-    """Where the embedder of a version lies."""
-    return settings.artifacts / "embedders" / f"{version[:16]}.npz"
+from loop_pipeline.store.traces import read_traces
+from loop_pipeline.traces.messages import request_text
 
 
 @dg.asset(deps=[trace_log], group_name="groups", kinds={"scikitlearn"}, code_version="2")

@@ -8,20 +8,15 @@ import pandas as pd
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.reviews import quality_model, reviewers
 from loop_pipeline.defs.traces import ONE_RUN, TRACE_DAYS, count_by_day
-from loop_pipeline.labels.hallucination.detector import flag_hallucinations
+from loop_pipeline.labels.hallucination.flags import flag_hallucinations
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.pairs import label_pairs
-from loop_pipeline.labels.quality import QualityModel, score_quality
-from loop_pipeline.labels.reviewers import relied_on, verdicts
+from loop_pipeline.labels.quality.model import QualityModel, score_quality
+from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
 from loop_pipeline.labels.signals import features, tasks
 from loop_pipeline.labels.signals import trace_signals as signals_of
 from loop_pipeline.report.plots import daily_counts_figure, group_counts_figure, plot_png_markdown
-from loop_pipeline.store.queries import (
-    newest_quality_model,
-    read,
-    read_feedback,
-    read_traces,
-)
+from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import (
     GroupMemberRow,
     LabeledPairRow,
@@ -29,6 +24,8 @@ from loop_pipeline.store.tables import (
     TaskGroupRow,
     TraceRow,
 )
+from loop_pipeline.store.traces import read_feedback, read_traces
+from loop_pipeline.store.training_data import newest_quality_model
 
 _DAILY = {"partitions_def": TRACE_DAYS, "backfill_policy": ONE_RUN, "group_name": "labels"}
 

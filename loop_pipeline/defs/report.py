@@ -12,11 +12,12 @@ from loop_pipeline.report.numbers import LoopNumbers, Served, percent
 from loop_pipeline.report.page import page
 from loop_pipeline.report.plots import cost_coverage_figure, plot_png_markdown
 from loop_pipeline.report.summary import summary
-from loop_pipeline.routing.evidence import held_out_answers
-from loop_pipeline.routing.release import roles
+from loop_pipeline.rollout.release import roles
+from loop_pipeline.routing.calibration_rows import held_out_answers
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.vllm import ServerError, adapter_name
-from loop_pipeline.store.queries import upsert
+from loop_pipeline.serving.student_server import ServerError
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import LedgerRow
 
 

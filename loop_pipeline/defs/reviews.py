@@ -7,27 +7,25 @@ import pandas as pd
 
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
-from loop_pipeline.labels.audit import doubtful
-from loop_pipeline.labels.hallucination.judge import judge_of, judge_sample
-from loop_pipeline.labels.promise import MIN_AUC, Promise
-from loop_pipeline.labels.quality import QualityModel
-from loop_pipeline.labels.queue import describe, take_reviews_in, update_queue
-from loop_pipeline.labels.reviewed import evidence, fit_evidence
+from loop_pipeline.labels.hallucination.llm_judge import judge_of, judge_sample
+from loop_pipeline.labels.quality.inputs import evidence, fit_evidence
+from loop_pipeline.labels.quality.model import QualityModel
+from loop_pipeline.labels.quality.thresholds import MIN_AUC
+from loop_pipeline.labels.reviews.doubtful import doubtful
+from loop_pipeline.labels.reviews.queue import describe, take_reviews_in, update_queue
 from loop_pipeline.report.plots import (
     plot_png_markdown,
-    reliability_figure,
-    shares_figure,
-    threshold_figure,
-    weights_figure,
 )
+from loop_pipeline.report.quality import _figures, _promise_table
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import newest_quality_model, read, upsert
+from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import (
     QualityModelRow,
     ReviewerRow,
     ReviewItemRow,
 )
 from loop_pipeline.store.tracking import Tracking, TrackingDown, few_retries, record_fit
+from loop_pipeline.store.training_data import newest_quality_model
 
 MAX_ECE = 0.1
 
@@ -134,25 +132,6 @@ def judge_verdicts(loop: Loop) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata=done.model_dump(exclude_none=True) | {"says": str(done)})
 
 
-def _figures(model: QualityModel) -> dict[str, Any]:
-    """Pictures of a fitted score by name."""
-    if not model.usable:
-        return {}
-    named = zip(model.stack.columns, model.stack.weights[""], strict=True)
-    shared = {name: weight for name, weight in named if abs(weight) >= 0.005}
-    figures: dict[str, Any] = {
-        "weights": weights_figure(shared),
-        "reliability": reliability_figure(
-            model.figures["bins"], "score of an answer, out of fold", "share of good answers"
-        ),
-    }
-    for name, promise in model.promises.items():
-        figures[f"threshold {name}"] = threshold_figure(promise.curve, promise.threshold)
-    means = {name or "all": mean.model_dump() for name, mean in model.quality.items()}
-    figures["mean_quality"] = shares_figure(means, "share of good answers, 95% interval")
-    return figures
-
-
 def _describe(model: QualityModel, figures: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "labels": model.n_labels,
@@ -175,14 +154,6 @@ def _describe(model: QualityModel, figures: dict[str, Any]) -> dict[str, Any]:
     }
     plots = {n: dg.MetadataValue.md(plot_png_markdown(f)) for n, f in figures.items()}
     return facts | plots
-
-
-def _promise_table(promises: dict[str, Promise]) -> str:
-    rows = [
-        {"task": name, "threshold": p.threshold, "reviews": p.reviews, "says": p.reason}
-        for name, p in promises.items()
-    ]
-    return pd.DataFrame(rows).to_markdown(index=False) if rows else "none"
 
 
 def _record(

@@ -4,11 +4,11 @@ import dagster as dg
 
 from loop_pipeline.defs.automation import UNFINISHED, deploy
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.routing.operations import step_rollout
-from loop_pipeline.routing.trial import current_rollout
+from loop_pipeline.rollout.canary_evidence import current_rollout
+from loop_pipeline.rollout.commands import step_rollout
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.vllm import ServerError
-from loop_pipeline.store.rollouts import served_adapters
+from loop_pipeline.serving.student_server import ServerError
+from loop_pipeline.store.checkpoints import served_adapters
 
 
 @dg.op

@@ -5,26 +5,28 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from loop_pipeline.artifacts import embedder_path, policies
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.costs.prices import PRICES_DATE
-from loop_pipeline.defs.groups import embedder_path, task_groups
+from loop_pipeline.defs.groups import task_groups
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
-from loop_pipeline.groups.clustering import Groups
-from loop_pipeline.groups.encoders import open_embedder
-from loop_pipeline.groups.stats import frontier_usd_by_group
-from loop_pipeline.labels.threshold import clopper_pearson
-from loop_pipeline.routing.admission import OffPolicyReport, check
-from loop_pipeline.routing.evidence import held_out_answers, other_models, versions_of
-from loop_pipeline.routing.fitting import NotEnoughRows, check_on_gold, fit_policy
-from loop_pipeline.routing.operations import policies, tell
+from loop_pipeline.groups.clustering.fit import Groups
+from loop_pipeline.groups.embedding.model_embedder import open_embedder
+from loop_pipeline.groups.model_comparison import frontier_usd_by_group
+from loop_pipeline.rollout.commands import tell
+from loop_pipeline.rollout.release import in_force, introduce, student_of, without_canary
+from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
+from loop_pipeline.routing.off_policy_gate import OffPolicyReport, check
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.routing.release import in_force, introduce, student_of, without_canary
+from loop_pipeline.routing.policy_fit import NotEnoughRows, check_on_gold, fit_policy
 from loop_pipeline.routing.router import Router
-from loop_pipeline.serving.vllm import adapter_name
-from loop_pipeline.store.queries import newest_checkpoint, read, read_traces
-from loop_pipeline.store.rollouts import spent_recalibrations
+from loop_pipeline.stats.binomial import clopper_pearson
+from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
+from loop_pipeline.store.database import read
+from loop_pipeline.store.policies import spent_recalibrations
 from loop_pipeline.store.tables import GroupMemberRow, TaskGroupRow
+from loop_pipeline.store.traces import read_traces
 
 
 @dg.asset(

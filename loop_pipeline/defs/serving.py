@@ -6,13 +6,13 @@ import dagster as dg
 
 from loop_pipeline.defs.evaluation import checkpoint_evaluation
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.routing.release import roles
-from loop_pipeline.serving import vllm
+from loop_pipeline.rollout.release import roles
+from loop_pipeline.serving import student_server as vllm
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.questions import adapters_of
-from loop_pipeline.serving.vllm import Answer, ServerError, StudentServer, adapter_name
-from loop_pipeline.store.queries import read_traces
-from loop_pipeline.store.rollouts import record_deployment
+from loop_pipeline.serving.probes import adapters_of
+from loop_pipeline.serving.student_server import Answer, ServerError, StudentServer
+from loop_pipeline.store.checkpoints import adapter_name, record_deployment
+from loop_pipeline.store.traces import read_traces
 
 
 @dg.asset(deps=[checkpoint_evaluation], group_name="serving", kinds={"vllm"}, code_version="2")

@@ -5,8 +5,9 @@ import pandas as pd
 
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.settings import load_settings
-from loop_pipeline.store.queries import count, read, read_feedback, read_traces
+from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import QuarantineRow, TraceRow
+from loop_pipeline.store.traces import read_feedback, read_traces
 
 TRACE_DAYS = dg.DailyPartitionsDefinition(start_date=load_settings().first_day.isoformat())
 # Days are cheap and independent of each other: a backfill is one run.

@@ -8,27 +8,25 @@ import dagster as dg
 from pydantic import Field, create_model
 from sqlalchemy import Engine
 
+from loop_pipeline.artifacts import run_folder
 from loop_pipeline.defs.resources import Loop
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.report.plots import loss_figure, plot_png_markdown
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import (
-    newest_dataset,
-    read,
-    set_checkpoint,
-    upsert,
-)
+from loop_pipeline.store.checkpoints import set_checkpoint
+from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import (
     CheckpointRow,
     DatasetMemberRow,
     FeedbackRow,
     LabeledPairRow,
 )
-from loop_pipeline.training.adapters import finished_adapters, run_folder
-from loop_pipeline.training.config import QLoRAConfig
-from loop_pipeline.training.dataset import NotEnoughPairs, freeze, record_training_set
-from loop_pipeline.training.overlap import audit
-from loop_pipeline.training.selection import select_rows
-from loop_pipeline.training.units import settle_traces, settled_traces
+from loop_pipeline.store.training_data import newest_dataset
+from loop_pipeline.training.dataset.frozen_set import NotEnoughPairs, freeze, record_training_set
+from loop_pipeline.training.dataset.leakage import audit
+from loop_pipeline.training.dataset.selection import select_rows
+from loop_pipeline.training.dataset.splits import settle_traces, settled_traces
+from loop_pipeline.training.qlora.adapter_folder import finished_adapters
 
 HOUR = 3600
 # The training libraries' bars and known warnings would bury the progress lines; TRL tells its
@@ -120,7 +118,7 @@ def base_model(
     pipes: dg.PipesSubprocessClient,
 ) -> dg.MaterializeResult:
     """The model that every adapter is trained on; the `tiny` profile pre-trains its own, once."""
-    return _train(context, config.recipe(loop.settings()), loop, pipes, "base", {})
+    return _train(context, config.recipe(loop.settings()), loop, pipes, "base_model", {})
 
 
 @dg.asset(
@@ -141,7 +139,7 @@ def qlora_checkpoint(
     dataset = frozen_set(engine)
     recipe = config.recipe(settings)
     output = run_folder(settings.artifacts, dataset["dataset_id"], recipe)
-    result = _train(context, recipe, loop, pipes, "qlora", {"output_dir": str(output)})
+    result = _train(context, recipe, loop, pipes, "qlora.train", {"output_dir": str(output)})
     metas = finished_adapters(output)
     _record_candidates(engine, dataset["dataset_id"], metas)
     figure = loss_figure([tuple(point) for point in metas[0]["loss_curve"]])

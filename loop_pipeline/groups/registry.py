@@ -9,6 +9,9 @@ from typing import Literal, NamedTuple
 import pandas as pd
 from pydantic import BaseModel
 
+UNASSIGNED = "unassigned"
+
+
 Status = Literal["active", "candidate", "merged", "retired"]
 
 

@@ -1,7 +1,7 @@
 """What each trace teaches, and why: the mapping from outcomes to training rows.
 
 Who decides when people contradict each other: reviewers before users (and among them
-``labels.reviewers``), among users the newest action. A correction is used unless a reviewer found
+``reviews.reviewers``), among users the newest action. A correction is used unless a reviewer found
 the original good. Whatever does not decide stays in ``feedback``.
 
 | outcome                                              | rows                                     |
@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from loop_pipeline.labels.hallucination.detector import flag_hallucinations
+from loop_pipeline.hashing import digest
+from loop_pipeline.labels.hallucination.flags import flag_hallucinations
 from loop_pipeline.labels.signals import edit_distance
 from loop_pipeline.store.tables import LabeledPairRow
-from loop_pipeline.traces.records import digest
 
 VERSION = "pairs-2"
 COLUMNS = [column.name for column in LabeledPairRow.__table__.columns]

@@ -43,7 +43,7 @@ def trace_signals(
         traces: columns of ``TraceRow`` plus ``contract``.
         feedback: columns of ``FeedbackRow``; rows of other traces are ignored.
         flags: columns of ``HallucinationFlagRow``, one row a trace.
-        verdicts: columns p_good and reviews by prompt_id, as ``labels.reviewers`` gives them.
+        verdicts: columns p_good and reviews by prompt_id, as ``reviews.reviewers`` gives them.
         later: traces that came after these, where a request may have been asked again.
 
     Returns:

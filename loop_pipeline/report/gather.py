@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
+from loop_pipeline.confidence.answer_score import scores
 from loop_pipeline.costs.attribution import attribute
 from loop_pipeline.report.numbers import (
     Agreement,
@@ -22,20 +23,14 @@ from loop_pipeline.report.numbers import (
     Served,
     cluster_points,
 )
-from loop_pipeline.routing.evaluation import risk_coverage, uncertified_coverage
-from loop_pipeline.routing.fitting import check_on_gold
+from loop_pipeline.rollout.release import roles
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle, load_bundle
-from loop_pipeline.routing.release import roles
-from loop_pipeline.routing.score import scores
-from loop_pipeline.serving.vllm import adapter_name
+from loop_pipeline.routing.policy_fit import check_on_gold
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.queries import (
-    active_policy,
-    count,
-    newest_checkpoint,
-    newest_quality_model,
-    read,
-)
+from loop_pipeline.stats.risk_coverage import risk_coverage, uncertified_coverage
+from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
+from loop_pipeline.store.database import count, read
+from loop_pipeline.store.policies import active_policy
 from loop_pipeline.store.tables import (
     GroupMemberRow,
     HallucinationFlagRow,
@@ -44,6 +39,7 @@ from loop_pipeline.store.tables import (
     TaskGroupRow,
     TraceRow,
 )
+from loop_pipeline.store.training_data import newest_quality_model
 
 
 def gather(

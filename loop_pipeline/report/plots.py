@@ -89,7 +89,7 @@ def contestants_figure(contestants: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Agreement of each contestant by task, side by side, with exact 95% intervals.
 
     Args:
-        contestants: by name, what `training.metrics.summarise` gives, with ``tasks``.
+        contestants: by name, what `evaluation.metrics.summarise` gives, with ``tasks``.
     """
     figure, axes = _axes("agreement with the frontier", "")
     tasks = list(dict.fromkeys(t for c in contestants.values() for t in c["tasks"]))[:12]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from loop_pipeline.groups.clustering import Group
-from loop_pipeline.routing.certificate import certify_group
+from loop_pipeline.confidence.answer_score import ScoreWeights
+from loop_pipeline.confidence.certificate import certify_group
+from loop_pipeline.confidence.request_score import RequestScore
+from loop_pipeline.groups.clustering.fit import Group
 from loop_pipeline.routing.policy import EXPLORATION_RATE, GroupPolicy, Offer
-from loop_pipeline.routing.request_score import RequestScore
-from loop_pipeline.routing.score import ScoreWeights
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
-from loop_pipeline.routing.request_score import RequestScore
-from loop_pipeline.routing.score import ScoreWeights
+from loop_pipeline.confidence.answer_score import ScoreWeights
+from loop_pipeline.confidence.certificate import Certificate, Document
+from loop_pipeline.confidence.request_score import RequestScore
 
 SCHEMA_VERSION = 3
 # Version 1 had no canary, version 2 one student and no expiry; a rollback may return to them.
 READABLE = (1, 2, 3)
-_LATER = frozenset({"canary", "expires", "prices", "others", "model", "offers", "floor"})
 EXPLORATION_RATE = 0.02
 
 
@@ -33,36 +29,13 @@ class BadBundle(ValueError):
     """A policy document that must not route anything."""
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A document of an earlier version keeps its bytes, and with them its sha256.
-        plain: dict[str, Any] = rest(self)
-        return {k: v for k, v in plain.items() if k not in _LATER or v not in (None, [], 0.0)}
-
-
-class Upstream(_Document):
+class Upstream(Document):
     """A cheaper model besides the student. By a ``RequestScore`` it is judged before the call."""
 
     name: str
     version: str
     usd_per_request: float | None
     score: ScoreWeights | RequestScore
-
-
-class Certificate(_Document):
-    """Serve answers scoring at least ``threshold``; None sends the whole group to the frontier."""
-
-    threshold: float | None
-    n: int
-    accepted: int
-    errors: int
-    coverage: float
-    agreement: float | None
-    agreement_lower: float | None
-    reason: str
 
 
 class Offer(Certificate):
@@ -72,7 +45,7 @@ class Offer(Certificate):
     expected_usd_per_request: float | None
 
 
-class GroupPolicy(_Document):
+class GroupPolicy(Document):
     """Where one task group goes, on what evidence, and at what expected cost.
 
     ``arm`` "student" means that a cheaper model is asked first: ``model``, or the trained student
@@ -98,11 +71,11 @@ class GroupPolicy(_Document):
     expected_usd_per_request: float | None
     reason: str
     model: str | None = None
-    offers: list[Offer] = []
+    offers: list[Offer] = Field(default_factory=list)
     floor: float = 0.0
 
 
-class Canary(_Document):
+class Canary(Document):
     """A challenger beside the champion, with a complete policy and certificates of its own."""
 
     stage: str
@@ -110,7 +83,7 @@ class Canary(_Document):
     policy: PolicyBundle
 
 
-class PolicyBundle(_Document):
+class PolicyBundle(Document):
     """Groups, thresholds and everything a promise hangs on, under one sha256.
 
     ``parent`` is the policy that a rollback returns to. From ``expires`` (a UTC day) on its
@@ -136,7 +109,7 @@ class PolicyBundle(_Document):
     canary: Canary | None = None
     expires: str | None = None
     prices: str | None = None
-    others: list[Upstream] = []
+    others: list[Upstream] = Field(default_factory=list)
     sha256: str = ""
 
     @model_validator(mode="after")

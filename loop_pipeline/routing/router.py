@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from loop_pipeline.groups.clustering import Assigner
-from loop_pipeline.groups.embedding import Floats, request_text, unit
-from loop_pipeline.groups.encoders import EmbedderError, TextEmbedder, open_embedder
-from loop_pipeline.groups.ngrams import MAX_CHARS
+from loop_pipeline.confidence.answer_score import ScoreWeights, logprob_features, unservable
+from loop_pipeline.confidence.request_score import RequestScore
+from loop_pipeline.groups.assignment import Assigner
+from loop_pipeline.groups.embedding.embedder import Floats, unit
+from loop_pipeline.groups.embedding.model_embedder import EmbedderError, TextEmbedder, open_embedder
 from loop_pipeline.routing.policy import BadBundle, GroupPolicy, PolicyBundle, load_bundle
-from loop_pipeline.routing.request_score import RequestScore
-from loop_pipeline.routing.score import ScoreWeights, logprob_features, unservable
-from loop_pipeline.traces.records import template_hash as hash_template
+from loop_pipeline.traces.messages import MAX_CHARS, request_text
+from loop_pipeline.traces.messages import template_hash as hash_template
 
 
 @dataclass(frozen=True, slots=True)

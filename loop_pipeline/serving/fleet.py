@@ -11,9 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_pipeline.serving.adapters import remember, remembered
+from loop_pipeline.serving.adapter_check import remember, remembered
 from loop_pipeline.serving.kubernetes import Cluster
-from loop_pipeline.serving.vllm import Answer, Messages, Reconciled, ServerError, StudentServer
+from loop_pipeline.serving.student_server import (
+    Answer,
+    Messages,
+    Reconciled,
+    ServerError,
+    StudentServer,
+)
 from loop_pipeline.settings import LoopSettings
 
 

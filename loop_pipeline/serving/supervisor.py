@@ -23,9 +23,9 @@ from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
-from loop_pipeline.serving.adapters import remembered
-from loop_pipeline.serving.vllm import ServerError, StudentServer, last_lines
-from loop_pipeline.training.config import is_hub_id
+from loop_pipeline.recipe import is_hub_id
+from loop_pipeline.serving.adapter_check import remembered
+from loop_pipeline.serving.student_server import ServerError, StudentServer, last_lines
 
 QUICK_DEATHS = 3
 # A server that lived this long after it was ready died of something new.
@@ -36,8 +36,8 @@ STOP_S = 20.0
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 PR_SET_PDEATHSIG = 1
 GPU_SERVER = ["-m", "vllm.entrypoints.openai.api_server"]
-# -P: the folder of the script holds a module named vllm, too.
-CPU_SERVER = ["-P", str(Path(__file__).with_name("cpu_server.py"))]
+# -P: the folder of the script holds a module named kubernetes, too.
+CPU_SERVER = ["-P", str(Path(__file__).with_name("cpu_lora.py"))]
 
 Process = subprocess.Popen[bytes]
 

@@ -15,10 +15,12 @@ from typing import Any
 from pydantic import BaseModel
 from sqlalchemy import Connection, Engine, delete, func, select
 
-from loop_pipeline.store.queries import CHUNK, insert_new, stored_outputs
+from loop_pipeline.hashing import digest
+from loop_pipeline.store.database import CHUNK, insert_new
 from loop_pipeline.store.tables import ContractRow, FeedbackRow, QuarantineRow, TraceRow
+from loop_pipeline.store.traces import stored_outputs
 from loop_pipeline.traces.importers.jsonl import BadLine, Record, read_jsonl
-from loop_pipeline.traces.records import Feedback, Trace, digest
+from loop_pipeline.traces.records import Feedback, Trace
 
 BATCH = 2000
 WAITS = "feedback on a prompt id that is not in the store; it waits for its trace"

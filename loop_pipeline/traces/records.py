@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from loop_pipeline.costs.prices import PRICES
+from loop_pipeline.hashing import digest
+from loop_pipeline.traces.messages import dedup_key, template_hash
 
 FeedbackKind = Literal[
     "accepted",
@@ -30,22 +29,6 @@ FeedbackKind = Literal[
 # Shares of traffic by the hash of the request: what a student learns from, what its confidence is
 # fitted on, what the certificate is computed on, what the gate and the reported figures use.
 SPLITS = (("train", 0.70), ("validation", 0.05), ("calibration", 0.15), ("gold", 0.10))
-
-
-def digest(*parts: str) -> str:
-    """Hex sha256 over parts, unambiguous whatever the parts contain."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def template_hash(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Names the prompt template: a digest of the system messages."""
-    return digest(*(str(m["content"]) for m in messages if m.get("role") == "system"))[:16]
-
-
-def dedup_key(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Equal for requests that differ only in case, spacing or closing punctuation."""
-    words = [re.sub(r"\s+", " ", str(m["content"])).strip(" .!?").lower() for m in messages]
-    return digest(*words)[:32]
 
 
 def split_of(key: str) -> str:

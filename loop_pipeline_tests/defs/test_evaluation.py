@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from loop_pipeline.defs.evaluation import EvaluationConfig, beats_champion, checkpoint_evaluation
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.store.queries import newest_checkpoint
+from loop_pipeline.store.checkpoints import newest_checkpoint
 from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.serving.stub import Stub
 from loop_pipeline_tests.training.arena import clever, fill, train
@@ -85,7 +85,7 @@ def test_the_ui_shows_the_verdict_and_a_rejected_one_stops_the_run(
 def test_without_a_server_everything_stays_as_it_was(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from loop_pipeline.serving import vllm
+    from loop_pipeline.serving import student_server as vllm
 
     monkeypatch.setattr(vllm, "START_S", 0)
     monkeypatch.setenv("LOOP_VLLM_URL", f"http://127.0.0.1:{free_port()}")

@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import Engine, delete
 from typer.testing import CliRunner
 
-from loop_pipeline.cli import app
+from loop_pipeline.cli.main import app
 from loop_pipeline.defs.groups import group_model_stats, task_groups, traffic_looks_as_before
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.groups import encoders
-from loop_pipeline.store.queries import count, read
+from loop_pipeline.groups.embedding import model_embedder as encoders
+from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import (
     FeedbackRow,
     GroupLineageRow,

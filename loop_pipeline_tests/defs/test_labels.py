@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from loop_pipeline.replay.traffic import answer_reviews, simulate
-from loop_pipeline.replay.turn import Turn
+from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
+from loop_pipeline.demo.turn import Turn
 from loop_pipeline.settings import load_settings
-from loop_pipeline.store.queries import follow, newest_quality_model, read
+from loop_pipeline.store.database import follow, read
 from loop_pipeline.store.tables import (
     LabeledPairRow,
     QualityScoreRow,
@@ -23,6 +23,7 @@ from loop_pipeline.store.tables import (
     SupersededPairRow,
     TraceSignalRow,
 )
+from loop_pipeline.store.training_data import newest_quality_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from loop_pipeline.replay.turn import Turn, TurnFailed
-from loop_pipeline.serving import vllm
+from loop_pipeline.demo.turn import Turn, TurnFailed
+from loop_pipeline.serving import student_server as vllm
 from loop_pipeline.settings import load_settings
-from loop_pipeline.store.queries import activate_policy, active_policy, count, read, upsert
+from loop_pipeline.store.database import count, read, upsert
+from loop_pipeline.store.policies import activate_policy, active_policy
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, DeploymentRow, QuarantineRow
 from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.serving.stub import Stub

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
-from loop_pipeline.store.queries import upsert
+from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import TraceSignalRow
 
 START = dt.datetime(2026, 9, 1, tzinfo=dt.UTC)

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from loop_pipeline.labels.pairs import COLUMNS, label_pairs
-from loop_pipeline.labels.reviewers import verdicts
+from loop_pipeline.labels.reviews.reviewers import verdicts
 
 LABEL = {"kind": "label", "labels": ["refund", "refunds", "cancel"]}
 UP, DOWN = {"kind": "thumb_up"}, {"kind": "thumb_down"}

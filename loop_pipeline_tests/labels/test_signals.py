@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_pipeline.labels.reviewers import verdicts
+from loop_pipeline.labels.reviews.reviewers import verdicts
 from loop_pipeline.labels.signals import edit_distance, features, trace_signals
-from loop_pipeline.store.queries import records
+from loop_pipeline.store.database import records
 
 START = dt.datetime(2026, 9, 1, 23, 40, tzinfo=dt.UTC)
 

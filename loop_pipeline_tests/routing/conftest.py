@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loop_pipeline.groups.clustering import Groups, fit_groups, member_rows
-from loop_pipeline.groups.embedding import Embedder
-from loop_pipeline.routing.fitting import fit_policy
+from loop_pipeline.groups.assignment import member_rows
+from loop_pipeline.groups.clustering.fit import Groups, fit_groups
+from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.routing.policy_fit import fit_policy
 
 WORDS = [
     "flight",

@@ -8,7 +8,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from benchmarks.fixtures import add_student
-from loop_pipeline.store.queries import records, upsert
+from loop_pipeline.store.database import records, upsert
 from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TraceRow
 from loop_pipeline_tests.serving.examples import OLD, trace_row
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loop_pipeline.routing.certificate import shared_delta
-from loop_pipeline.routing.fitting import check_on_gold, gold_outcomes
+from loop_pipeline.confidence.certificate import shared_delta
+from loop_pipeline.confidence.request_score import fit_request_score
 from loop_pipeline.routing.offers import Contender, choose, expected_usd, make_offer
 from loop_pipeline.routing.policy import BadBundle, digest, load_bundle
-from loop_pipeline.routing.request_score import fit_request_score
+from loop_pipeline.routing.policy_fit import check_on_gold, gold_outcomes
 from loop_pipeline.routing.router import Router
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loop_pipeline.groups.embedding import Embedder
-from loop_pipeline.routing.fitting import served
+from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.routing.policy import BadBundle
+from loop_pipeline.routing.policy_fit import served
 from loop_pipeline.routing.router import Router, coin
 
 JUNK = st.recursive(

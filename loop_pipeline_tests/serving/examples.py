@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Engine
 
 from benchmarks.fixtures import BORN
-from loop_pipeline.store.queries import upsert
+from loop_pipeline.hashing import digest
+from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import StudentAnswerRow, TraceRow
-from loop_pipeline.traces.records import digest
 
 OLD, NEW, NEWER = "a" * 64, "b" * 64, "c" * 64
 

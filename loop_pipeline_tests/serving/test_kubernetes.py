@@ -15,7 +15,7 @@ import pytest
 from loop_pipeline.serving import kubernetes
 from loop_pipeline.serving.fleet import Adapter, open_fleet
 from loop_pipeline.serving.kubernetes import ANNOTATION, Cluster, ClusterError
-from loop_pipeline.serving.questions import PLAIN
+from loop_pipeline.serving.probes import PLAIN
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.serving.stub import Stub

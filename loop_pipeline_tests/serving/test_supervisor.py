@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from loop_pipeline.serving.adapters import remember
+from loop_pipeline.serving.adapter_check import remember
+from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.serving.supervisor import serve, start_supervisor, stop
-from loop_pipeline.serving.vllm import StudentServer
 
 FAKE = """
 import json, subprocess, sys

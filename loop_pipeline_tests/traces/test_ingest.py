@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete
 
-from loop_pipeline.store.queries import count, open_store, read, read_feedback, read_traces
+from loop_pipeline.store.database import count, open_store, read
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow, TraceRow
+from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces import ingest
 from loop_pipeline.traces.importers.jsonl import Record
 from loop_pipeline.traces.ingest import import_file
@@ -208,7 +209,7 @@ def test_an_import_killed_half_way_can_simply_be_run_again(
 ) -> None:
     path, url = jsonl(*(trace(i) for i in range(30_000))), f"sqlite:///{tmp_path}/k.db"
     code = (
-        "import sys; from pathlib import Path; from loop_pipeline.store.queries import open_store;"
+        "import sys; from pathlib import Path; from loop_pipeline.store.database import open_store;"
         "from loop_pipeline.traces.ingest import import_file;"
         "import_file(open_store(sys.argv[1]), Path(sys.argv[2]),"
         " lambda done: print(done.traces, flush=True))"

@@ -3,7 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_pipeline.traces.records import SPLITS, dedup_key, digest, split_of, template_hash
+from loop_pipeline.hashing import digest
+from loop_pipeline.traces.messages import dedup_key, template_hash
+from loop_pipeline.traces.records import SPLITS, split_of
 
 
 def _messages(user: str, system: str = "Classify.") -> list[dict[str, str]]:

@@ -12,14 +12,15 @@ from typing import Any
 from sqlalchemy import Engine
 
 from loop_pipeline.defs.evaluation import ANSWERED
-from loop_pipeline.groups.embedding import Embedder
-from loop_pipeline.serving.vllm import StudentServer
+from loop_pipeline.evaluation.contest import prepare
+from loop_pipeline.evaluation.verdicts import Bench
+from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import load_settings
-from loop_pipeline.store.queries import read, read_feedback, read_traces, upsert
+from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, GroupMemberRow
+from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.ingest import import_file
-from loop_pipeline.training.contest import prepare
-from loop_pipeline.training.verdicts import Bench
 from loop_pipeline_tests.serving.stub import Stub
 
 LABELS = ("delivery", "refund")

@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
-from loop_pipeline.training.config import QLoRAConfig
-from loop_pipeline.training.shingles import plain_text
-from loop_pipeline.training.units import settle
+from loop_pipeline.training.dataset.shingles import plain_text
+from loop_pipeline.training.dataset.splits import settle
 
 COLOURS = {"sea": "blue", "grass": "green", "snow": "white", "coal": "black"}
 CONFIG = QLoRAConfig.from_profile(
@@ -67,7 +67,7 @@ def write_set(folder: Path, train: list[dict[str, Any]], validation: list[dict[s
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of 64 rows in ``set`` and a base in ``base``."""
     pytest.importorskip("trl")
-    from loop_pipeline.training import base
+    from loop_pipeline.training import base_model as base
 
     folder = tmp_path_factory.mktemp("training")
     rows = colour_rows(0, 64)
@@ -91,7 +91,7 @@ def tracking(work: Path) -> Tracking:
 @pytest.fixture
 def job(work: Path, tracking: Tracking, tmp_path: Path) -> Callable[..., Any]:
     """Makes a supervised job in a fresh folder; arguments replace fields of its recipe."""
-    from loop_pipeline.training.sft import sft_job
+    from loop_pipeline.training.qlora.sft import sft_job
 
     def make(**recipe: Any) -> Any:
         config = CONFIG.model_copy(update=recipe)

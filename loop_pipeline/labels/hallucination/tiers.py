@@ -13,13 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from loop_pipeline.labels.hallucination.lexical import Detector, load_detector, shipped
+from loop_pipeline.labels.hallucination.wording_score import Detector, load_detector, shipped
 from loop_pipeline.settings import LoopSettings
 
 WORDING = "contract-1 lexical-2"
 # T1 scores inside are uncertain: only these rows are worth an encoder's time.
 UNCERTAIN = (0.2, 0.8)
-ENCODER = "loop_pipeline.labels.hallucination.encoder"
+ENCODER = "loop_pipeline.labels.hallucination.classifier"
 
 
 class EncoderError(RuntimeError):

@@ -1,0 +1,127 @@
+"""When do two answers say the same? The one definition that every figure and promise rests on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from loop_pipeline.answers.facts import unsupported_facts
+
+LEXICAL = 0.8
+MEASURES = {
+    False: "exact agreement",
+    True: f"lexical agreement (ROUGE-L >= {LEXICAL}, same numbers)",
+}
+
+Contract = Mapping[str, Any] | None
+
+
+def kind_of(contract: Contract) -> str:
+    """Kind of a contract; no contract is free text."""
+    return str(contract["kind"]) if contract else "text"
+
+
+def canonical(text: str, contract: Contract) -> str:
+    """The form in which two answers that say the same are the same text.
+
+    Labels: case and spacing. Tags: a sorted set. JSON: sorted keys, ``1.0`` is ``1``; what does not
+    parse stays as it is. Texts: spacing.
+    """
+    kind = kind_of(contract)
+    squeezed = " ".join(text.split())
+    if kind == "label":
+        return squeezed.casefold()
+    if kind == "tags":
+        return ", ".join(sorted(tags_of(text)))
+    if kind == "json":
+        parsed = _parsed(text)
+        return squeezed if parsed is None else parsed
+    return squeezed
+
+
+def agrees(a: str, b: str, contract: Contract) -> bool:
+    """Whether two answers say the same.
+
+    For texts this is lexical: ROUGE-L F1 of at least 0.8, and neither has a number, id or address
+    that the other lacks (one wrong order number in seven words would pass ROUGE-L).
+    """
+    kind = kind_of(contract)
+    if kind == "json":
+        parsed = _parsed(a)
+        return parsed is not None and parsed == _parsed(b)
+    if kind in ("label", "tags"):
+        return canonical(a, contract) == canonical(b, contract)
+    same_facts = not unsupported_facts(a, b) and not unsupported_facts(b, a)
+    return same_facts and rouge_l(a, b) >= LEXICAL
+
+
+def tags_of(text: str) -> set[str]:
+    """The tags of an answer, in one case and spacing; "none" is no tag."""
+    tags = {" ".join(tag.split()).casefold() for tag in text.split(",")}
+    return tags - {"", "none"}
+
+
+def fields_right(output: str, wanted: str, contract: Contract) -> dict[str, bool]:
+    """Which fields of a JSON answer are right.
+
+    Args:
+        output: the answer.
+        wanted: the answer it is compared with; an object, else there is no field to compare.
+        contract: kind ``json``; a field that its schema requires counts if ``wanted`` lacks it.
+
+    Returns:
+        Field name to whether both hold the same value, or both lack it. An answer that is no object
+        has none right.
+    """
+    right = _object(wanted)
+    if right is None:
+        return {}
+    given = _object(output)
+    names = [*dict.fromkeys([*(contract or {}).get("schema", {}).get("required", []), *right])]
+    if given is None:
+        return dict.fromkeys(names, False)
+    return {name: given.get(name) == right.get(name) for name in names}
+
+
+def _object(text: str) -> dict[str, str] | None:
+    """Fields of a JSON object, each in its canonical text; None if the text is no object."""
+    canonical_text = _parsed(text)
+    value = None if canonical_text is None else json.loads(canonical_text)
+    if not isinstance(value, dict):
+        return None
+    return {name: json.dumps(part, sort_keys=True) for name, part in value.items()}
+
+
+def _parsed(text: str) -> str | None:
+    try:
+        return json.dumps(json.loads(text, parse_float=_number), sort_keys=True)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _number(text: str) -> int | float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def rouge_l(a: str, b: str) -> float:
+    """ROUGE-L F1 over lower-case words (Lin 2004), without stemming. Two empty texts are equal."""
+    first, second = (re.findall(r"\w+", text.lower()) for text in (a, b))
+    if not first or not second:
+        return float(a.split() == b.split())
+    return 2 * _common(first, second) / (len(first) + len(second))
+
+
+def _common(first: list[str], second: list[str]) -> int:
+    """Length of the longest common subsequence, a row of its table in one integer (Hyyrö 2004)."""
+    places: dict[str, int] = {}
+    for i, word in enumerate(first):
+        places[word] = places.get(word, 0) | 1 << i
+    full = (1 << len(first)) - 1
+    row = full
+    for word in second:
+        matched = row & places.get(word, 0)
+        row = (row + matched | row - matched) & full
+    return len(first) - row.bit_count()

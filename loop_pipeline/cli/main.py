@@ -1,0 +1,158 @@
+"""The ``loop`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.exc import DBAPIError
+
+from loop_pipeline.cli.common import open_settings_and_store
+from loop_pipeline.cli.doctor import doctor
+from loop_pipeline.cli.groups import groups
+from loop_pipeline.cli.policy import policy
+from loop_pipeline.cli.reviews import review
+from loop_pipeline.cli.rollout import history, rollback, rollout
+from loop_pipeline.settings import load_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(doctor)
+app.add_typer(review, name="review")
+app.add_typer(rollout, name="rollout")
+app.command()(rollback)
+app.command()(history)
+app.add_typer(policy, name="policy")
+app.add_typer(groups, name="groups")
+
+
+@app.command("import")
+def import_traces(files: list[Path]) -> None:
+    """Import JSON-lines files of traces and feedback. Twice the same file: the same rows."""
+    from loop_pipeline.store.database import open_store
+    from loop_pipeline.traces.ingest import import_file
+
+    engine = open_store(load_settings().store_url)
+    for path in files:
+        typer.echo(f"{path}: {import_file(engine, path)}")
+
+
+@app.command()
+def demo() -> None:
+    """Turn the loop once on simulated traffic: every model and server is real."""
+    from loop_pipeline.demo import runs
+
+    runs.demo(_home("demo"))
+
+
+@app.command()
+def replay(
+    name: Annotated[str, typer.Argument(help="headlines, clinc150, banking77 or nlupp")],
+) -> None:
+    """Turn the loop once on a public data set."""
+    from loop_pipeline.demo import runs
+
+    runs.replay(name, _home(f"replay-{name}"))
+
+
+@app.command()
+def serve() -> None:
+    """Serve the base model with vLLM, restarted if it dies; adapters are loaded by the loop."""
+    from loop_pipeline.serving.supervisor import serve as keep_serving
+
+    settings = load_settings()
+    recipe = settings.recipe()
+    typer.echo(f"serving at {settings.vllm_urls[0]}; log: {settings.vllm_log}; Ctrl-C ends it")
+    keep_serving(
+        settings.base_of(recipe),
+        settings.vllm_urls[0],
+        settings.serve_python,
+        settings.vllm_log,
+        max_lora_rank=recipe.lora_r,
+        max_model_len=recipe.max_length + settings.max_answer_tokens,
+    )
+
+
+@app.command("fit-detector")
+def fit_detector(out: Path) -> None:
+    """Fit the hallucination score of texts to your reviews; name the file in LOOP_DETECTOR_FILE."""
+    from loop_pipeline.labels.hallucination.wording_weights import detector_from_reviews
+
+    detector = detector_from_reviews(open_settings_and_store()[1])
+    out.write_text(detector.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    low, high = detector.interval
+    typer.echo(
+        f"{out}: version {detector.version}, {detector.n} labels, {detector.share:.0%} bad; "
+        f"cross-validated AUC {detector.auc:.3f}, balanced accuracy "
+        f"{detector.balanced_accuracy:.1%} [{low:.1%}, {high:.1%}]"
+    )
+
+
+@app.command()
+def judge() -> None:
+    """Ask the model at LOOP_JUDGE_URL about a sample of texts; its verdicts are signals."""
+    from loop_pipeline.labels.hallucination.llm_judge import judge_of, judge_sample
+
+    settings, engine = open_settings_and_store()
+    if (found := judge_of(settings)) is None:
+        raise ValueError("no judge: set LOOP_JUDGE_URL and LOOP_JUDGE_MODEL")
+    typer.echo(judge_sample(engine, found, rate=settings.judge_rate))
+
+
+@app.command()
+def report() -> None:
+    """Print the newest report and where to look further."""
+    from loop_pipeline.report.show import show
+
+    show(load_settings())
+
+
+@app.command()
+def follow(prompt_id: str) -> None:
+    """Print everything that is known about one request, from its trace to what it teaches."""
+    from loop_pipeline.store.database import follow as rows_of
+
+    found = rows_of(open_settings_and_store()[1], prompt_id)
+    if not found:
+        raise ValueError(f"no table knows the prompt id {prompt_id!r}")
+    for table, rows in found.items():
+        for row in rows:
+            typer.secho(table, bold=True)
+            for name, value in row.items():
+                if name != "prompt_id" and value is not None:
+                    typer.echo(f"  {name:16} {_short(value)}")
+
+
+def _short(value: Any, most: int = 300) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+@app.command()
+def status() -> None:
+    """Count what is in the store."""
+    from loop_pipeline.store.database import count, open_store
+    from loop_pipeline.store.tables import Base
+
+    engine = open_store(load_settings().store_url)
+    for mapper in sorted(Base.registry.mappers, key=lambda m: m.class_.__tablename__):
+        table: Any = mapper.class_
+        typer.echo(f"{table.__tablename__:22} {count(engine, table):>10,}")
+
+
+def _home(name: str) -> Path:
+    home = Path(os.environ.setdefault("LOOP_HOME", f".loop/{name}"))
+    home.mkdir(parents=True, exist_ok=True)
+    return home
+
+
+def main() -> None:
+    """Run a command; what a person can mend is one line, anything else keeps its traceback."""
+    try:
+        app()
+    except DBAPIError as error:
+        sys.exit(f"loop: the database at LOOP_DATABASE_URL does not work: {error.orig}")
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(f"loop: {error}")

@@ -1,0 +1,111 @@
+"""The runs a newcomer starts: the simulated support desk, and the public sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loop_pipeline.demo.public_sets import write_traffic
+from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
+from loop_pipeline.demo.turn import Turn
+from loop_pipeline.report.show import show
+from loop_pipeline.settings import load_settings
+from loop_pipeline.store.database import read
+from loop_pipeline.store.tables import ReviewItemRow
+
+TRAFFIC = "traffic.jsonl"
+# The student of these runs has two million parameters and needs no GPU: two CPU cores, assumed.
+SERVER_HOURLY_USD = 0.10
+# The sets have labels, tags and short summaries.
+MAX_ANSWER_TOKENS = 64
+# Enough reviews for a threshold with a bound within the three weeks of the simulated traffic.
+REVIEW_RATE = 0.08
+
+
+def demo(home: Path) -> None:
+    """One whole turn on simulated traffic; a second call reuses what is there."""
+    inbox = _inbox(home)
+    if not (inbox / "truth.jsonl").exists():
+        print("making simulated support-desk traffic with known truth")
+        simulate(inbox / TRAFFIC)
+    _configure(
+        home,
+        "Simulated support desk",
+        ["Traffic, feedback, prices and reviewers are simulated; every model and server is real."],
+    )
+    turn = Turn(load_settings())
+    turn.import_traces(inbox / TRAFFIC)
+    turn.stage("flagging every answer and collecting its signals")
+    turn.run("describe_traces", days=True)
+    turn.stage("drawing reviews; simulated reviewers answer them")
+    turn.run("draw_reviews")
+    drawn = read(turn.engine, ReviewItemRow, status=["open", "second"])["prompt_id"].tolist()
+    reviews = inbox / "reviews.jsonl"
+    lines = answer_reviews(inbox / "truth.jsonl", drawn, seed=7)
+    reviews.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    turn.import_traces(reviews)
+    turn_loop(turn)
+    show(turn.settings)
+
+
+def replay(name: str, home: Path) -> None:
+    """One whole turn on a public set."""
+    inbox = _inbox(home)
+    facts = write_traffic(name, load_settings().bench_data, inbox / TRAFFIC)
+    _configure(home, f"Replay of {name}", facts["notes"])
+    turn = Turn(load_settings())
+    for note in facts["notes"]:
+        turn.say(f"note: {note}")
+    turn.import_traces(inbox / TRAFFIC)
+    turn.stage("flagging every answer and collecting its signals")
+    turn.run("describe_traces", days=True)
+    turn_loop(turn)
+    show(turn.settings)
+
+
+def turn_loop(turn: Turn, **recipe_fields: float) -> None:
+    """Everything between described traces and the report, by the jobs a user would run.
+
+    Args:
+        turn: the store and where to report progress.
+        recipe_fields: fields of the training recipe that differ from the profile's.
+    """
+    settings = turn.settings
+    turn.stage("fitting the quality score and its threshold")
+    turn.run("refresh_quality")
+    turn.stage("scoring and labelling every day of traffic")
+    turn.run("score_traces", days=True)
+    turn.stage("grouping the requests")
+    turn.run("regroup")
+    turn.stage("freezing the training set; pre-training the base if there is none yet")
+    recipe = settings.recipe(**recipe_fields)
+    ops = {name: {"config": recipe.model_dump()} for name in ("base_model", "qlora_checkpoint")}
+    turn.run("make_base", {"ops": {"base_model": ops["base_model"]}})
+    with turn.serving(recipe):
+        turn.stage("QLoRA, evaluation, gate, deployment, routing policy, report")
+        turn.run("retrain", {"ops": ops})
+    turn.stage("done")
+
+
+def _inbox(home: Path) -> Path:
+    inbox = home / "inbox"
+    inbox.mkdir(parents=True, exist_ok=True)
+    return inbox
+
+
+def _configure(home: Path, title: str, notes: list[str]) -> None:
+    values: dict[str, Any] = {
+        "title": title,
+        "notes": notes,
+        "server_hourly_usd": SERVER_HOURLY_USD,
+        "review_rate": REVIEW_RATE,
+        "max_answer_tokens": MAX_ANSWER_TOKENS,
+        # The times of these requests are made up: they do not age.
+        "certificate_days": 36_500,
+        # No live traffic would ever let a canary advance.
+        "rollout": "direct",
+    }
+    (home / "loop.yaml").write_text(yaml.safe_dump(values, sort_keys=False))

@@ -1,0 +1,174 @@
+"""One whole turn of the loop, by the jobs a user would run, on an embedded store."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import subprocess
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.serving.student_server import last_lines
+from loop_pipeline.serving.supervisor import start_supervisor
+from loop_pipeline.serving.supervisor import stop as stop_supervisor
+from loop_pipeline.settings import LoopSettings
+from loop_pipeline.store.database import open_store, read
+from loop_pipeline.store.tables import TraceRow
+from loop_pipeline.traces.ingest import import_file
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+# A supervisor that cannot listen or lacks its interpreter says so within seconds.
+SETTLED_S = 5
+ROOT = Path(__file__).parents[2]
+
+
+class TurnFailed(RuntimeError):
+    """A job of the turn failed; says which step and why."""
+
+
+class Turn:
+    """Runs the loop's jobs one after the other and says what it is doing."""
+
+    def __init__(self, settings: LoopSettings, say: Callable[[str], None] = print) -> None:
+        self.settings = settings
+        self.engine = open_store(settings.store_url)
+        # Entered, so that definitions are loaded beside this instance and not an earlier one's.
+        self._open = contextlib.ExitStack()
+        self.instance = self._open.enter_context(
+            dg.DagsterInstance.from_config(str(dagster_home(settings)))
+        )
+        self.say = say
+        self.started = time.monotonic()
+
+    def close(self) -> None:
+        """Let go of both databases."""
+        self._open.close()
+        self.engine.dispose()
+
+    def stage(self, text: str) -> None:
+        """Announce a stage with the time since the start."""
+        self.say(f"[{time.monotonic() - self.started:5.0f} s] {text}")
+
+    def import_traces(self, path: Path) -> None:
+        """Import a JSON-lines file of traces and feedback."""
+        self.stage(f"importing {path.name}")
+        self.say(f"          {import_file(self.engine, path)}")
+
+    def run(self, job: str, config: dict[str, Any] | None = None, *, days: bool = False) -> None:
+        """Run a job of the code location, over all days of traffic if it is partitioned.
+
+        Raises:
+            TurnFailed: a step or a blocking check failed.
+        """
+        from loop_pipeline.definitions import defs
+
+        tags = {}
+        if days:
+            seen = sorted(set(read(self.engine, TraceRow, columns=["day"])["day"]))
+            tags = {RANGE_START: seen[0], RANGE_END: seen[-1]}
+        run_id = str(uuid.uuid4())
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        with self._follow(run_id), warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            result = (
+                defs()
+                .resolve_job_def(job)
+                .execute_in_process(
+                    run_config=quiet | (config or {}),
+                    instance=self.instance,
+                    tags=tags,
+                    run_id=run_id,
+                    raise_on_error=False,
+                )
+            )
+        if not result.success:
+            raise TurnFailed(f"job {job}: {_why(result)}")
+
+    @contextmanager
+    def _follow(self, run_id: str) -> Iterator[None]:
+        # What the steps say themselves (not Dagster's own events) is the progress people read.
+        done = threading.Event()
+
+        def follow() -> None:
+            cursor = None
+            while True:
+                last = done.wait(2)
+                page = self.instance.get_records_for_run(run_id, cursor=cursor)
+                cursor = page.cursor
+                for record in page.records:
+                    entry = record.event_log_entry
+                    own = entry.dagster_event is None and int(entry.level) >= logging.INFO
+                    if own and not entry.user_message.startswith(("[pipes]", "Dependencies for")):
+                        self.say(f"          {entry.user_message}")
+                if last:
+                    return
+
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            done.set()
+            follower.join(timeout=10)
+
+    @contextmanager
+    def serving(self, config: QLoRAConfig) -> Iterator[None]:
+        """Keep the student's server up: the same supervisor as ``loop serve``."""
+        self.stage(f"starting vLLM at {self.settings.vllm_urls[0]} (log: {self.settings.vllm_log})")
+        server = start_supervisor(
+            self.settings.base_of(config),
+            self.settings.vllm_urls[0],
+            self.settings.serve_python,
+            self.settings.vllm_log,
+            max_lora_rank=config.lora_r,
+            max_model_len=config.max_length + self.settings.max_answer_tokens,
+        )
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(SETTLED_S)
+                raise TurnFailed(f"no server: {last_lines(self.settings.vllm_log, 1)}")
+            yield
+        finally:
+            stop_supervisor(server)
+
+
+def dagster_home(settings: LoopSettings) -> Path:
+    """A Dagster home beside the store: SQLite, or PostgreSQL where LOOP_DAGSTER_URL is set."""
+    home = settings.home.absolute() / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    instance = ROOT / (
+        "infra/dagster.yaml" if os.environ.get("LOOP_DAGSTER_URL") else "dagster.yaml"
+    )
+    if instance.exists():
+        shutil.copy(instance, home / "dagster.yaml")
+    else:  # installed without its repository
+        (home / "dagster.yaml").touch()
+    return home
+
+
+def _why(result: dg.ExecuteInProcessResult) -> str:
+    # A failed blocking check also fails its step; what the check says is worth more.
+    failed = [
+        f"{e.check_name} of {e.asset_key.to_user_string()}: {e.description or e.metadata}"
+        for e in result.get_asset_check_evaluations()
+        if not e.passed and e.severity is dg.AssetCheckSeverity.ERROR
+    ]
+    if failed:
+        return f"check {'; '.join(failed)}"
+    for event in result.all_events:
+        if event.is_step_failure and (error := event.step_failure_data.error):
+            said = event.step_failure_data.user_failure_data
+            words = said.description if said else (error.cause or error).message
+            return f"step {event.step_key}: {(words or error.message).strip()}"
+    return "see the run in Dagster"

@@ -1,0 +1,1 @@
+"""``loop doctor``: does the router earn its keep, beside its controls?"""

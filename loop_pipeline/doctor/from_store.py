@@ -1,0 +1,209 @@
+"""What the policy in force achieves on gold requests, as outcomes for the doctor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sqlalchemy import Engine, func, select
+
+from loop_pipeline.answers.agreement import agrees
+from loop_pipeline.artifacts import policies
+from loop_pipeline.confidence.answer_score import scores
+from loop_pipeline.confidence.certificate import Certificate
+from loop_pipeline.doctor.outcome_table import CertifiedGroup, Floats, Outcomes
+from loop_pipeline.groups.embedding.model_embedder import open_embedder
+from loop_pipeline.groups.registry import UNASSIGNED
+from loop_pipeline.rollout.release import in_force, student_of
+from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
+from loop_pipeline.routing.offers import Contender
+from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
+from loop_pipeline.settings import LoopSettings
+from loop_pipeline.store.database import query
+from loop_pipeline.store.tables import ContractRow, TraceRow
+
+
+class NothingToJudge(ValueError):
+    """There is no policy, or nothing it could be judged on; one line says what is missing."""
+
+
+def outcomes_in_force(engine: Engine, settings: LoopSettings) -> Outcomes:
+    """The champion's policy on the gold requests that its models answered.
+
+    Raises:
+        NothingToJudge: no policy is in force, or its models have no gold answers.
+    """
+    bundle = in_force(engine)
+    if bundle is None:
+        raise NothingToJudge("no policy is in force: everything goes to the frontier")
+    others: list[Contender] = []
+    if bundle.others:
+        embedder = open_embedder(policies(settings) / bundle.embedder_path)
+        others = other_models(engine, embedder)
+    found = outcomes_of(bundle, held_out_answers(engine, student_of(bundle)), others)
+    void = bundle.void_because(versions_of(settings))
+    expired = bundle.expires_at <= time.time()
+    warnings = [void] if void else []
+    warnings += [f"the certificates expired on {bundle.expires}"] if expired else []
+    return replace(
+        found,
+        self_agreement=self_agreement(engine, found.models[-1]),
+        warnings=[f"{line}: everything goes to the frontier" for line in warnings],
+    )
+
+
+def outcomes_of(
+    bundle: PolicyBundle, answers: pd.DataFrame, others: Sequence[Contender] = ()
+) -> Outcomes:
+    """A policy's outcomes on gold rows; its best single models are chosen on the other rows.
+
+    Args:
+        bundle: the policy.
+        answers: as `calibration_rows.held_out_answers` gives them.
+        others: the cheaper models of the policy besides the student.
+
+    Raises:
+        NothingToJudge: no gold request was answered by all models of the policy.
+    """
+    used = [c for c in others if c.name in {model.name for model in bundle.others}]
+    gold, agrees, score = _gold(bundle, answers, used)
+    student, names = bundle.student["adapter"], _names(bundle)
+    models = [student, *(c.name for c in used), bundle.frontier.get("model", "frontier")]
+    frontier = len(models) - 1
+    units = [bundle.student_usd_per_request, *(c.usd_per_request for c in used)]
+    frontier_usd = gold["cost_usd"].to_numpy(float)
+    notes = [
+        f"what {name} costs is not known: taken as 0"
+        for name, unit in zip(models, units, strict=False)
+        if unit is None
+    ]
+    if not frontier_usd.any():
+        notes.append("the traces carry no cost: every cost of the frontier is 0")
+    usd = np.array([unit or 0.0 for unit in units])
+    before = np.array([False, *(c.calls_for == "accepted" for c in used)])
+    first, floor = _first(bundle, gold, models)
+    rows = np.arange(len(gold))
+    kept = (first < frontier) & (
+        np.column_stack([score, np.zeros(len(gold))])[rows, first] >= floor
+    )
+    called = (first < frontier) & (kept | ~np.append(before, True)[first])
+    # Of what a cheaper model serves the shadow share is paid twice.
+    twice = 1 - kept * (1 - bundle.exploration_rate)
+    return Outcomes(
+        source=f"policy {bundle.sha256[:12]}",
+        models=models,
+        reference=frontier,
+        weak=0,
+        quality=np.column_stack([agrees, np.ones(len(gold))]),
+        cost=np.column_stack([np.tile(usd, (len(gold), 1)), frontier_usd]),
+        length=gold["request_text"].map(len).to_numpy(float),
+        group=gold["group_id"].map(names).fillna(UNASSIGNED).to_numpy(dtype=object),
+        score=score[:, 0],
+        chosen=np.where(kept, first, frontier),
+        paid=called * np.append(usd, 0.0)[first] + twice * frontier_usd,
+        best_single=_best_single(answers, used, gold["group_id"], usd),
+        certified=[_certified(policy, names[policy.group_id], models) for policy in bundle.groups],
+        target=bundle.target_agreement,
+        delta=bundle.delta,
+        after_answer=True,
+        rows={name: int((answers["split"] == name).sum()) for name in ("validation", "calibration")}
+        | {"gold": len(gold)},
+        measure="agreement overall",
+        notes=[*notes, "agreement with the frontier; a request that it answers agrees by itself"],
+    )
+
+
+def _gold(
+    bundle: PolicyBundle, answers: pd.DataFrame, used: Sequence[Contender]
+) -> tuple[pd.DataFrame, Floats, Floats]:
+    """Gold requests that every cheaper model answered: whether it agrees, and its score, (n, m)."""
+    gold = answers[answers["split"] == "gold"].set_index("prompt_id")
+    answered = [c.rows[c.rows["split"] == "gold"].set_index("prompt_id") for c in used]
+    for rows in answered:
+        gold = gold[gold.index.isin(rows.index)]
+    if gold.empty:
+        names = ", ".join([bundle.student["adapter"], *(c.name for c in used)])
+        raise NothingToJudge(f"no gold request was answered by {names}: evaluate the student first")
+    agrees, score = [gold["agrees"]], [pd.Series(scores(bundle.score, gold), gold.index)]
+    for rows in answered:
+        own = rows.loc[gold.index]
+        agrees.append(own["agrees"])
+        score.append(own["score"])
+    return (
+        gold,
+        np.column_stack([a.to_numpy(float) for a in agrees]).astype(np.float64),
+        np.column_stack([s.to_numpy(float) for s in score]).astype(np.float64),
+    )
+
+
+def _first(
+    bundle: PolicyBundle, gold: pd.DataFrame, models: list[str]
+) -> tuple[NDArray[np.int64], Floats]:
+    """Number of the model that each request goes to first, and the threshold for its answer."""
+    groups = {g.group_id: g for g in bundle.groups if g.arm == "student"}
+    found = [groups.get(str(name)) for name in gold["group_id"]]
+    first = [
+        len(models) - 1 if g is None else models.index(g.model) if g.model else 0 for g in found
+    ]
+    floor = [np.inf if g is None or g.threshold is None else g.threshold for g in found]
+    return np.array(first, dtype=np.int64), np.array(floor)
+
+
+def _names(bundle: PolicyBundle) -> dict[str, str]:
+    """Name of each group by id; one that is not unique carries its id."""
+    names = [group.name for group in bundle.groups]
+    return {
+        g.group_id: g.name if names.count(g.name) == 1 else f"{g.name} ({g.group_id[:8]})"
+        for g in bundle.groups
+    }
+
+
+def _certified(policy: GroupPolicy, name: str, models: list[str]) -> CertifiedGroup:
+    certificate = Certificate(**policy.model_dump(include=set(Certificate.model_fields)))
+    model = None
+    if policy.arm == "student":
+        model = models.index(policy.model) if policy.model else 0
+    return CertifiedGroup(name, model, certificate, policy.reason)
+
+
+def _best_single(
+    answers: pd.DataFrame, used: Sequence[Contender], groups: pd.Series, usd: Floats
+) -> NDArray[np.int64]:
+    """The cheapest model that agreed in all of a group's other rows, else the frontier."""
+    frontier = len(usd)
+    best = np.full(len(groups), frontier, dtype=np.int64)
+    for k in np.argsort(-usd, kind="stable"):  # the cheapest last, so that it stands
+        rows = answers if k == 0 else used[k - 1].rows
+        rest = rows[rows["split"] != "gold"]
+        always = rest.groupby("group_id")["agrees"].agg(lambda a: bool(a.astype(bool).all()))
+        flawless = groups.map(always).fillna(value=False).astype(bool).to_numpy()
+        best[flawless] = k
+    return best
+
+
+def self_agreement(engine: Engine, model: str) -> tuple[int, int]:
+    """Requests that a frontier model answered twice: how many, and in how many it agrees.
+
+    Of a request that came more often the first two answers count.
+    """
+    own = (TraceRow.producer == "frontier") & (TraceRow.model == model)
+    again = (
+        select(TraceRow.dedup_key).where(own).group_by(TraceRow.dedup_key).having(func.count() > 1)
+    )
+    statement = (
+        select(TraceRow.dedup_key, TraceRow.output, ContractRow.body)
+        .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
+        .where(own, TraceRow.dedup_key.in_(again))
+        .order_by(TraceRow.dedup_key, TraceRow.ts, TraceRow.prompt_id)
+    )
+    pairs, same = 0, 0
+    for _, rows in query(engine, statement).groupby("dedup_key", sort=True):
+        first, second = rows["output"].iloc[:2]
+        contract = rows["body"].iloc[0]
+        pairs += 1
+        same += agrees(first, second, contract if isinstance(contract, dict) else None)
+    return pairs, same

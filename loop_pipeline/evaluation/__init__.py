@@ -1,0 +1,1 @@
+"""Whether a student may serve: held-out answers, contestants side by side, the gate."""

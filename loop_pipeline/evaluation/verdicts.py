@@ -1,0 +1,228 @@
+"""From waiting candidates to verdicts: in the store first, then in MLflow, again until it is there.
+
+A verdict is written once everything it rests on is stored: answers, figures and files. It is the
+store that approves. MLflow is told afterwards; that it was told is written down as well.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Engine
+
+from loop_pipeline.artifacts import evaluation_folder
+from loop_pipeline.evaluation.contest import Contest, hold_contest, settle
+from loop_pipeline.evaluation.contestants import (
+    Contestant,
+    answers_of,
+    base_model,
+    base_was_fitted,
+    few_shot_base,
+    sample,
+    student,
+)
+from loop_pipeline.evaluation.metrics import flat_metrics
+from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
+from loop_pipeline.report.evaluation_tables import write_files
+from loop_pipeline.rollout.release import roles
+from loop_pipeline.serving.student_server import ServerError, StudentServer
+from loop_pipeline.settings import LoopSettings
+from loop_pipeline.store.checkpoints import (
+    adapter_name,
+    newest_checkpoint,
+    set_checkpoint,
+    set_checkpoints,
+)
+from loop_pipeline.store.database import read, records
+from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow
+from loop_pipeline.store.tracking import (
+    TrackingDown,
+    few_retries,
+    log_evaluation,
+    set_alias,
+    tag_version,
+)
+
+UNTOLD = "not delivered yet"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What candidates are judged with.
+
+    Args:
+        engine: the store.
+        settings: of the loop.
+        server: the one that will serve the student.
+        held_out: requests as `contest.prepare` returns them.
+        embedder: finds examples and compares texts.
+        say: takes progress lines.
+        again: judge the newest checkpoint once more if it was rejected; what did not fit the
+            context then is asked again.
+    """
+
+    engine: Engine
+    settings: LoopSettings
+    server: StudentServer
+    held_out: pd.DataFrame
+    embedder: TextEmbedder
+    say: Callable[[str], None]
+    again: bool = False
+
+    def answers(self, contestant: Contestant, traces: pd.DataFrame) -> pd.DataFrame:
+        """A contestant's answers to some of the held-out requests."""
+        return answers_of(
+            contestant,
+            traces,
+            engine=self.engine,
+            server=self.server,
+            say=self.say,
+            again=self.again,
+        )
+
+
+def champion_of(engine: Engine) -> dict[str, Any] | None:
+    """The checkpoint that candidates have to match: the one that answers now."""
+    return roles(engine).get("champion")
+
+
+def judge_waiting(bench: Bench) -> tuple[list[str], dict[str, str]]:
+    """Judge every waiting candidate against the champion; the best one that passes is approved.
+
+    With none waiting the champion answers what traffic has come since.
+
+    Returns:
+        The checkpoints that got a verdict; by checkpoint id, why another could not be asked now (a
+        candidate stays one).
+    """
+    champion = champion_of(bench.engine)
+    contests: dict[str, Contest] = {}
+    failed: dict[str, str] = {}
+    waiting = _waiting(bench, champion)
+    for candidate in waiting:
+        key = candidate["checkpoint_id"]
+        try:
+            contests[key] = _contest(bench, candidate, champion)
+        except ServerError as error:
+            failed[key] = str(error)
+    if champion and not waiting:
+        try:
+            bench.answers(student(champion), bench.held_out)
+        except ServerError as error:
+            failed[champion["checkpoint_id"]] = str(error)
+    _write(bench, contests)
+    return list(contests), failed
+
+
+def _waiting(bench: Bench, champion: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Candidates in the order of creation; those older than the champion are retired."""
+    newest = newest_checkpoint(bench.engine)
+    if bench.again and newest and newest["status"] == "rejected":
+        set_checkpoint(bench.engine, newest["checkpoint_id"], status="candidate")
+    rows = read(bench.engine, CheckpointRow, status="candidate").sort_values("created_at")
+    candidates = records(rows)
+    if champion is None:
+        return candidates
+    late = [c for c in candidates if c["created_at"] < champion["created_at"]]
+    reason = f"A newer one, {champion['checkpoint_id'][:12]}, was approved before this was judged."
+    set_checkpoints(
+        bench.engine, {c["checkpoint_id"]: {"status": "retired", "reason": reason} for c in late}
+    )
+    return [c for c in candidates if c not in late]
+
+
+def _contest(bench: Bench, candidate: dict[str, Any], champion: dict[str, Any] | None) -> Contest:
+    gold = bench.held_out[bench.held_out["split"] == "gold"]
+    dataset = records(read(bench.engine, DatasetRow, dataset_id=candidate["dataset_id"]))[0]
+    answers = {"candidate": bench.answers(student(candidate), bench.held_out)}
+    if champion and len(served := _champion_answers(bench, candidate, champion)):
+        answers["champion"] = served
+    shots = few_shot_base(candidate, dataset, bench.embedder)
+    answers["few-shot base"] = bench.answers(shots, sample(gold))
+    asked = sample(gold) if "champion" in answers else gold
+    answers["base"] = bench.answers(base_model(candidate), asked)
+    until = dataset["counts"].get("trained_until")
+    return hold_contest(
+        answers,
+        bench.held_out,
+        bench.embedder,
+        target_agreement=bench.settings.target_agreement,
+        delta=bench.settings.delta,
+        base_was_fitted=base_was_fitted(candidate),
+        trained_until=None if until is None else pd.to_datetime(until, utc=True),
+    )
+
+
+def _champion_answers(
+    bench: Bench, candidate: dict[str, Any], champion: dict[str, Any]
+) -> pd.DataFrame:
+    """The champion's answers; one on another base, which is not served now, has those it gave."""
+    if champion["base_dir"] == candidate["base_dir"]:
+        return bench.answers(student(champion), bench.held_out)
+    known = read(bench.engine, StudentAnswerRow, checkpoint_id=champion["checkpoint_id"])
+    known = known[known["prompt_id"].isin(set(bench.held_out["prompt_id"]))]
+    bench.say(f"the champion has another base: judged on the {len(known)} answers it gave before")
+    return known.reset_index(drop=True) if (known["split"] == "gold").any() else known.iloc[:0]
+
+
+def _write(bench: Bench, contests: dict[str, Contest]) -> None:
+    """Files first, then all verdicts in one transaction."""
+    rows = records(read(bench.engine, CheckpointRow))
+    stored: dict[str, dict[str, Any]] = {row["checkpoint_id"]: row["metrics"] for row in rows}
+    judged = stored | {key: stored[key] | contest.metrics for key, contest in contests.items()}
+    made_from = {key: stored[key].get("parent_sha256") for key in contests}
+    parents = {key: (up, judged[up]) for key, up in made_from.items() if up in judged}
+    verdicts = settle(contests, parents)
+    about = {"judged_at": dt.datetime.now(dt.UTC).isoformat(), "mlflow": UNTOLD}
+    for key, contest in contests.items():
+        verdicts[key]["metrics"] = judged[key] | about
+        title = f"{adapter_name(key)}: {verdicts[key]['status']}"
+        folder = evaluation_folder(bench.settings, key)
+        write_files(folder, verdicts[key]["metrics"], contest.gallery, title)
+    set_checkpoints(bench.engine, verdicts)
+
+
+def last_verdicts(engine: Engine) -> list[dict[str, Any]]:
+    """The checkpoints that were judged last, together, in the order of creation."""
+    rows = records(read(engine, CheckpointRow).sort_values("created_at"))
+    judged = [row for row in rows if row["metrics"].get("judged_at")]
+    newest = max((r["metrics"]["judged_at"] for r in judged), default=None)
+    return [r for r in judged if r["metrics"]["judged_at"] == newest]
+
+
+def deliver(engine: Engine, settings: LoopSettings) -> dict[str, str]:
+    """Tell MLflow every verdict that it has not been told: figures, files, status, alias.
+
+    Returns:
+        By checkpoint id, why MLflow has no record of it yet; the next call tries again.
+    """
+    missing = {}
+    for row in records(read(engine, CheckpointRow)):
+        key, metrics = str(row["checkpoint_id"]), row["metrics"]
+        if not metrics.get("mlflow"):
+            continue
+        champion = champion_of(engine)
+        try:
+            _tell(settings, row, is_champion=bool(champion) and champion["checkpoint_id"] == key)
+        except TrackingDown as error:
+            missing[key] = str(error)
+        set_checkpoint(engine, key, metrics=metrics | {"mlflow": missing.get(key, "")})
+    return missing
+
+
+def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool) -> None:
+    uri, model = settings.tracking_uri, settings.mlflow_target()["registered_model"]
+    run, version = row["mlflow_run_id"], row["model_version"]
+    if not run or version in (None, "", "None"):
+        raise TrackingDown("its training left no MLflow run and model version to add to")
+    folder = evaluation_folder(settings, row["checkpoint_id"])
+    with few_retries(uri):
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        log_evaluation(uri, run, flat_metrics(row["metrics"]), files)
+        tag_version(uri, model, version, status=row["status"], reason=row["reason"][:1000])
+        if is_champion:
+            set_alias(uri, model, version)

@@ -1,0 +1,1 @@
+"""Finds task groups, and carries their ids over refits."""

@@ -1,0 +1,1 @@
+"""Turns requests into vectors: without weights, or by a sentence encoder."""

@@ -1,0 +1,91 @@
+"""Everything a quality score is fitted to, read from the store, and what it says of all answers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+from sqlalchemy import Engine
+
+from loop_pipeline.labels.pairs import candidates
+from loop_pipeline.labels.quality.model import Fitted, fit_quality
+from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
+from loop_pipeline.labels.signals import features, tasks
+from loop_pipeline.settings import LoopSettings
+from loop_pipeline.store.database import read
+from loop_pipeline.store.tables import (
+    HallucinationFlagRow,
+    ReviewerRow,
+    ReviewItemRow,
+    TraceRow,
+    TraceSignalRow,
+)
+from loop_pipeline.store.traces import read_feedback
+
+
+class Evidence(NamedTuple):
+    """Inputs of ``fit_quality``, by prompt_id."""
+
+    features: pd.DataFrame
+    tasks: pd.Series
+    verdicts: pd.DataFrame
+    """What people found, those who cannot be relied on included."""
+    p_review: pd.Series | None
+    clusters: pd.Series
+    candidates: pd.Series
+
+
+class Reviewed(NamedTuple):
+    """Verdicts on randomly drawn answers, and what the score says of all of them."""
+
+    good: pd.Series
+    """By prompt_id."""
+    proxy: pd.Series | None
+    """P(good) by prompt_id, of reviewed answers out of fold; None: there is no score."""
+    p_review: pd.Series | None
+
+
+def evidence(engine: Engine) -> Evidence:
+    """Read what is known of all answers and what people found."""
+    columns = ["prompt_id", "task", "template_hash", "conversation_id", "dedup_key", "producer"]
+    traces = read(engine, TraceRow, columns=columns)
+    queue = read(engine, ReviewItemRow, columns=["prompt_id", "p_review", "status"])
+    drawn = queue[queue["status"] != "skipped"].set_index("prompt_id")["p_review"].astype(float)
+    talk = traces["conversation_id"].where(traces["conversation_id"].notna(), traces["dedup_key"])
+    feedback = read_feedback(engine)
+    flags = read(engine, HallucinationFlagRow, columns=["prompt_id", "flag"])
+    return Evidence(
+        features(read(engine, TraceSignalRow)),
+        tasks(traces),
+        verdicts(feedback, read(engine, ReviewerRow)),
+        drawn if len(queue) else None,
+        talk.set_axis(traces["prompt_id"]),
+        candidates(traces, feedback, flags),
+    )
+
+
+def fit_evidence(known: Evidence, settings: LoopSettings) -> Fitted:
+    """The quality score of what is known."""
+    return fit_quality(
+        known.features,
+        known.tasks,
+        relied_on(known.verdicts),
+        known.p_review,
+        known.clusters,
+        known.candidates,
+        target_precision=settings.target_precision,
+        delta=settings.delta,
+    )
+
+
+def reviewed(known: Evidence, settings: LoopSettings) -> Reviewed:
+    """Verdicts and proxy for estimates of mean quality (``stats.ppi``)."""
+    good = relied_on(known.verdicts)["good"].astype(bool)
+    if known.p_review is not None:  # who volunteered their verdicts was not drawn
+        good = good[good.index.isin(known.p_review.index)]
+    fitted = fit_evidence(known, settings)
+    if not fitted.model.usable:
+        return Reviewed(good, None, known.p_review)
+    proxy = fitted.model.predict(known.features, known.tasks)
+    proxy.loc[fitted.scores.index] = fitted.scores
+    return Reviewed(good[good.index.isin(fitted.scores.index)], proxy, known.p_review)

@@ -1,0 +1,43 @@
+"""Figures and tables of the quality score for Dagster and MLflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from loop_pipeline.labels.quality.model import QualityModel
+from loop_pipeline.labels.quality.thresholds import Promise
+from loop_pipeline.report.plots import (
+    reliability_figure,
+    shares_figure,
+    threshold_figure,
+    weights_figure,
+)
+
+
+def _figures(model: QualityModel) -> dict[str, Any]:
+    """Pictures of a fitted score by name."""
+    if not model.usable:
+        return {}
+    named = zip(model.stack.columns, model.stack.weights[""], strict=True)
+    shared = {name: weight for name, weight in named if abs(weight) >= 0.005}
+    figures: dict[str, Any] = {
+        "weights": weights_figure(shared),
+        "reliability": reliability_figure(
+            model.figures["bins"], "score of an answer, out of fold", "share of good answers"
+        ),
+    }
+    for name, promise in model.promises.items():
+        figures[f"threshold {name}"] = threshold_figure(promise.curve, promise.threshold)
+    means = {name or "all": mean.model_dump() for name, mean in model.quality.items()}
+    figures["mean_quality"] = shares_figure(means, "share of good answers, 95% interval")
+    return figures
+
+
+def _promise_table(promises: dict[str, Promise]) -> str:
+    rows = [
+        {"task": name, "threshold": p.threshold, "reviews": p.reviews, "says": p.reason}
+        for name, p in promises.items()
+    ]
+    return pd.DataFrame(rows).to_markdown(index=False) if rows else "none"

@@ -1,0 +1,21 @@
+"""Prints the newest report and where to look further."""
+
+from __future__ import annotations
+
+from loop_pipeline.report.numbers import LoopNumbers
+from loop_pipeline.report.summary import summary
+from loop_pipeline.settings import LoopSettings
+
+
+def show(settings: LoopSettings) -> None:
+    """Print the newest report's summary and how to look further."""
+    folder = settings.artifacts / "report"
+    if not (folder / "numbers.json").exists():
+        raise FileNotFoundError(f"no report yet in {folder}: materialize loop_report")
+    numbers = LoopNumbers.model_validate_json((folder / "numbers.json").read_text())
+    home = settings.home.absolute()
+    print(f"\n{summary(numbers)}\n")
+    print(f"report    {folder / 'report.html'}")
+    print(f"Dagster   LOOP_HOME={home} DAGSTER_HOME={home / 'dagster'} .venv/bin/dagster dev")
+    print(f"MLflow    .venv/bin/mlflow ui --port 5000 --backend-store-uri {settings.tracking_uri}")
+    print(f"student   LOOP_HOME={home} .venv/bin/loop serve")

@@ -1,0 +1,1 @@
+"""How an approved student goes live in steps, and how it is taken back."""

@@ -1,0 +1,67 @@
+"""The rollout in progress, and what the answers to the same requests say about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from sqlalchemy import Engine
+
+from loop_pipeline.rollout.canary import Verdict, judge
+from loop_pipeline.rollout.release import CannotRelease, in_force, student_of
+from loop_pipeline.routing.policy import PolicyBundle
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.policies import policy_events
+from loop_pipeline.store.shadow_answers import paired_answers, replayed_pairs
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A challenger on trial beside the champion, and the verdict so far."""
+
+    stage: str
+    weight: float
+    champion: PolicyBundle
+    challenger: PolicyBundle
+    verdict: Verdict
+
+
+def current_rollout(engine: Engine) -> Rollout | None:
+    """The rollout in progress with its evidence so far; None if there is none."""
+    now = in_force(engine)
+    if now is None or now.canary is None:
+        return None
+    canary, events = now.canary, policy_events(engine)
+    own = events[events["canary_id"] == student_of(canary.policy)]
+    started = own.loc[own["action"] == "started", "at"].max()
+    entered = own.loc[(own["at"] >= started) & (own["stage"] == canary.stage), "at"].min()
+    verdict = judge(paired_outcomes(engine, now, started), canary.stage, entered)
+    return Rollout(canary.stage, canary.weight, now, canary.policy, verdict)
+
+
+def paired_outcomes(engine: Engine, bundle: PolicyBundle, since: pd.Timestamp) -> pd.DataFrame:
+    """Distinct requests that frontier, champion and challenger answered since the rollout began.
+
+    Live ones come from ``traces``; those of the held-out replay count as the rollout's first.
+
+    Returns:
+        prompt_id, dedup_key, ts, champion_disagrees, challenger_disagrees.
+    """
+    if bundle.canary is None:
+        raise CannotRelease("no rollout is in progress")
+    champion, challenger = student_of(bundle), student_of(bundle.canary.policy)
+    replayed = replayed_pairs(engine, champion, challenger).assign(ts=since)
+    from loop_pipeline.evaluation.held_out import agrees  # takes seconds: a rollback cannot wait
+
+    live = paired_answers(engine, adapter_name(champion), adapter_name(challenger), since)
+    live["ts"] = pd.to_datetime(live["ts"], utc=True)
+    for who in ("champion", "challenger"):
+        live[f"{who}_disagrees"] = [
+            not agrees(answer, frontier, contract)
+            for answer, frontier, contract in zip(
+                live[who], live["frontier"], live["contract"], strict=True
+            )
+        ]
+    both = pd.concat([replayed, live[replayed.columns]]).sort_values(["ts", "prompt_id"])
+    # A request that comes again is no new evidence.
+    return both.drop_duplicates("dedup_key").reset_index(drop=True)

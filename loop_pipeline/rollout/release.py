@@ -1,0 +1,243 @@
+"""Puts policies in force and takes them back: one versioned bundle of student, thresholds, prompts.
+
+A new student begins as a canary beside the champion's policy, which stays as it is. Each step is
+one transaction: the pointer, the checkpoints' statuses and the line of history change together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from loop_pipeline.rollout.canary import STAGES, Verdict, next_stage
+from loop_pipeline.routing.policy import PolicyBundle, load_bundle, with_canary
+from loop_pipeline.store.checkpoints import checkpoint_rows, newest_checkpoint
+from loop_pipeline.store.policies import (
+    active_policy,
+    policy_text,
+    policy_texts,
+    previous_champion,
+    switch_policy,
+)
+
+
+class CannotRelease(RuntimeError):
+    """What was asked is not possible now; says why, and nothing was changed."""
+
+
+def in_force(engine: Engine) -> PolicyBundle | None:
+    """The policy that routes now, canary included."""
+    active = active_policy(engine)
+    return load_bundle(active["bundle"]) if active else None
+
+
+def find_policy(engine: Engine, name: str) -> PolicyBundle:
+    """A policy by what a person would call it.
+
+    Args:
+        engine: the store.
+        name: a file, ``active``, ``previous``, ``canary``, or the beginning of a sha256.
+
+    Raises:
+        BadBundle: it was altered, or is of an unknown schema version.
+        CannotRelease: there is none, or several begin like that.
+    """
+    if Path(name).is_file():
+        return load_bundle(Path(name).read_text("utf-8"))
+    if name in ("active", "previous", "canary"):
+        now = in_force(engine)
+        if now is None:
+            raise CannotRelease("no policy is in force")
+        if name == "canary" and now.canary is None:
+            raise CannotRelease("no rollout is in progress")
+        canary = now.canary.policy if now.canary else now
+        return {"active": now, "canary": canary}.get(name) or parent_of(engine, now)
+    found = policy_texts(engine, name)
+    if len(found) != 1:
+        raise CannotRelease(
+            f"{len(found)} policies begin with {name!r}: give a file, active, previous, canary, or"
+            " the beginning of a sha256 (`loop history` lists them)"
+        )
+    return load_bundle(found[0])
+
+
+def student_of(bundle: PolicyBundle) -> str:
+    """Checkpoint id of a policy's student."""
+    return bundle.student["checkpoint_id"]
+
+
+def parent_of(engine: Engine, bundle: PolicyBundle) -> PolicyBundle:
+    """The policy that a rollback returns to: for one with a canary, the same without it.
+
+    Raises:
+        CannotRelease: there is none.
+        BadBundle: it was altered.
+    """
+    text = policy_text(engine, bundle.parent) if bundle.parent else None
+    if text is None:
+        raise CannotRelease(f"policy {bundle.sha256[:12]} is the first: there is none before it")
+    return load_bundle(text)
+
+
+def without_canary(engine: Engine, bundle: PolicyBundle) -> PolicyBundle:
+    """The champion's own policy."""
+    return bundle if bundle.canary is None else parent_of(engine, bundle)
+
+
+def roles(engine: Engine) -> dict[str, dict[str, Any]]:
+    """Checkpoints that have to be loaded, by role, each once.
+
+    champion and canary answer now, the challenger is approved and will be the next canary, and the
+    previous champion is kept for a rollback.
+    """
+    now, newest = in_force(engine), newest_checkpoint(engine, "approved")
+    approved = newest["checkpoint_id"] if newest else None
+    champion = student_of(now) if now else approved
+    if champion is None:
+        return {}
+    wanted = {
+        "champion": champion,
+        "canary": student_of(now.canary.policy) if now and now.canary else None,
+        "challenger": approved,
+        "previous": previous_champion(engine, champion),
+    }
+    names = {name: role for role, name in reversed(wanted.items()) if name}
+    found = {names[row["checkpoint_id"]]: row for row in checkpoint_rows(engine, list(names))}
+    return {role: found[role] for role in wanted if role in found}
+
+
+def introduce(engine: Engine, folder: Path, fitted: PolicyBundle, *, staged: bool) -> PolicyBundle:
+    """Let a fitted policy follow the one in force: at once, or as a canary if its student is new.
+
+    Args:
+        engine: the store.
+        folder: of the policy documents.
+        fitted: for the newest approved student; its parent is the champion's policy.
+        staged: whether another student begins as a canary that answers nobody yet.
+
+    Returns:
+        The policy in force afterwards. A canary that serves already is left as it is.
+    """
+    now = in_force(engine)
+    if now is None or not staged or student_of(fitted) == student_of(now):
+        reason = "fitted on held-out answers" if staged else "fitted; not staged (LOOP_ROLLOUT)"
+        return publish(engine, folder, fitted, action="fitted", actor="loop", reason=reason)
+    champion = without_canary(engine, now)
+    same = now.canary is not None and student_of(now.canary.policy) == student_of(fitted)
+    if same and now.canary is not None and now.canary.weight > 0:
+        return now
+    out = {} if same or now.canary is None else {student_of(now.canary.policy): "retired"}
+    reason = "its policy was fitted again" if same else "approved by the gate"
+    return publish(
+        engine,
+        folder,
+        with_canary(champion, fitted, "shadow", STAGES["shadow"]),
+        action="refitted" if same else "started",
+        actor="loop",
+        reason=reason,
+        statuses=out,
+    )
+
+
+def publish(
+    engine: Engine,
+    folder: Path,
+    bundle: PolicyBundle,
+    *,
+    action: str,
+    actor: str,
+    reason: str,
+    statuses: Mapping[str, str] | None = None,
+    verdict: Verdict | None = None,
+) -> PolicyBundle:
+    """Put a policy in force: its file first, then everything in the store in one transaction.
+
+    Raises:
+        PolicyChanged: another process was faster.
+    """
+    active = active_policy(engine)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{bundle.sha256[:16]}.json").write_text(bundle.to_text(), "utf-8")
+    if active and active["sha256"] == bundle.sha256:
+        return bundle
+    canary = bundle.canary
+    event = {
+        "action": action,
+        "stage": canary.stage if canary else "100%",
+        "weight": canary.weight if canary else 0.0,
+        "policy_sha256": bundle.sha256,
+        "champion_id": student_of(bundle),
+        "canary_id": student_of(canary.policy) if canary else None,
+        "recalibration": max(bundle.recalibration, canary.policy.recalibration if canary else 0),
+        "evidence": verdict.figures() if verdict else {},
+        "actor": actor,
+        "reason": reason,
+    }
+    with engine.begin() as connection:
+        switch_policy(
+            connection,
+            expected=active["sha256"] if active else None,
+            bundle=bundle.to_text(),
+            event=event,
+            statuses=statuses or {},
+        )
+    return bundle
+
+
+def advance(
+    engine: Engine, folder: Path, *, actor: str, reason: str, verdict: Verdict | None = None
+) -> PolicyBundle:
+    """Take the rollout one stage on; after the last, the challenger's policy is in force.
+
+    Its adapter has to be loaded everywhere already.
+
+    Raises:
+        CannotRelease: there is no rollout, or the challenger may not serve anything.
+    """
+    now = in_force(engine)
+    if now is None or now.canary is None:
+        raise CannotRelease("no rollout is in progress")
+    challenger, stage = now.canary.policy, next_stage(now.canary.stage)
+    if not challenger.certified:
+        why = "; ".join(sorted({group.reason for group in challenger.groups})[:3])
+        raise CannotRelease(f"no group of the challenger is certified, it stays a shadow: {why}")
+    bundle = challenger
+    if stage is not None:
+        bundle = with_canary(parent_of(engine, now), challenger, stage, STAGES[stage])
+    action = "advanced" if stage else "promoted"
+    return publish(
+        engine, folder, bundle, action=action, actor=actor, reason=reason, verdict=verdict
+    )
+
+
+def roll_back(
+    engine: Engine, folder: Path, *, actor: str, reason: str, verdict: Verdict | None = None
+) -> PolicyBundle:
+    """Return to the policy before the one in force, byte for byte; a canary is ended by it.
+
+    Students that served under this policy and not under that one are retired. The earlier
+    student's adapter has to be loaded everywhere already.
+
+    Raises:
+        CannotRelease: there is no earlier policy.
+        BadBundle: the earlier one was altered.
+    """
+    now = in_force(engine)
+    if now is None:
+        raise CannotRelease("no policy is in force")
+    target = parent_of(engine, now)
+    out = {student_of(now), *([student_of(now.canary.policy)] if now.canary else [])}
+    statuses = dict.fromkeys(out - {student_of(target)}, "retired")
+    return publish(
+        engine,
+        folder,
+        target,
+        action="stopped" if now.canary else "rolled back",
+        actor=actor,
+        reason=reason,
+        statuses=statuses | {student_of(target): "approved"},
+        verdict=verdict,
+    )

@@ -1,0 +1,141 @@
+"""From the store to the rows a policy may rest on: replayed, live, and of other models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Engine
+
+from loop_pipeline.answers.agreement import agrees
+from loop_pipeline.confidence.answer_score import unservable
+from loop_pipeline.confidence.request_score import fit_request_score
+from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
+from loop_pipeline.labels.hallucination.tiers import tiers_of
+from loop_pipeline.routing.offers import Contender
+from loop_pipeline.settings import LoopSettings
+from loop_pipeline.store.checkpoints import adapter_name, checkpoint_rows
+from loop_pipeline.store.database import read
+from loop_pipeline.store.shadow_answers import shadowed_answers
+from loop_pipeline.store.tables import CheckpointRow, GroupMemberRow, StudentAnswerRow, TraceRow
+from loop_pipeline.store.traces import read_traces
+from loop_pipeline.traces.messages import request_text
+
+FITTED_ON = ("train", "validation")
+
+
+def versions_of(settings: LoopSettings) -> dict[str, str]:
+    """What else than models and groups a certificate speaks about, as it runs here."""
+    return {
+        "detector": tiers_of(settings).version,
+        "decoding": f"greedy, {settings.max_answer_tokens} tokens, logprobs 1",
+    }
+
+
+def held_out_answers(engine: Engine, checkpoint_id: str) -> pd.DataFrame:
+    """A student's answers to held-out requests, replayed and live, one row a distinct request.
+
+    Returns:
+        ``student_answers`` columns, and group_id, dedup_key, ts, task, contract, request_text,
+        cost_usd (the frontier's).
+    """
+    answers = read(engine, StudentAnswerRow, checkpoint_id=checkpoint_id)
+    traces = read_traces(engine, split=["validation", "calibration", "gold"])
+    traces = traces.assign(request_text=traces["messages"].map(request_text))
+    columns = ["prompt_id", "dedup_key", "ts", "task", "contract", "request_text", "cost_usd"]
+    replayed = answers.merge(traces[columns], on="prompt_id")
+    live = live_answers(engine, checkpoint_id)
+    frame = pd.concat([replayed, live], ignore_index=True) if len(live) else replayed
+    members = read(engine, GroupMemberRow, columns=["prompt_id", "group_id"])
+    # A request that comes again is no new evidence.
+    frame = frame.merge(members, on="prompt_id").sort_values("prompt_id")
+    return frame.drop_duplicates("dedup_key")
+
+
+def live_answers(engine: Engine, checkpoint_id: str) -> pd.DataFrame:
+    """Shadowed requests that this student answered live, as rows of the calibration split.
+
+    Left out is whatever was asked before the student was trained: it may have learned it.
+    """
+    rows = shadowed_answers(engine)
+    known = checkpoint_rows(engine, [checkpoint_id])
+    rows = rows[rows["adapter"] == adapter_name(checkpoint_id)] if known else rows.head(0)
+    if rows.empty:
+        return rows
+    born = known[0]["created_at"]
+    seen = read(engine, TraceRow, columns=["dedup_key", "ts"])
+    old = set(seen.loc[pd.to_datetime(seen["ts"], utc=True) < born, "dedup_key"])
+    rows = rows[~rows["dedup_key"].isin(old)]
+    logprobs = [p if isinstance(p, dict) else {} for p in rows["logprobs"]]
+    # Without log-probabilities the score is NaN: the router would have escalated, so it counts so.
+    features = {
+        f"logprob_{name}": pd.Series([p.get(name) for p in logprobs], rows.index, dtype=float)
+        for name in ("sum", "min", "p10", "mean")
+    }
+    return rows.assign(
+        **features,
+        checkpoint_id=checkpoint_id,
+        split="calibration",
+        agrees=_agreement(rows),
+        request_text=rows["messages"].map(request_text),
+        cost_usd=rows["frontier_usd"],
+    ).drop(columns=["adapter", "logprobs", "messages", "frontier_usd"])
+
+
+def other_models(
+    engine: Engine, embedder: TextEmbedder, *, besides: Sequence[str] = ()
+) -> list[Contender]:
+    """Cheaper models that are no students, judged by the request alone, before they are called.
+
+    Their answers to requests of the frontier are traces with ``route.adapter`` (the name it is
+    called by), ``route.shadow_of`` and ``route.shadow``: from the gateway, or imported.
+
+    Args:
+        engine: the store.
+        embedder: of the task groups.
+        besides: names that are left out.
+    """
+    students = read(engine, CheckpointRow, columns=["checkpoint_id"])["checkpoint_id"]
+    rows = shadowed_answers(engine)
+    rows = rows[~rows["adapter"].isin([*map(adapter_name, students), *besides])]
+    members = read(engine, GroupMemberRow, columns=["prompt_id", "group_id"])
+    rows = rows.merge(members, on="prompt_id").drop_duplicates(["adapter", "dedup_key"])
+    if rows.empty:
+        return []
+    rows = rows.assign(
+        agrees=_agreement(rows), request_text=rows["messages"].map(request_text)
+    ).reset_index(drop=True)
+    vectors = embedder.transform(rows["request_text"].tolist())
+    found = []
+    for name, own in rows.groupby("adapter", sort=True):
+        fit = own[own["split"].isin(FITTED_ON)]
+        score = fit_request_score(
+            fit["request_text"].tolist(), vectors[fit.index], fit["agrees"].to_numpy(dtype=bool)
+        )
+        columns = ["output", "finish_reason", "contract", "request_text"]
+        held = [
+            unservable(o, f, c if isinstance(c, dict) else None, t) is not None
+            for o, f, c, t in own[columns].itertuples(index=False)
+        ]
+        value = score.values(own["request_text"].tolist(), vectors[own.index])
+        rows_of = own[["prompt_id", "split", "group_id", "agrees"]]
+        found.append(
+            Contender(
+                name=str(name),
+                version=str(name),
+                usd_per_request=float(own["cost_usd"].mean()),
+                score=score,
+                rows=rows_of.assign(score=np.where(held, np.nan, value)).reset_index(drop=True),
+            )
+        )
+    return found
+
+
+def _agreement(rows: pd.DataFrame) -> list[bool]:
+    return [
+        agrees(output, frontier, contract if isinstance(contract, dict) else None)
+        for output, frontier, contract in zip(
+            rows["output"], rows["frontier_output"], rows["contract"], strict=True
+        )
+    ]

@@ -1,0 +1,225 @@
+"""May this policy come into force? Judged on logged requests before it decides any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from sqlalchemy import Engine
+
+from loop_pipeline.confidence.request_score import RequestScore
+from loop_pipeline.routing.logged_requests import logged_requests
+from loop_pipeline.routing.offers import Contender
+from loop_pipeline.routing.policy import PolicyBundle
+from loop_pipeline.stats.off_policy import (
+    Estimate,
+    Floats,
+    Logged,
+    estimate,
+    outcome_model,
+    refusal,
+)
+
+# Share of the answers whose quality has to be known for an estimate of it.
+MIN_KNOWN = 0.2
+
+
+class OffPolicyReport(BaseModel):
+    """What the policy would do, how far that can be believed, and whether it may be put in force.
+
+    ``agreement`` is among what a cheaper model would answer; ``overall`` (where the
+    frontier's answers agree by definition), ``quality`` and ``usd`` (of one request) over all.
+    What is None is not known. ``frontier_usd``: if the frontier answered everything.
+    """
+
+    policy: str
+    passed: bool
+    reason: str
+    requests: int
+    replayed: int
+    share_served: Estimate | None = None
+    agreement: Estimate | None = None
+    overall: Estimate | None = None
+    quality: Estimate | None = None
+    usd: Estimate | None = None
+    frontier_usd: Estimate | None = None
+
+    @property
+    def sentences(self) -> list[str]:
+        """The report in words."""
+        figures = {
+            "a cheaper model would answer": (self.share_served, 100, "%"),
+            "agreement of what it would answer": (self.agreement, 100, "%"),
+            "quality of what would go out": (self.quality, 100, "%"),
+            "USD for 1,000 requests": (self.usd, 1000, ""),
+            "USD for 1,000 requests from the frontier alone": (self.frontier_usd, 1000, ""),
+        }
+        live = self.requests - self.replayed
+        lines = [f"judged on {self.replayed:,} replayed and {live:,} live requests"]
+        if self.overall is not None:
+            lines[0] += (
+                f", worth {self.overall.effective:,.0f} direct observations; "
+                f"the largest weight is {self.overall.max_weight:.1f}"
+            )
+        for name, (found, unit, mark) in figures.items():
+            if found is None:
+                lines.append(f"{name}: not known")
+                continue
+            dr, low, high = (v * unit for v in (found.dr, found.dr_low, found.dr_high))
+            lines.append(
+                f"{name}: {dr:.2f}{mark} [{low:.2f}, {high:.2f}] doubly robust, "
+                f"{found.snips * unit:.2f}{mark} SNIPS"
+            )
+        return [*lines, f"{'may' if self.passed else 'may not'} come into force: {self.reason}"]
+
+    def to_json(self) -> str:
+        """The report as JSON, with its sentences."""
+        return json.dumps(self.model_dump() | {"sentences": self.sentences}, indent=2)
+
+
+def check(
+    engine: Engine, bundle: PolicyBundle, others: Sequence[Contender] = ()
+) -> OffPolicyReport:
+    """Judge a policy on the store's gold rows and its live, routed requests.
+
+    It is refused if the rows are worth fewer than 200 direct observations, if one of them counts
+    for more than 50, or if agreement is provably below what the policy promises (95% intervals of
+    both estimators). A policy that serves nothing
+    but the frontier needs no evidence.
+
+    Args:
+        engine: the store.
+        bundle: the policy; of a canary pass ``bundle.canary.policy``, it has a student of its own.
+        others: the cheaper models of the policy besides the student, as it was fitted with them.
+    """
+    return judge_rows(logged_requests(engine, bundle, others), bundle)
+
+
+def judge_rows(rows: pd.DataFrame, bundle: PolicyBundle) -> OffPolicyReport:
+    """Judge a policy on rows as `logged_requests.logged_requests` gives them."""
+    report = OffPolicyReport(
+        policy=bundle.sha256,
+        passed=False,
+        reason="",
+        requests=len(rows),
+        replayed=int(rows["replayed"].astype(bool).sum()),
+    )
+    if len(rows):
+        report = report.model_copy(update=_figures(rows, bundle))
+    problem = _problem(report, bundle) if bundle.certified else None
+    report.passed = problem is None
+    report.reason = problem or (
+        "nothing speaks against it" if bundle.certified else "no cheaper model serves anything"
+    )
+    return report
+
+
+def _figures(rows: pd.DataFrame, bundle: PolicyBundle) -> dict[str, Estimate | None]:
+    asked, unit, called = _first_model(rows, bundle)
+    p_model, p_frontier = (rows[f"p_{arm}"].to_numpy(float) for arm in ("model", "frontier"))
+    serves = np.where(asked, rows["serves"].to_numpy(float), 0.0)
+    p_serves = np.where(asked, p_model, 1.0)
+    p_both = np.where(asked, np.minimum(p_model, p_frontier), p_frontier)
+    # Whether a served answer agrees takes the frontier's, too; an escalated one agrees by itself.
+    p_agrees = np.where(serves == 0, p_serves, p_both)
+    right = np.where(serves == 0, 0.0, serves * rows["agrees"].to_numpy(float))
+    clusters, groups = rows["cluster"].to_numpy(), rows["group_id"].to_numpy()
+    features = _features(rows, np.where(p_serves == 1, serves, np.nan))
+
+    def logged(reward: Floats, propensity: Floats) -> Logged:
+        guess = outcome_model(reward, propensity, features, groups, clusters=clusters)
+        return Logged(reward, propensity, guess)
+
+    served, agreed = logged(serves, p_serves), logged(right, p_agrees)
+    found = {
+        "share_served": _estimate(served, clusters),
+        "agreement": _estimate(agreed, clusters, within=served),
+        "overall": _estimate(logged(1 - serves + right, p_agrees), clusters),
+        "frontier_usd": _estimate(
+            logged(rows["frontier_usd"].to_numpy(float), p_frontier), clusters
+        ),
+    }
+    quality, known = _quality(rows, serves)
+    if known >= MIN_KNOWN:
+        seen = np.where(serves == 1, p_serves, p_both) * known
+        found["quality"] = _estimate(logged(quality, seen), clusters)
+    if np.isfinite(unit).all():
+        calls = np.where(called, 1.0, serves)
+        twice = 1 - serves * (1 - bundle.exploration_rate)
+        usd = calls * unit + twice * rows["frontier_usd"].to_numpy(float)
+        found["usd"] = _estimate(logged(usd, p_both), clusters)
+    return found
+
+
+def _first_model(
+    rows: pd.DataFrame, bundle: PolicyBundle
+) -> tuple[NDArray[np.bool_], Floats, NDArray[np.bool_]]:
+    """Whether a cheaper model is first, its USD a call, and whether escalated requests pay it."""
+    groups = {g.group_id: g for g in bundle.groups if g.arm == "student"}
+    usd: dict[str | None, float | None] = {m.name: m.usd_per_request for m in bundle.others}
+    usd[None] = bundle.student_usd_per_request
+    before = {m.name for m in bundle.others if isinstance(m.score, RequestScore)}
+    first = [groups.get(str(name)) for name in rows["group_id"]]
+    unit = [0.0 if g is None else usd[g.model] for g in first]
+    return (
+        np.array([g is not None for g in first]),
+        np.array([np.nan if u is None else u for u in unit], dtype=float),
+        np.array([g is None or g.model not in before for g in first]),
+    )
+
+
+def _estimate(
+    part: Logged, clusters: NDArray[np.object_], within: Logged | None = None
+) -> Estimate | None:
+    """An estimate; None where nothing was observed."""
+    seen = np.isfinite(part.reward)
+    if not seen.any() or (within is not None and not within.reward[seen].any()):
+        return None
+    return estimate(*part, within=within, clusters=clusters)
+
+
+def _features(rows: pd.DataFrame, serves: Floats) -> Floats:
+    """What is known of every request before the coin falls; NaN where ``serves`` needs it."""
+    known = np.isfinite(serves)
+    return np.column_stack(
+        [
+            np.log1p(rows["length"].to_numpy(float)),
+            known,
+            np.where(known, serves, 0.0),
+            pd.get_dummies(rows["group_id"]).to_numpy(float),
+        ]
+    )
+
+
+def _quality(rows: pd.DataFrame, serves: Floats) -> tuple[Floats, float]:
+    """Quality of what would go out, and the share of the answers there are that has one.
+
+    Which answers were scored is taken to be a matter of chance.
+    """
+    model, frontier = (rows[f"{arm}_quality"].to_numpy(float) for arm in ("model", "frontier"))
+    there = np.where(serves == 1, True, (serves == 0) & rows["frontier_usd"].notna().to_numpy())
+    quality = np.where(serves == 1, model, np.where(serves == 0, frontier, np.nan))
+    return quality, float(np.isfinite(quality[there]).mean()) if there.any() else 0.0
+
+
+def _problem(report: OffPolicyReport, bundle: PolicyBundle) -> str | None:
+    if report.overall is None:
+        return (
+            "of no logged request it is known what the policy would do to it: evaluate its "
+            "models on held-out requests first"
+        )
+    weak = refusal(report.overall.effective, report.overall.max_weight)
+    if weak is not None or report.agreement is None:
+        return weak
+    found, target = report.agreement, bundle.target_agreement
+    high = max(found.dr_high, found.snips_high)
+    if high < target:
+        return (
+            f"agreement of what would be served is {found.dr:.3f} and at most "
+            f"{high:.3f} (95%), promised is {target:.3f}"
+        )
+    return None

@@ -1,0 +1,231 @@
+"""From the student's answers on held-out requests to a policy bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from loop_pipeline.confidence.answer_score import ScoreWeights, fit_score, scores
+from loop_pipeline.confidence.certificate import shared_delta
+from loop_pipeline.groups.clustering.fit import Groups
+from loop_pipeline.routing.offers import Contender, choose, make_offer
+from loop_pipeline.routing.policy import PolicyBundle, digest, seal, subject_hash
+from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
+
+
+class NotEnoughRows(ValueError):
+    """No group has the calibration rows any promise needs; the active policy stays."""
+
+
+def _testable(contenders: Sequence[Contender], groups: Groups, alpha: float, delta: float) -> int:
+    """How many tests share delta: those with rows enough for a promise if they were alone."""
+    sizes = [len(c.calibration(g.group_id)) for c in contenders for g in groups.active]
+    need, most = smallest_certifiable(alpha, shared_delta(delta, 1, 1)), max(sizes, default=0)
+    if most < need:
+        raise NotEnoughRows(
+            f"{len(groups.active)} task groups, the largest has {most} calibration rows and needs "
+            f"at least {need}; {need - most} more distinct held-out requests answered by the "
+            "frontier are missing"
+        )
+    return sum(size >= need for size in sizes)
+
+
+def _evidence(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
+    columns = ["prompt_id", "split", "group_id", "agrees", "score"]
+    lines = [
+        [[str(value) for value in row] for row in ordered.itertuples(index=False)]
+        for ordered in (c.rows.sort_values("prompt_id")[columns] for c in contenders)
+    ]
+    return digest([groups.version, lines, parts])
+
+
+def _student(
+    student: Mapping[str, str], usd: float | None, answers: pd.DataFrame
+) -> tuple[Contender, ScoreWeights]:
+    used = answers[answers["split"].isin(["validation", "calibration"])]
+    score = fit_score(used[used["split"] == "validation"])
+    columns = ["prompt_id", "split", "group_id", "agrees"]
+    rows = used[columns].assign(score=scores(score, used))
+    return Contender(student["adapter"], student["checkpoint_id"], usd, score, rows), score
+
+
+def expiry(answers: pd.DataFrame, days: int) -> str | None:
+    """The UTC day from which certificates on these calibration rows are void.
+
+    Counted from the newest of them (column ``ts``): what promises anything is that traffic stays
+    like theirs. None if their times are not known.
+    """
+    rows = answers[answers["split"] == "calibration"]
+    if "ts" not in rows or rows.empty:
+        return None
+    return (pd.to_datetime(rows["ts"], utc=True).max() + pd.Timedelta(days=days)).date().isoformat()
+
+
+def fit_policy(
+    answers: pd.DataFrame,
+    groups: Groups,
+    *,
+    target_agreement: float,
+    delta: float,
+    student: Mapping[str, str],
+    frontier: Mapping[str, str],
+    costs: Mapping[str, Any],
+    previous: PolicyBundle | None,
+    versions: Mapping[str, str],
+    embedder_path: str,
+    challenger: PolicyBundle | None = None,
+    recalibrations: int = 0,
+    others: Sequence[Contender] = (),
+    certificate_days: int = 90,
+) -> PolicyBundle:
+    """Fit the score on validation rows and a certificate per group on calibration rows.
+
+    Run twice on the same rows after the same policy it gives the same bytes, and so does running
+    it again on top of its own result. Only new evidence is a recalibration; new prices are not.
+
+    Args:
+        answers: ``student_answers`` columns + group_id, one row per dedup key; contract,
+            request_text and ts if known. Other splits, gold above all, are not looked at.
+        groups: the task groups; retired ones are left out.
+        target_agreement: promised agreement among served answers of each group.
+        delta: chance that any promise is ever broken, shared over groups and recalibrations.
+        student: checkpoint id, adapter name, adapter sha.
+        frontier: model and its version.
+        costs: ``frontier_usd_per_request`` (by group id), ``student_usd_per_request`` and
+            ``prices``, the date of the table.
+        previous: the active policy.
+        versions: of detector, decoding and whatever else voids a certificate.
+        embedder_path: where the router finds the embedder; relative to the bundle's folder.
+        challenger: what was fitted last for this student, if that is not the active policy.
+        recalibrations: highest of any policy so far, those taken back included.
+        others: cheaper models besides the student; of those certified the cheapest is taken.
+        certificate_days: for which a certificate holds, counted from its newest row.
+
+    Raises:
+        NotEnoughRows: if no group could be certified even with full agreement.
+    """
+    alpha = round(1 - target_agreement, 12)
+    student_usd = costs.get("student_usd_per_request")
+    own, score = _student(student, student_usd, answers)
+    contenders = [own, *sorted(others, key=lambda c: c.name)]
+    tested = _testable(contenders, groups, alpha, delta)
+    subject = subject_hash(
+        student, frontier, versions, groups.embedder_version, [(c.name, c.version) for c in others]
+    )
+    evidence = _evidence(contenders, groups, [subject, target_agreement, delta])
+    known = [bundle for bundle in (previous, challenger) if bundle is not None]
+    again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
+    so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)
+    recalibration = again.recalibration if again else so_far + 1
+    spent = shared_delta(delta, tested, recalibration)
+    frontier_usd = costs.get("frontier_usd_per_request", {})
+    fitted = []
+    for group in sorted(groups.active, key=lambda g: g.group_id):
+        usd = frontier_usd.get(group.group_id)
+        offers = [
+            make_offer(c, group.group_id, alpha=alpha, delta=spent, frontier_usd=usd)
+            for c in contenders
+        ]
+        fitted.append(choose(group, offers, student=own.name, delta=spent, frontier_usd=usd))
+    fields = {
+        "recalibration": recalibration,
+        "target_agreement": target_agreement,
+        "delta": delta,
+        "student": dict(student),
+        "frontier": dict(frontier),
+        "versions": dict(versions),
+        "subject_hash": subject,
+        "evidence_hash": evidence,
+        "embedder_version": groups.embedder_version,
+        "embedder_path": embedder_path,
+        "student_usd_per_request": student_usd,
+        "score": score,
+        "groups": fitted,
+        "expires": expiry(answers, certificate_days),
+        "prices": costs.get("prices"),
+        "others": [
+            {"name": c.name, "version": c.version, "score": c.score.model_dump()}
+            | {"usd_per_request": c.usd_per_request}
+            for c in contenders[1:]
+        ],
+    }
+    if again is not None:
+        same = seal(parent=again.parent, **fields)
+        if same.sha256 == again.sha256:
+            return same
+    return seal(parent=previous.sha256 if previous else None, **fields)
+
+
+def _limits(bundle: PolicyBundle, model: str | None) -> dict[str, float | None]:
+    """Thresholds of the groups that a model is asked first for; None: the student."""
+    mine = [g for g in bundle.groups if g.arm == "student" and g.model == model]
+    return {g.group_id: g.threshold for g in mine}
+
+
+def served(bundle: PolicyBundle, answers: pd.DataFrame) -> pd.Series:
+    """Whether the policy would have served the student's answer, per row of ``answers``."""
+    floor = answers["group_id"].map(_limits(bundle, None)).astype(float)
+    # NaN on either side compares false: unknown group or unservable answer.
+    return pd.Series(scores(bundle.score, answers), index=answers.index) >= floor
+
+
+def gold_outcomes(
+    bundle: PolicyBundle, answers: pd.DataFrame, others: Sequence[Contender] = ()
+) -> pd.DataFrame:
+    """Gold rows of the model that each group's requests go to first.
+
+    Returns:
+        prompt_id, group_id, agrees, kept (whether its answer would have been served).
+    """
+    gold, columns = answers[answers["split"] == "gold"], ["prompt_id", "group_id", "agrees"]
+    parts = [gold[columns].assign(kept=served(bundle, gold))]
+    for contender in others:
+        limits = _limits(bundle, contender.name)
+        rows = contender.rows[contender.rows["split"] == "gold"]
+        rows = rows[rows["group_id"].isin(list(limits))]
+        kept = rows["score"].astype(float) >= rows["group_id"].map(limits).astype(float)
+        parts = [p[~p["group_id"].isin(list(limits))] for p in parts]
+        parts.append(rows[columns].assign(kept=kept))
+    return pd.concat(parts, ignore_index=True)
+
+
+def check_on_gold(
+    bundle: PolicyBundle, answers: pd.DataFrame, others: Sequence[Contender] = ()
+) -> pd.DataFrame:
+    """What the policy achieves on gold rows, which nothing was fitted on.
+
+    Args:
+        bundle: the policy.
+        answers: as for ``fit_policy``; only rows of the gold split are used.
+        others: the cheaper models of the policy besides the student.
+
+    Returns:
+        A row per group and one for ``all`` (unassigned requests included): group_id, name, arm, n,
+        served, coverage, agreement and its exact lower bound at 1 - delta (NaN if none served).
+    """
+    gold = gold_outcomes(bundle, answers, others)
+    kept = gold["kept"]
+    parts = [(g.group_id, g.name, g.arm, gold["group_id"] == g.group_id) for g in bundle.groups]
+    parts.append(("all", "all", "", pd.Series(data=True, index=gold.index)))
+    rows = []
+    for group_id, name, arm, own in parts:
+        n, count = int(own.sum()), int((own & kept).sum())
+        good = int((own & kept & gold["agrees"].astype(bool)).sum())
+        rows.append(
+            {
+                "group_id": group_id,
+                "name": name,
+                "arm": arm,
+                "n": n,
+                "served": count,
+                "coverage": count / n if n else float("nan"),
+                "agreement": good / count if count else float("nan"),
+                "agreement_lower": lower_bound(good, count, bundle.delta)
+                if count
+                else float("nan"),
+                "target_agreement": bundle.target_agreement,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,28 @@
+"""Draws that can be repeated: a coin tossed by a key, and what a uniform sample is.
+
+Which requests are drawn, and how often, is decided where they are drawn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from loop_pipeline.hashing import digest
+
+
+def coin(seed: int | str, prompt_id: str) -> float:
+    """A number in [0, 1) that is always the same for a seed and a prompt id."""
+    return int(digest("coin", str(seed), prompt_id)[:13], 16) / 16**13
+
+
+def uniform_sample(p_review: pd.Series, *, seed: int | str = "thin") -> pd.Series:
+    """Whether each reviewed row belongs to a uniform sample: kept with chance p_min / p.
+
+    Args:
+        p_review: indexed by prompt_id, all above 0.
+        seed: of the coin, another one than the draw's.
+    """
+    keep = p_review.min() / p_review
+    points = np.array([coin(seed, str(prompt_id)) for prompt_id in p_review.index])
+    return pd.Series(points < keep.to_numpy(), index=p_review.index)

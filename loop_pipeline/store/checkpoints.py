@@ -1,0 +1,86 @@
+"""Trained students and where they are loaded, as stored."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Engine, select
+
+from loop_pipeline.store.database import _first, insert_new, read, records
+from loop_pipeline.store.tables import CheckpointRow, DeploymentRow
+
+
+def adapter_name(adapter_sha256: str) -> str:
+    """The name an adapter is served under: the same adapter has the same name everywhere."""
+    return f"student-{adapter_sha256[:12]}"
+
+
+def newest_checkpoint(engine: Engine, *statuses: str) -> dict[str, Any] | None:
+    """The newest checkpoint, or the newest that has one of these statuses."""
+    statement = select(CheckpointRow.__table__).order_by(CheckpointRow.created_at.desc())
+    if statuses:
+        statement = statement.where(CheckpointRow.status.in_(statuses))
+    return _first(engine, statement)
+
+
+def set_checkpoint(engine: Engine, checkpoint_id: str, **values: Any) -> None:
+    """Change columns of a checkpoint, all of them or none."""
+    set_checkpoints(engine, {checkpoint_id: values})
+
+
+def set_checkpoints(engine: Engine, values: Mapping[str, Mapping[str, Any]]) -> None:
+    """Change columns of checkpoints (values by checkpoint id), all of them or none."""
+    table: Any = CheckpointRow.__table__
+    with engine.begin() as connection:
+        for checkpoint_id, columns in values.items():
+            connection.execute(
+                table.update().where(table.c.checkpoint_id == checkpoint_id).values(**columns)
+            )
+
+
+def checkpoint_rows(engine: Engine, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The checkpoints with these ids that are there."""
+    found = read(engine, CheckpointRow, checkpoint_id=list(ids)).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in found]
+
+
+def record_deployment(
+    engine: Engine, adapters: Mapping[str, str], urls: Sequence[str], detail: str
+) -> None:
+    """Note which adapters are served from now on; what did not change gets no row.
+
+    Args:
+        engine: the store.
+        adapters: checkpoint id by adapter name.
+        urls: of the replicas, each of which holds all of them.
+        detail: what was done.
+    """
+    where, now = ",".join(urls), dt.datetime.now(dt.UTC)
+    known = {row["adapter_name"]: row for row in records(served_adapters(engine))}
+    rows: list[dict[str, Any]] = [
+        {"adapter_name": name, "checkpoint_id": checkpoint, "server_url": where}
+        | {"status": "serving", "detail": detail}
+        for name, checkpoint in adapters.items()
+        if name not in known or known[name]["server_url"] != where
+    ]
+    rows += [
+        row | {"status": "unloaded", "detail": detail}
+        for name, row in known.items()
+        if name not in adapters
+    ]
+    for row in rows:
+        named = f"{now.isoformat()} {row['adapter_name']}"
+        row |= {"at": now, "deployment_id": hashlib.sha256(named.encode()).hexdigest()[:16]}
+    with engine.begin() as connection:
+        insert_new(connection, DeploymentRow, rows)
+
+
+def served_adapters(engine: Engine) -> pd.DataFrame:
+    """The last row of each adapter that is served."""
+    rows = read(engine, DeploymentRow).sort_values("at")
+    last = rows.drop_duplicates("adapter_name", keep="last")
+    return last[last["status"] == "serving"]

@@ -1,0 +1,209 @@
+"""Questions to the store, and the few ways to write to it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Select,
+    create_engine,
+    delete,
+    event,
+    func,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from loop_pipeline.store.tables import (
+    Base,
+)
+
+# SQLite takes at most 32,766 variables in one statement.
+CHUNK = 10_000
+
+
+def open_store(url: str) -> Engine:
+    """Connect to the store and bring its schema up to date.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: the database cannot be reached.
+    """
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _sqlite_pragmas)
+    _upgrade(engine)
+    return engine
+
+
+def _sqlite_pragmas(connection: Any, _record: Any) -> None:
+    # WAL: readers do not block the writer; 30 s: the gateway and a run may write at once.
+    for pragma in (
+        "journal_mode=WAL",
+        "foreign_keys=ON",
+        "busy_timeout=30000",
+        "synchronous=NORMAL",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _upgrade(engine: Engine) -> None:
+    migrations = Path(__file__).parent / "migrations"
+    head = max(p.name.split("_")[0] for p in (migrations / "versions").glob("[0-9]*.py"))
+    with engine.connect() as connection:
+        if (
+            inspect(connection).has_table("alembic_version")
+            and connection.scalar(text("select version_num from alembic_version")) == head
+        ):
+            return
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations))
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":  # two processes may start at once
+            connection.execute(text("select pg_advisory_xact_lock(7316)"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def insert_new(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> int:
+    """Insert the rows whose key (one column) is not there yet. Returns how many were new."""
+    key = inspect(table).primary_key[0]
+    unique = {row[key.name]: row for row in rows}
+    there = 0
+    names = list(unique)
+    for start in range(0, len(names), CHUNK):
+        chunk = names[start : start + CHUNK]
+        there += connection.scalar(select(func.count()).where(key.in_(chunk))) or 0
+    if unique:
+        statement = _insert_into(connection, table).on_conflict_do_nothing(index_elements=[key])
+        connection.execute(statement, list(unique.values()))
+    return len(unique) - there
+
+
+def upsert(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows; where the key is there, the new row wins."""
+    if not rows:
+        return
+    keys = [column.name for column in inspect(table).primary_key]
+    statement = _insert_into(connection, table)
+    changed = {c.name: c for c in statement.excluded if c.name not in keys}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=keys, set_=changed), list(rows)
+    )
+
+
+def _insert_into(connection: Connection, table: type[Base]) -> Any:
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def replace_days(
+    connection: Connection, table: type[Base], days: Sequence[str], rows: Sequence[dict[str, Any]]
+) -> None:
+    """Make these rows the only ones of their days."""
+    connection.execute(delete(table).where(table.__table__.c.day.in_(days)))
+    _insert(connection, table, rows)
+
+
+def replace_all(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Make these rows the only ones of their table."""
+    connection.execute(delete(table))
+    _insert(connection, table, rows)
+
+
+def _insert(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(table.__table__.insert(), list(rows))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a frame as dictionaries in which missing values are None."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")  # pyright: ignore[reportReturnType]
+
+
+def read(
+    engine: Engine,
+    table: type[Base],
+    *,
+    days: Iterable[str] | None = None,
+    columns: Sequence[str] | None = None,
+    limit: int | None = None,
+    **equal: Any,
+) -> pd.DataFrame:
+    """Read rows of a table as a frame, ordered by its key.
+
+    Args:
+        engine: the store.
+        table: one of ``store.tables``.
+        days: only these days.
+        columns: only these columns.
+        limit: at most so many rows.
+        equal: column=value or column=[values].
+    """
+    mapped = table.__table__
+    statement = select(*(mapped.c[name] for name in columns)) if columns else select(mapped)
+    if days is not None:
+        statement = statement.where(mapped.c.day.in_(list(days)))
+    for name, value in equal.items():
+        column = mapped.c[name]
+        many = isinstance(value, list | tuple | set)
+        statement = statement.where(column.in_(list(value)) if many else column == value)
+    return query(engine, statement.order_by(*inspect(table).primary_key).limit(limit))
+
+
+def query(engine: Engine, statement: Select[Any]) -> pd.DataFrame:
+    """The rows of a statement as a frame.
+
+    Text stays of type object: pandas' own string type would turn None into NaN.
+    """
+    with engine.connect() as connection:
+        result = connection.execute(statement)
+        names = list(result.keys())
+        rows = [tuple(row) for row in result]
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
+    return pd.DataFrame(
+        {name: _column(columns.get(name, ())) for name in names}, columns=pd.Index(names)
+    )
+
+
+def _column(values: tuple[Any, ...]) -> pd.Series:
+    plain = all(isinstance(v, bool | int | float | dt.datetime) for v in values)
+    return pd.Series(list(values), dtype=None if plain and values else object)
+
+
+def count(engine: Engine, table: type[Base], **equal: Any) -> int:
+    """Number of rows of a table."""
+    statement = select(func.count()).select_from(table)
+    for name, value in equal.items():
+        statement = statement.where(table.__table__.c[name] == value)
+    with engine.connect() as connection:
+        return connection.scalar(statement) or 0
+
+
+def follow(engine: Engine, prompt_id: str) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table that is about a prompt id, by table, in the order of the loop."""
+    found = {}
+    for table in Base.metadata.tables.values():
+        if "prompt_id" in table.c:
+            statement = select(table).where(table.c.prompt_id == prompt_id)
+            with engine.connect() as connection:
+                if rows := [dict(row) for row in connection.execute(statement).mappings()]:
+                    found[table.name] = rows
+    return found
+
+
+def _first(engine: Engine, statement: Select[Any]) -> dict[str, Any] | None:
+    with engine.connect() as connection:
+        row = connection.execute(statement.limit(1)).mappings().first()
+    return dict(row) if row else None

@@ -1,0 +1,94 @@
+"""Traces and the feedback on them, as stored.
+
+How they come in is in ``loop_pipeline.traces.ingest``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection, Engine, func, select
+
+from loop_pipeline.store.database import CHUNK, _insert, query, read
+from loop_pipeline.store.tables import (
+    ContractRow,
+    FeedbackRow,
+    QualityScoreRow,
+    TraceRow,
+    TraceUnitRow,
+    UtcDateTime,
+)
+
+
+def settle_splits(
+    connection: Connection, units: Sequence[dict[str, Any]], moved: Mapping[str, Sequence[str]]
+) -> None:
+    """Write the units of newly settled traces, and the splits that differ from the draw.
+
+    Args:
+        connection: of the transaction.
+        units: rows of ``TraceUnitRow``.
+        moved: prompt ids by their new split.
+    """
+    _insert(connection, TraceUnitRow, units)
+    table: Any = TraceRow.__table__
+    for split, prompt_ids in moved.items():
+        for start in range(0, len(prompt_ids), CHUNK):
+            chunk = prompt_ids[start : start + CHUNK]
+            connection.execute(
+                table.update().where(table.c.prompt_id.in_(chunk)).values(split=split)
+            )
+
+
+def stored_outputs(connection: Connection, prompt_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """(dedup_key, output) of the traces that are there, by prompt id."""
+    known: dict[str, tuple[str, str]] = {}
+    columns = select(TraceRow.prompt_id, TraceRow.dedup_key, TraceRow.output)
+    for start in range(0, len(prompt_ids), CHUNK):
+        chunk = prompt_ids[start : start + CHUNK]
+        for prompt_id, key, output in connection.execute(
+            columns.where(TraceRow.prompt_id.in_(chunk))
+        ):
+            known[prompt_id] = (key, output)
+    return known
+
+
+def read_traces(engine: Engine, *, days: Iterable[str] | None = None, **equal: Any) -> pd.DataFrame:
+    """Traces with their contracts (column ``contract``: dict or None)."""
+    frame = read(engine, TraceRow, days=days, **equal)
+    contracts = read(engine, ContractRow).set_index("contract_id")["body"].to_dict()
+    frame["contract"] = pd.Series(
+        [contracts.get(key) for key in frame["contract_id"]], index=frame.index, dtype=object
+    )
+    return frame
+
+
+def read_feedback(
+    engine: Engine, *, days: Iterable[str] | None = None, kind: str | None = None
+) -> pd.DataFrame:
+    """Feedback on the traces of these days, oldest first, whenever it came; of one kind or all."""
+    mapped = FeedbackRow.__table__
+    statement = select(mapped).join(TraceRow, TraceRow.prompt_id == FeedbackRow.prompt_id)
+    if days is not None:
+        statement = statement.where(TraceRow.day.in_(list(days)))
+    if kind is not None:
+        statement = statement.where(FeedbackRow.kind == kind)
+    return query(engine, statement.order_by(mapped.c.ts, mapped.c.feedback_id))
+
+
+def days_touched(engine: Engine, since: dt.datetime) -> dict[str, dt.datetime]:
+    """Labelled days that got feedback after a moment, with the moment of the newest."""
+    scored = select(QualityScoreRow.day).distinct()
+    newest = func.max(FeedbackRow.received_at, type_=UtcDateTime)
+    statement = (
+        select(TraceRow.day, newest)
+        .join(FeedbackRow, FeedbackRow.prompt_id == TraceRow.prompt_id)
+        .where(FeedbackRow.received_at > since, TraceRow.day.in_(scored))
+        .group_by(TraceRow.day)
+        .order_by(TraceRow.day)
+    )
+    with engine.connect() as connection:
+        return {day: moment for day, moment in connection.execute(statement)}  # noqa: C416

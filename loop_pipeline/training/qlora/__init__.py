@@ -1,0 +1,1 @@
+"""Trains an adapter; imports torch, so only the training process loads it."""

@@ -1,0 +1,67 @@
+"""Train one adapter, or two: ``python -m loop_pipeline.training.qlora.train`` (through Pipes).
+
+A 4-bit (NF4, double quantisation) base, LoRA on every linear layer, TRL's trainers, loss on the
+answers only. A run that was killed goes on from its last complete checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dagster_pipes import open_dagster_pipes
+
+from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.store.tracking import Tracking
+from loop_pipeline.training.qlora import distributed as launch
+from loop_pipeline.training.qlora.preference import train_preference
+from loop_pipeline.training.qlora.sft import sft_job, train_adapter
+from loop_pipeline.training.qlora.sweep import run_sweep
+from loop_pipeline.training.qlora.tokens import Log
+
+
+def main() -> None:
+    """Train and report the adapters through Pipes."""
+    launch.become_several("loop_pipeline.training.qlora.train")
+    if not launch.is_main():
+        train_all(launch.process_input(), lambda _: None)
+        return
+    with open_dagster_pipes() as pipes:
+        try:
+            metas = train_all(pipes.extras, pipes.log.info)
+        except Exception as error:
+            pipes.log.error(str(error).splitlines()[0])  # noqa: TRY400  the trace follows
+            raise
+        recipe = {"raw_value": metas[0]["config"], "type": "json"}
+        pipes.report_asset_materialization(
+            metadata={**metas[0], "config": recipe}, data_version=metas[0]["adapter_sha256"]
+        )
+
+
+def train_all(extras: Mapping[str, Any], log: Log) -> list[dict[str, Any]]:
+    """Train what the process's input asks for.
+
+    Args:
+        extras: ``config``, ``dataset_dir``, ``base_dir``, ``output_dir`` and ``mlflow``.
+        log: Takes progress lines.
+
+    Returns:
+        Metas of the adapters: the supervised one, then the one of the preference stage, if any.
+    """
+    job = sft_job(
+        QLoRAConfig.model_validate(extras["config"]),
+        Path(extras["dataset_dir"]),
+        Path(extras["base_dir"]),
+        Path(extras["output_dir"]),
+        Tracking.model_validate(extras["mlflow"]),
+        log,
+    )
+    metas = [run_sweep(job) if job.config.sweep_trials else train_adapter(job)]
+    if job.config.preference == "auto" and (second := train_preference(job)):
+        metas.append(second)
+    return metas
+
+
+if __name__ == "__main__":
+    main()

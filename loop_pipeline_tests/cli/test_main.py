@@ -1,0 +1,95 @@
+"""What a person reads when a command cannot do its work: one line, and what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _loop(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    code = "from loop_pipeline.cli.main import main; main()"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LOOP_")}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment | variables,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "words"),
+    [
+        (("import", "/no/such/file"), {}, "No such file"),
+        (("status",), {"LOOP_DATABASE_URL": "postgresql+psycopg2://x@127.0.0.1:1/y"}, "refused"),
+        (("status",), {"LOOP_TARGET_AGREEMENT": "1.5"}, "LOOP_TARGET_AGREEMENT"),
+        (("replay", "headlines"), {"LOOP_BENCH_DATA": "/no/such/folder"}, "LOOP_BENCH_DATA"),
+        (("replay", "imagenet"), {}, "imagenet"),
+        (("report",), {}, "materialize loop_report"),
+        (("serve",), {"LOOP_SERVE_PYTHON": "/no/python"}, "make serve-env"),
+        (("rollback",), {}, "no policy is in force"),
+        (("doctor",), {}, "no policy is in force"),
+        (("doctor", "--outcomes", "/no/such/table.csv"), {}, "No such file"),
+        (("doctor", "--outcomes", "README.md"), {}, "README.md, line 1: not a JSON object"),
+        (("groups", "rename", "g1", "orders"), {}, "no group begins with 'g1'"),
+        (("rollout", "advance"), {}, "no rollout is in progress"),
+        (("review", "import", "/no/such/sheet.csv", "--reviewer", "ann"), {}, "No such file"),
+        (("review", "pull"), {"LOOP_MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "127.0.0.1:9"),
+    ],
+)
+def test_one_line_says_what_is_wrong(
+    tmp_path: Path, arguments: tuple[str, ...], variables: dict[str, str], words: str
+) -> None:
+    done = _loop(*arguments, **({"LOOP_HOME": str(tmp_path)} | variables))
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    tmp_path: Path,
+    trace: Callable[..., dict[str, Any]],
+    jsonl: Callable[..., Path],
+) -> None:
+    """A file-size limit stands in for a full disk: SQLite meets the same failed write."""
+    few, many = jsonl(trace(1), name="few.jsonl"), tmp_path / "many.jsonl"
+    import json
+
+    many.write_text("\n".join(json.dumps(trace(i)) for i in range(2, 6000)) + "\n")
+    home = {"LOOP_HOME": str(tmp_path / "home")}
+    assert _loop("import", str(few), **home).returncode == 0
+    limited = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1500; exec {sys.executable} -c "
+         "'import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+         f" from loop_pipeline.cli.main import main; main()' import {many}"],
+        capture_output=True, text=True, cwd=ROOT, env=os.environ | home,
+    )  # fmt: skip
+    assert limited.returncode != 0
+    assert "Traceback" not in limited.stderr
+    assert "database" in limited.stderr
+    after = _loop("import", str(many), **home)
+    assert after.returncode == 0, after.stderr
+    status = _loop("status", **home).stdout
+    assert "5,999" in next(line for line in status.splitlines() if line.startswith("traces"))
+
+
+def test_reviews_by_sheet_from_the_command_line(tmp_path: Path) -> None:
+    home = {"LOOP_HOME": str(tmp_path)}
+    plan = _loop("review", **home)
+    assert plan.stdout.startswith("0 of 0 answers drawn: 0 open")
+    assert plan.stdout == _loop("review", "status", **home).stdout
+    sheet = str(tmp_path / "q.csv")
+    assert "0 items" in _loop("review", "export", sheet, **home).stdout
+    done = _loop("review", "import", sheet, "--reviewer", "ann", **home)
+    assert done.returncode == 0, done.stderr
+    assert "0 new feedback" in done.stdout

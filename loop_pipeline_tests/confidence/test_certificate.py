@@ -1,0 +1,115 @@
+"""The promise against a known truth: it is kept, and the harness would notice if it were not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from loop_pipeline.confidence.certificate import certify_group, shared_delta
+from loop_pipeline.stats.binomial import smallest_certifiable
+from loop_pipeline.stats.risk_coverage import swept_threshold
+
+ALPHA, DELTA, DRAWS = 0.05, 0.05, 600
+LIMIT = DELTA + 3 * np.sqrt(DELTA * (1 - DELTA) / DRAWS)
+
+
+def world(rng, n=20_000, informative=True):
+    """A student agreeing on about 92%, whose confidence ranks its answers more or less well."""
+    conf = np.round(rng.normal(size=n), 9)
+    chance = 1 / (1 + np.exp(-(3.6 + 1.8 * conf))) if informative else np.full(n, 0.92)
+    return conf, rng.random(n) < chance
+
+
+def violations(threshold_of, *, informative=True, n=500, draws=DRAWS):
+    rng = np.random.default_rng(7)
+    conf, agree = world(rng, informative=informative)
+    broken, coverage = 0, []
+    for _ in range(draws):
+        drawn = rng.integers(len(conf), size=n)
+        threshold = threshold_of(conf[drawn], agree[drawn])
+        accepted = conf >= threshold if threshold is not None else np.zeros(len(conf), bool)
+        coverage.append(accepted.mean())
+        broken += bool(accepted.any() and (~agree[accepted]).mean() > ALPHA)
+    return broken / draws, float(np.mean(coverage))
+
+
+def certified(conf, agree, delta=DELTA):
+    return certify_group(conf, agree, ALPHA, delta).threshold
+
+
+def test_the_promise_is_kept_and_covers_most_requests():
+    rate, coverage = violations(certified)
+    assert rate <= LIMIT
+    assert coverage > 0.6
+
+
+@pytest.mark.parametrize(
+    "loose",
+    [
+        pytest.param(lambda c, a: swept_threshold(c, a, ALPHA), id="no certificate"),
+        pytest.param(lambda c, a: certified(c, a, delta=0.5), id="delta loosened"),
+    ],
+)
+def test_the_same_harness_catches_a_looser_bound(loose):
+    rate, _ = violations(loose, draws=200)
+    assert rate > 0.2
+
+
+def test_a_random_score_loses_coverage_and_not_validity():
+    rate, coverage = violations(certified, informative=False, draws=300)
+    assert rate <= LIMIT
+    assert coverage < 0.1
+
+
+def test_any_group_of_five_breaks_its_promise_no_more_often_than_one_would():
+    rng = np.random.default_rng(3)
+    conf, agree = world(rng)
+    delta, broken, draws = shared_delta(DELTA, 5, 1), 0, 120
+    for _ in range(draws):
+        wrong = False
+        for _group in range(5):
+            drawn = rng.integers(len(conf), size=400)
+            threshold = certified(conf[drawn], agree[drawn], delta)
+            wrong |= threshold is not None and (~agree[conf >= threshold]).mean() > ALPHA
+        broken += wrong
+    assert broken / draws <= DELTA + 3 * np.sqrt(DELTA * (1 - DELTA) / draws)
+
+
+def test_delta_is_spent_once_over_all_groups_and_recalibrations():
+    spent = sum(12 * shared_delta(DELTA, 12, t) for t in range(1, 5_000))
+    assert DELTA * 0.999 < spent < DELTA
+    assert smallest_certifiable(ALPHA, shared_delta(DELTA, 10, 10)) == 203
+
+
+@pytest.mark.parametrize(("rows", "known"), [(59, True), (58, False)])
+def test_59_clean_rows_prove_it_and_58_do_not(rows, known):
+    certificate = certify_group(np.linspace(-1, 0, rows), np.ones(rows, bool), ALPHA, DELTA)
+    assert (certificate.threshold is not None) is known
+    if known:
+        assert certificate.coverage == 1
+        assert certificate.agreement_lower is not None
+        assert certificate.agreement_lower >= 0.95
+    else:
+        assert certificate.reason == "has 58 calibration rows, needs at least 59: 1 missing"
+
+
+@pytest.mark.parametrize(
+    ("conf", "agree", "reason"),
+    [
+        (np.zeros(200), np.ones(200, bool), "all scores are equal"),
+        (np.linspace(0, 1, 200), np.zeros(200, bool), "agreement is too low"),
+        (np.full(200, np.nan), np.ones(200, bool), "has 0 calibration rows"),
+        (np.empty(0), np.empty(0, bool), "has 0 calibration rows"),
+    ],
+)
+def test_nothing_to_learn_from_gives_no_certificate_and_says_why(conf, agree, reason):
+    certificate = certify_group(conf, agree, ALPHA, DELTA)
+    assert certificate.threshold is None
+    assert reason in certificate.reason
+    assert (certificate.accepted, certificate.coverage) == (0, 0.0)
+
+
+def test_unservable_answers_count_against_coverage_only():
+    conf = np.append(np.linspace(-1, 0, 100), np.full(100, np.nan))
+    certificate = certify_group(conf, np.append(np.ones(100), np.zeros(100)) > 0, ALPHA, DELTA)
+    assert (certificate.coverage, certificate.errors, certificate.n) == (0.5, 0, 200)

@@ -1,0 +1,254 @@
+"""Verdicts on real stores: a stub for the server, a real MLflow, and faults at every step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from loop_pipeline.artifacts import evaluation_folder
+from loop_pipeline.evaluation import verdicts
+from loop_pipeline.evaluation.verdicts import UNTOLD, deliver, judge_waiting, last_verdicts
+from loop_pipeline.settings import LoopSettings
+from loop_pipeline.store.checkpoints import newest_checkpoint, set_checkpoints
+from loop_pipeline.store.database import open_store, read
+from loop_pipeline.store.tables import CheckpointRow, StudentAnswerRow
+from loop_pipeline_tests.conftest import free_port
+from loop_pipeline_tests.serving.stub import Stub
+from loop_pipeline_tests.training.arena import bench, clever, fill, train
+
+WRONG = {"good": 0.03, "best": 0.02, "bad": 0.3, "base": 0.2, "few-shot": 0.1}
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    server = Stub()
+    clever(server, WRONG)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """A store with traffic."""
+    monkeypatch.setenv("LOOP_HOME", str(tmp_path / "home"))
+    engine = open_store(f"sqlite:///{tmp_path / 'home' / 'loop.db'}")
+    fill(engine, tmp_path / "set")
+    yield engine
+    engine.dispose()
+
+
+def statuses(engine: Engine) -> dict[str, str]:
+    rows = read(engine, CheckpointRow, columns=["checkpoint_id", "status"])
+    return {key.rstrip("0"): status for key, status in rows.to_numpy()}
+
+
+def metrics(engine: Engine, key: str) -> dict[str, Any]:
+    return read(engine, CheckpointRow, checkpoint_id=key)["metrics"].iloc[0]
+
+
+def test_several_candidates_are_judged_at_once_and_answers_are_kept(
+    store: Engine, stub: Stub, tmp_path: Path
+) -> None:
+    best = train(store, tmp_path, "best", age=3)
+    good = train(store, tmp_path, "good", age=2)
+    train(store, tmp_path, "bad", age=1)
+    judged, failed = judge_waiting(bench(store, stub))
+    assert (len(judged), failed) == (3, {})
+    assert statuses(store) == {"best": "approved", "good": "retired", "bad": "rejected"}
+    assert [row["checkpoint_id"][:4] for row in last_verdicts(store)] == ["best", "good", "bad0"]
+    found = metrics(store, best)
+    assert list(found["contestants"]) == ["candidate", "few-shot base", "base"]
+    assert found["rival"].startswith("base:")
+    assert (
+        found["contestants"]["few-shot base"]["agreement"]
+        > found["contestants"]["base"]["agreement"]
+    )
+    names = {path.name for path in evaluation_folder(bench(store, stub).settings, good).iterdir()}
+    assert {"metrics.json", "gallery.html", "gallery.jsonl", "evaluation.md"} <= names
+    asked, kept = len(stub.asked), read(store, StudentAnswerRow)
+    assert judge_waiting(bench(store, stub)) == ([], {})
+    assert len(stub.asked) == asked, "everything was answered before"
+    assert read(store, StudentAnswerRow).equals(kept)
+    # The next one meets the champion; base and examples are not asked again.
+    train(store, tmp_path, "bad2")
+    judge_waiting(bench(store, stub))
+    assert statuses(store)["bad2"] == "rejected"
+    assert metrics(store, "bad2".ljust(64, "0"))["rival"] == best
+    new = {body["model"] for path, body in stub.asked[asked:] if path.endswith("completions")}
+    assert new == {"student-bad200000000"}
+
+
+def test_a_server_that_dies_leaves_the_candidate_waiting_and_its_answers_stored(
+    store: Engine, stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loop_pipeline.evaluation import contestants
+
+    monkeypatch.setattr(contestants, "BLOCK", 50)
+    train(store, tmp_path, "good")
+    behave = stub.answer
+    assert behave is not None
+
+    def dies(body: dict[str, Any]) -> tuple[str, float]:
+        if len(stub.asked) > 120:
+            stub.fail = (500, "out of memory on purpose")
+        return behave(body)
+
+    stub.answer = dies
+    judged, failed = judge_waiting(bench(store, stub))
+    assert judged == []
+    assert "out of memory on purpose" in failed["good".ljust(64, "0")]
+    assert statuses(store) == {"good": "candidate"}
+    assert metrics(store, "good".ljust(64, "0")) == {}
+    stored = len(read(store, StudentAnswerRow))
+    assert 100 <= stored < 180
+    stub.fail, stub.answer = None, behave
+    asked = len(stub.asked)
+    judge_waiting(bench(store, stub))
+    assert statuses(store) == {"good": "approved"}
+    answered = len(read(store, StudentAnswerRow, checkpoint_id="good".ljust(64, "0")))
+    own = [b for p, b in stub.asked[asked:] if b.get("model") == "student-good00000000"]
+    assert len(own) == answered - stored
+
+
+def test_one_adapter_that_is_refused_holds_nobody_up(
+    store: Engine, stub: Stub, tmp_path: Path
+) -> None:
+    broken = train(store, tmp_path, "broken", age=2)
+    train(store, tmp_path, "good", age=1)
+    judged, failed = judge_waiting(bench(store, stub))
+    assert judged == ["good".ljust(64, "0")], failed
+    assert "max_lora_rank" in failed[broken]
+    # An older one that was not judged has nothing to win any more.
+    judge_waiting(bench(store, stub))
+    assert statuses(store) == {"broken": "retired", "good": "approved"}
+
+
+@pytest.mark.parametrize("step", ["write_files", "settle", "set_checkpoints"])
+def test_whatever_breaks_before_the_verdict_nothing_is_approved(
+    store: Engine, stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    key = train(store, tmp_path, "good")
+
+    def full(*_args: Any, **_kwargs: Any) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verdicts, step, full)
+        with pytest.raises(OSError, match="No space left"):
+            judge_waiting(bench(store, stub))
+    assert statuses(store) == {"good": "candidate"}
+    assert metrics(store, key) == {}
+    judge_waiting(bench(store, stub))
+    assert statuses(store) == {"good": "approved"}
+
+
+def test_a_rejected_one_is_judged_again_when_asked_to(
+    store: Engine, stub: Stub, tmp_path: Path
+) -> None:
+    behave = stub.answer
+
+    def short(body: dict[str, Any]) -> tuple[str, float]:
+        stub.fail = (400, "maximum context length is 20")
+        return "", 0.0
+
+    stub.answer = short
+    train(store, tmp_path, "good")
+    judge_waiting(bench(store, stub))
+    assert statuses(store) == {"good": "rejected"}
+    assert metrics(store, "good".ljust(64, "0"))["too_long"] > 0
+    stub.answer, stub.fail = behave, None  # served with a longer context now
+    judge_waiting(bench(store, stub))
+    assert statuses(store) == {"good": "rejected"}, "a verdict stands"
+    judge_waiting(bench(store, stub, again=True))
+    assert statuses(store) == {"good": "approved"}
+
+
+def test_a_champion_on_another_base_is_met_with_the_answers_it_gave(
+    store: Engine, stub: Stub, tmp_path: Path
+) -> None:
+    champion = train(store, tmp_path, "good", age=9)
+    judge_waiting(bench(store, stub))
+    set_checkpoints(store, {champion: {"base_dir": "org/older-base"}})
+    train(store, tmp_path, "best")
+    asked = len(stub.asked)
+    judge_waiting(bench(store, stub))
+    assert statuses(store) == {"good": "approved", "best": "approved"}
+    assert metrics(store, "best".ljust(64, "0"))["rival"] == champion
+    assert not [b for _, b in stub.asked[asked:] if b.get("model") == "student-good00000000"]
+
+
+@pytest.fixture(scope="module")
+def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store of MLflow's own, made once: its first opening takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+def trained_in_mlflow(settings: LoopSettings, folder: Path, key: str) -> dict[str, Any]:
+    """A run with a registered adapter, as training leaves it."""
+    from mlflow.tracking import MlflowClient
+
+    from loop_pipeline.store.tracking import Tracking, register_adapter
+
+    client = MlflowClient(settings.tracking_uri)
+    experiment = client.create_experiment("loop", (folder / "artifacts").as_uri())
+    run = client.create_run(experiment).info.run_id
+    (folder / "adapter").mkdir(parents=True)
+    (folder / "adapter" / "meta.json").write_text("{}")
+    tracking = Tracking.model_validate(settings.mlflow_target())
+    version = register_adapter(tracking, run, folder / "adapter", key)
+    return {"mlflow_run_id": run, "model_version": version}
+
+
+def test_mlflow_is_told_late_but_told(
+    store: Engine,
+    stub: Stub,
+    tmp_path: Path,
+    mlflow_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("LOOP_MLFLOW_TRACKING_URI", mlflow_uri)
+    settings = bench(store, stub).settings
+    good = "good".ljust(64, "0")
+    made = trained_in_mlflow(settings, tmp_path / "good-run", good)
+    train(store, tmp_path, "good", age=2, **made)
+    bad = train(store, tmp_path, "bad", age=1)
+    judge_waiting(bench(store, stub))
+    assert metrics(store, good)["mlflow"] == UNTOLD
+
+    down = f"http://loop:secret@127.0.0.1:{free_port()}"
+    monkeypatch.setenv("LOOP_MLFLOW_TRACKING_URI", down)
+    missing = deliver(store, bench(store, stub).settings)
+    assert statuses(store) == {"good": "approved", "bad": "rejected"}, "the verdicts stand"
+    assert "MLflow at http://127.0.0.1" in missing[good]
+    assert "secret" not in json.dumps(missing)
+    assert metrics(store, good)["mlflow"] == missing[good]
+
+    monkeypatch.setenv("LOOP_MLFLOW_TRACKING_URI", mlflow_uri)
+    client = MlflowClient(mlflow_uri)
+    version = client.get_model_version("loop-student", made["model_version"])
+    assert version.tags["status"] == "candidate"
+    missing = deliver(store, settings)
+    assert missing == {bad: "its training left no MLflow run and model version to add to"}
+    assert metrics(store, good)["mlflow"] == ""
+    run = client.get_run(made["mlflow_run_id"])
+    found = metrics(store, good)
+    assert run.data.metrics["gold_agreement"] == found["agreement"]
+    assert run.data.metrics["route/gold_agreement"] == found["tasks"]["route"]["agreement"]
+    assert run.data.metrics["against base/agreement_low"] == pytest.approx(
+        found["differences"]["base"]["agreement"]["low"]
+    )
+    files = {f.path for f in client.list_artifacts(run.info.run_id, "evaluation")}
+    assert {"evaluation/gallery.html", "evaluation/gallery.jsonl"} <= files
+    champion = client.get_model_version_by_alias("loop-student", "champion")
+    assert str(champion.version) == made["model_version"]
+    assert champion.tags["status"] == "approved"
+    newest = newest_checkpoint(store, "approved")
+    assert newest is not None
+    assert newest["checkpoint_id"] == good
