@@ -231,19 +231,3 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", generate.pages(), ids=named)
 def test_pages_that_are_made_are_current(page: Path) -> None:
     assert page.read_text() == generate.pages()[page], "run `make docs`"
-
-
-def test_the_project_names_no_machine_and_no_registry() -> None:
-    words = re.compile(
-        r"/work/|/root/|/home/\w|pypi\.org|pythonhosted|download\.pytorch|127\.0\.0\.1:\d+/simple"
-    )
-    folders = ("loop_pipeline", "infra", "benchmarks", "docs", "examples", ".github")
-    kinds = (".py", ".sh", ".txt", ".yaml", ".yml", ".md", ".css", ".json", ".jsonl", "")
-    files = [path for folder in folders for path in (ROOT / folder).rglob("*")]
-    found = [
-        f"{path.relative_to(ROOT)}: {match.group()}"
-        for path in [*files, *ROOT.glob("*.md")]
-        if path.is_file() and path.suffix in kinds
-        for match in words.finditer(path.read_text(errors="replace"))
-    ]
-    assert not found
