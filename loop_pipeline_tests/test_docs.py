@@ -126,7 +126,7 @@ def run(words: list[str], block: Block) -> None:
     """Run one command as a reader would have typed it."""
     given, words = split_environment(words)
     starts = {
-        "loop": [sys.executable, "-m", "loop_pipeline.cli.main.main"],
+        "loop": [sys.executable, "-m", "loop_pipeline.cli.main"],
         "python": [sys.executable],
     }
     program = words[0].removeprefix(".venv/bin/")

@@ -41,9 +41,9 @@ CONSTANTS = {
         "0.10 USD": "loop_pipeline.demo.runs:SERVER_HOURLY_USD",
     },
     "docs/concepts/groups.md": {
-        "0.85": "loop_pipeline.groups.clustering.fit.lifecycle:MERGE_AT",
-        "1%": "loop_pipeline.groups.clustering.fit.lifecycle:SMALL_SHARE",
-        "70%": "loop_pipeline.groups.clustering.fit.refit:MEMBERS_KEPT",
+        "0.85": "loop_pipeline.groups.clustering.lifecycle:MERGE_AT",
+        "1%": "loop_pipeline.groups.clustering.lifecycle:SMALL_SHARE",
+        "70%": "loop_pipeline.groups.clustering.refit:MEMBERS_KEPT",
     },
     "docs/concepts/hallucination.md": {
         "0.2": "loop_pipeline.labels.hallucination.tiers:UNCERTAIN[0]",
@@ -51,7 +51,7 @@ CONSTANTS = {
     },
     "docs/concepts/quality.md": {
         "60%": "loop_pipeline.labels.pairs:EDIT_RANGE[1]",
-        "0.6": "loop_pipeline.labels.quality.model.thresholds:MIN_AUC",
+        "0.6": "loop_pipeline.labels.quality.thresholds:MIN_AUC",
     },
     "docs/concepts/reviews.md": {"2%": SETTING.format("review_rate")},
     "docs/concepts/rollout.md": {
@@ -62,7 +62,7 @@ CONSTANTS = {
     "docs/concepts/training-set.md": {
         "70%": "loop_pipeline.traces.records:dict(SPLITS)['train']",
         "15%": "loop_pipeline.traces.records:dict(SPLITS)['calibration']",
-        "10%": "loop_pipeline.training.dataset.frozen_set.selection:REPLAY",
+        "10%": "loop_pipeline.training.dataset.selection:REPLAY",
     },
     "docs/glossary.md": {
         "1%": "loop_pipeline.rollout.canary:STAGES['1%']",
