@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from benchmarks.intents import SEEDS, SETS, embedded, encoder_asked_for, fitted, matched
 from benchmarks.record import Start, record, table
-from loop_pipeline.groups.assignment import member_rows, nearest
 from loop_pipeline.groups.clustering.fit import fit_groups
 from loop_pipeline.groups.clustering.kmeans import kmeans
 from loop_pipeline.groups.embedding.embedder import Embedder, Floats, unit
+from loop_pipeline.groups.members import member_rows, nearest
 
 Rows = NDArray[np.intp]
 

@@ -17,10 +17,11 @@ import pandas as pd
 
 from benchmarks.intents import clinc
 from benchmarks.record import Start, record, table
-from loop_pipeline.groups.assignment import Assigner, leaves_of, member_rows
+from loop_pipeline.groups.assignment import Assigner
 from loop_pipeline.groups.clustering.fit import fit_groups
 from loop_pipeline.groups.clustering.kmeans import rounded
 from loop_pipeline.groups.embedding.embedder import DIMENSIONS, Embedder, unit
+from loop_pipeline.groups.members import leaves_of, member_rows
 from loop_pipeline.groups.registry import Group, Groups
 
 
@@ -31,7 +32,7 @@ def assigned() -> dict[str, Any]:
     groups = Groups(embedder_version="e", groups=_made_up(rng))
     templates = pd.Series(np.array(["t0", "t1"], dtype=object)[rng.integers(0, 2, len(vectors))])
     start = time.monotonic()
-    ids, _ = Assigner(groups.active).many(vectors, templates)
+    ids, _ = Assigner(groups.active).many(vectors, templates.tolist())
     leaves_of(groups, vectors, ids)
     return {
         "what": "vectors assigned",

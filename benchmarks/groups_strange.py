@@ -18,9 +18,9 @@ import pandas as pd
 
 from benchmarks.intents import clinc, embedded, encoder_asked_for, fitted
 from benchmarks.record import Start, record, table
-from loop_pipeline.groups.assignment import member_rows, nearest
 from loop_pipeline.groups.clustering.fit import fit_groups
 from loop_pipeline.groups.embedding.embedder import Embedder, Floats, unit
+from loop_pipeline.groups.members import member_rows, nearest
 from loop_pipeline.groups.registry import UNASSIGNED
 
 # Later traffic lies farther out than training requests do: a cut at 5% gives more than 5%.

@@ -9,7 +9,6 @@ from loop_pipeline.artifacts import embedder_path
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
-from loop_pipeline.groups.assignment import member_rows
 from loop_pipeline.groups.clustering.fit import Groups, fit_groups
 from loop_pipeline.groups.embedding.model_embedder import (
     EmbedderError,
@@ -20,6 +19,7 @@ from loop_pipeline.groups.embedding.model_embedder import (
 )
 from loop_pipeline.groups.embedding.vector_store import newest_and_before, vectors_of
 from loop_pipeline.groups.lineage import write_groups
+from loop_pipeline.groups.members import member_rows
 from loop_pipeline.groups.model_comparison import (
     best_models,
     group_statistics,

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, func, select
 
 from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.artifacts import policies
-from loop_pipeline.confidence.answer_score import scores
+from loop_pipeline.confidence.answer_score_fit import scores
 from loop_pipeline.confidence.certificate import Certificate
 from loop_pipeline.doctor.outcome_table import CertifiedGroup, Floats, Outcomes
 from loop_pipeline.groups.embedding.model_embedder import open_embedder

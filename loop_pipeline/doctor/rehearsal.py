@@ -16,9 +16,9 @@ from threadpoolctl import threadpool_limits
 from loop_pipeline.confidence.certificate import Certificate, certify_group, shared_delta
 from loop_pipeline.confidence.request_score import fit_request_score
 from loop_pipeline.doctor.outcome_table import BadTable, CertifiedGroup, Outcomes, OutcomeTable
-from loop_pipeline.groups.assignment import assign
 from loop_pipeline.groups.clustering.fit import fit_groups
 from loop_pipeline.groups.embedding.embedder import Embedder, Floats
+from loop_pipeline.groups.members import assign
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.hashing import digest
 from loop_pipeline.stats.binomial import smallest_certifiable

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from loop_pipeline.confidence.answer_score import ScoreWeights, fit_score, scores
+from loop_pipeline.confidence.answer_score import ScoreWeights
+from loop_pipeline.confidence.answer_score_fit import fit_score, scores
 from loop_pipeline.confidence.certificate import shared_delta
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.routing.offers import Contender, choose, make_offer

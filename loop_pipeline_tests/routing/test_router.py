@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -151,3 +153,18 @@ def test_1500_characters_are_decided_in_milliseconds(router, world):
         router.decide(ask(text), "p", "aa")
         spent.append(time.thread_time() - start)
     assert np.median(spent) < 0.003
+
+
+def test_the_router_imports_alone_and_stays_small(world, bundle, tmp_path):
+    world.embedder.save(tmp_path / bundle.embedder_path)
+    (tmp_path / "policy.json").write_text(bundle.to_text(), "utf-8")
+    code = (
+        "import sys; from pathlib import Path; from loop_pipeline.routing.router import Router;"
+        f"Router.load(Path({str(tmp_path / 'policy.json')!r}));"
+        "print([m for m in ('pandas', 'sklearn', 'scipy.stats', 'sqlalchemy') if m in sys.modules]);"
+        "print(int(Path('/proc/self/statm').read_text().split()[1]) * 4096 / 1e6)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy, megabytes = done.stdout.splitlines()
+    assert heavy == "[]"
+    assert float(megabytes) <= 110
