@@ -22,7 +22,7 @@ UNITS = r"s|ms|seconds?|minutes?|GB|MB|kB|points?|USD|times|tokens/s"
 FIGURE = re.compile(
     rf"(?<![\w.,/-])(?:\d[\d,]*(?:\.\d+)?(?:\s?%|[ -](?:{UNITS})\b)|\d[\d,]*\.\d+(?![\w.]))"
 )
-NUMBER = re.compile(r"(?<![\w.,/-])\d[\d,]*(?:\.\d+)?(?![\w])")
+NUMBER = re.compile(r"(?<![\w.,/-])\d[\d,]*(?:\.\d+)?(?![\w%]|\.\d|\s%)")
 BENCHMARK = re.compile(r"benchmarks\.md#([\w-]+)")
 # Versions and licences are no figures.
 NO_FIGURE = re.compile(r"(Python|CC BY(-SA)?|Apache-|PostgreSQL|MLflow|CUDA) ?\d[\d.]*\+?")
