@@ -148,9 +148,8 @@ def tables_page() -> str:
         "(`LOOP_DATABASE_URL`). Any row can be followed by its `prompt_id`.\n",
         "| table | a row is |\n|---|---|",
     ]
-    mapped = [(mapper.class_, mapper.local_table) for mapper in tables.Base.registry.mappers]
-    order = list(tables.Base.metadata.tables)
-    mapped.sort(key=lambda pair: order.index(pair[1].name))
+    rows = {mapper.local_table: mapper.class_ for mapper in tables.Base.registry.mappers}
+    mapped = [(rows[table], table) for table in tables.Base.metadata.tables.values()]
     for row, table in mapped:
         first = inspect.cleandoc(row.__doc__ or "").split("\n\n")[0]
         parts.append(f"| [`{table.name}`](#{table.name}) | {_one_line(first)} |")

@@ -164,6 +164,12 @@ def test_an_invented_and_a_stale_figure_are_seen() -> None:
     assert not same("94%", value_at(DEFAULTS["95%"]))
 
 
+def test_figures_are_found_in_sentences_and_not_in_code_versions_or_addresses() -> None:
+    said = "1. Of 1,200 rows 73.4% came in 12 ms, 0.5 GB; `0.7` on Python 3.11 ([a](b.md#x-1.5))."
+    assert figures_in(said, FIGURE) == ["73.4%", "12 ms", "0.5 GB"]
+    assert figures_in(said, NUMBER) == ["1,200", "12", "0.5"]
+
+
 def test_the_page_of_the_benchmarks_is_made_of_their_results() -> None:
     assert (ROOT / "docs" / "benchmarks.md").read_text() == page(), "run `make docs`"
 
