@@ -17,8 +17,9 @@ from scipy.optimize import linear_sum_assignment
 
 from benchmarks.data import load
 from loop_pipeline.groups.clustering.kmeans import best_kmeans
+from loop_pipeline.groups.embedding.ask_encoder import ask_process
 from loop_pipeline.groups.embedding.embedder import Floats
-from loop_pipeline.groups.embedding.model_embedder import ask_process, fit_embedder
+from loop_pipeline.groups.embedding.model_embedder import fit_embedder
 
 STARTS = 5
 SEEDS = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,12 @@ from loop_pipeline.cli.groups import groups
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
+from loop_pipeline.masking import mask_secrets, mask_urls
 from loop_pipeline.settings import load_settings
+
+WORKSPACE = """load_from:
+  - python_module: {module_name: loop_pipeline.definitions, location_name: loop}
+"""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(doctor)
@@ -44,7 +50,9 @@ def demo() -> None:
     """Turn the loop once on simulated traffic: every model and server is real."""
     from loop_pipeline.demo import runs
 
-    runs.demo(_home("demo"))
+    home = _home("demo")
+    _check_environments()
+    runs.demo(home)
 
 
 @app.command()
@@ -60,11 +68,14 @@ def replay(
 @app.command()
 def serve() -> None:
     """Serve the base model with vLLM, restarted if it dies; adapters are loaded by the loop."""
+    from loop_pipeline.serving.supervisor import check_interpreter
     from loop_pipeline.serving.supervisor import serve as keep_serving
 
     settings = load_settings()
+    check_interpreter(settings.serve_python)
     recipe = settings.recipe()
-    typer.echo(f"serving at {settings.vllm_urls[0]}; log: {settings.vllm_log}; Ctrl-C ends it")
+    where = mask_urls(settings.vllm_urls[0])
+    typer.echo(f"serving at {where}; log: {settings.vllm_log}; Ctrl-C ends it")
     keep_serving(
         settings.base_of(recipe),
         settings.vllm_urls[0],
@@ -73,6 +84,21 @@ def serve() -> None:
         max_lora_rank=recipe.lora_r,
         max_model_len=recipe.max_length + settings.max_answer_tokens,
     )
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Where it listens, on this machine only.")] = 3000,
+) -> None:
+    """Open Dagster; run history, schedules and sensors' places are kept in LOOP_HOME."""
+    from loop_pipeline.demo.turn import dagster_home
+
+    home = dagster_home(load_settings())
+    workspace = home / "workspace.yaml"
+    workspace.write_text(WORKSPACE)
+    os.environ["DAGSTER_HOME"] = str(home)
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "--port", str(port)]
+    os.execv(sys.executable, command)  # noqa: S606
 
 
 @app.command("fit-detector")
@@ -142,6 +168,16 @@ def status() -> None:
         typer.echo(f"{table.__tablename__:22} {count(engine, table):>10,}")
 
 
+def _check_environments() -> None:
+    """A whole turn trains and serves: what it takes for that is looked for before it begins."""
+    from loop_pipeline.serving.supervisor import check_interpreter
+    from loop_pipeline.training.libraries import check_training_libraries
+
+    settings = load_settings()
+    check_training_libraries(settings.train_python)
+    check_interpreter(settings.serve_python)
+
+
 def _home(name: str) -> Path:
     home = Path(os.environ.setdefault("LOOP_HOME", f".loop/{name}"))
     home.mkdir(parents=True, exist_ok=True)
@@ -149,10 +185,18 @@ def _home(name: str) -> Path:
 
 
 def main() -> None:
-    """Run a command; what a person can mend is one line, anything else keeps its traceback."""
+    """Run a command; what a person can mend is one line, anything else keeps its traceback.
+
+    Whatever went wrong, no password or key is part of what is printed.
+    """
     try:
         app()
     except DBAPIError as error:
-        sys.exit(f"loop: the database at LOOP_DATABASE_URL does not work: {error.orig}")
+        said = f"the database at LOOP_DATABASE_URL does not work: {error.orig}"
+        sys.exit(mask_secrets(f"loop: {said}"))
     except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(f"loop: {error}")
+        sys.exit(mask_secrets(f"loop: {error}"))
+    except SystemExit as end:
+        sys.exit(mask_secrets(end.code) if isinstance(end.code, str) else end.code)
+    except Exception:  # noqa: BLE001  it is passed on, by hand
+        sys.exit(mask_secrets(traceback.format_exc().rstrip()))

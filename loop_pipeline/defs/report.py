@@ -14,7 +14,7 @@ from loop_pipeline.report.plots import cost_coverage_figure, plot_png_markdown
 from loop_pipeline.report.summary import summary
 from loop_pipeline.routing.calibration_rows import held_out_answers
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.student_server import ServerError
+from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.policies import champion_of

@@ -18,8 +18,9 @@ from typing import Any
 
 import dagster as dg
 
+from loop_pipeline.masking import mask_urls
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.serving.student_server import last_lines
+from loop_pipeline.serving.server_errors import last_lines
 from loop_pipeline.serving.supervisor import start_supervisor
 from loop_pipeline.serving.supervisor import stop as stop_supervisor
 from loop_pipeline.settings import LoopSettings
@@ -30,7 +31,8 @@ from loop_pipeline.traces.ingest import import_file
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # A supervisor that cannot listen or lacks its interpreter says so within seconds.
 SETTLED_S = 5
-ROOT = Path(__file__).parents[2]
+PACKAGE = Path(__file__).parents[1]
+ROOT = PACKAGE.parent
 
 
 class TurnFailed(RuntimeError):
@@ -125,7 +127,8 @@ class Turn:
     @contextmanager
     def serving(self, config: QLoRAConfig) -> Iterator[None]:
         """Keep the student's server up: the same supervisor as ``loop serve``."""
-        self.stage(f"starting vLLM at {self.settings.vllm_urls[0]} (log: {self.settings.vllm_log})")
+        where = mask_urls(self.settings.vllm_urls[0])
+        self.stage(f"starting vLLM at {where} (log: {self.settings.vllm_log})")
         server = start_supervisor(
             self.settings.base_of(config),
             self.settings.vllm_urls[0],
@@ -147,13 +150,10 @@ def dagster_home(settings: LoopSettings) -> Path:
     """A Dagster home beside the store: SQLite, or PostgreSQL where LOOP_DAGSTER_URL is set."""
     home = settings.home.absolute() / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    instance = ROOT / (
-        "infra/dagster.yaml" if os.environ.get("LOOP_DAGSTER_URL") else "dagster.yaml"
-    )
-    if instance.exists():
-        shutil.copy(instance, home / "dagster.yaml")
-    else:  # installed without its repository
-        (home / "dagster.yaml").touch()
+    name = "infra/dagster.yaml" if os.environ.get("LOOP_DAGSTER_URL") else "dagster.yaml"
+    # In the repository, or beside the package's modules in a wheel.
+    instance = next(path for path in (ROOT / name, PACKAGE / name) if path.exists())
+    shutil.copy(instance, home / "dagster.yaml")
     return home
 
 

@@ -28,7 +28,8 @@ from loop_pipeline.evaluation.contestants import (
 )
 from loop_pipeline.evaluation.metrics import flat_metrics
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
-from loop_pipeline.serving.student_server import ServerError, StudentServer
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import (
     adapter_name,

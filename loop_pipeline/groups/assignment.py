@@ -68,7 +68,10 @@ class Assigner:
         """
         ids = np.full(len(vectors), None, dtype=object)
         distances = np.full(len(vectors), np.nan)
-        templates, lengths = np.asarray(template_hash, dtype=object), np.linalg.norm(vectors, axis=1)
+        templates, lengths = (
+            np.asarray(template_hash, dtype=object),
+            np.linalg.norm(vectors, axis=1),
+        )
         for template, (names, centroids, radii, floors) in self._templates.items():
             own = np.flatnonzero(templates == template)
             label, cosine = nearest(vectors[own], centroids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loop_pipeline.masking import mask_urls
 from loop_pipeline.report.numbers import LoopNumbers
 from loop_pipeline.report.summary import summary
 from loop_pipeline.settings import LoopSettings
@@ -16,6 +17,7 @@ def show(settings: LoopSettings) -> None:
     home = settings.home.absolute()
     print(f"\n{summary(numbers)}\n")
     print(f"report    {folder / 'report.html'}")
-    print(f"Dagster   LOOP_HOME={home} DAGSTER_HOME={home / 'dagster'} .venv/bin/dagster dev")
-    print(f"MLflow    .venv/bin/mlflow ui --port 5000 --backend-store-uri {settings.tracking_uri}")
+    print(f"Dagster   LOOP_HOME={home} .venv/bin/loop ui")
+    tracking = mask_urls(settings.tracking_uri)
+    print(f"MLflow    .venv/bin/mlflow ui --port 5000 --backend-store-uri {tracking}")
     print(f"student   LOOP_HOME={home} .venv/bin/loop serve")

@@ -11,13 +11,13 @@ import pandas as pd
 from sqlalchemy import Connection, Engine, func, select, update
 
 from loop_pipeline.store.checkpoints import checkpoint_rows, newest_checkpoint
-from loop_pipeline.store.database import _first, insert_new, read, upsert
+from loop_pipeline.store.database import first_row, insert_new, read, upsert
 from loop_pipeline.store.tables import CheckpointRow, PolicyRow, RolloutRow
 
 
 def active_policy(engine: Engine) -> dict[str, Any] | None:
     """The routing policy in force."""
-    return _first(engine, select(PolicyRow.__table__).where(PolicyRow.active_to.is_(None)))
+    return first_row(engine, select(PolicyRow.__table__).where(PolicyRow.active_to.is_(None)))
 
 
 def champion_of(engine: Engine) -> dict[str, Any] | None:
