@@ -133,7 +133,7 @@ def settings_page() -> str:
 def _default(value: Any) -> str:
     if value == Path(sys.executable):
         return "this interpreter"
-    return "" if value in (None, "", []) else f"`{value}`"
+    return "" if value is None or str(value) in ("", "[]") else f"`{value}`"
 
 
 # ---- tables --------------------------------------------------------------------------------
