@@ -69,7 +69,6 @@ def train(rows: pd.DataFrame, work: Path) -> Path:
     """Base and adapter from these rows only; returns the folder that holds both."""
     from loop_pipeline.recipe import QLoRAConfig
     from loop_pipeline.training.base_model import pretrain_tiny
-    from loop_pipeline.training.qlora.tokens import read_rows
     from loop_pipeline.training.qlora.train import train_all
 
     dataset = work / "dataset"
@@ -90,7 +89,7 @@ def train(rows: pd.DataFrame, work: Path) -> Path:
     (dataset / "train.jsonl").write_text("\n".join(lines[cut:]) + "\n")
     (dataset / "dataset.json").write_text(json.dumps({"sha256": work.name}))
     config = QLoRAConfig.from_profile("tiny")
-    pretrain_tiny(read_rows(dataset), work / "base", config, lambda _: None)
+    pretrain_tiny(dataset, work / "base", config, lambda _: None)
     meta = train_all(
         {
             "config": config.model_dump(),

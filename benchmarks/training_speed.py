@@ -36,8 +36,12 @@ from loop_pipeline.demo.public_sets import load_set
 from loop_pipeline.demo.simulated_traffic import simulate
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.base_model import pretrain_tiny
-from loop_pipeline.training.qlora.sft import Tokens, build_trainer, tokenise
-from loop_pipeline.training.qlora.tokens import Row, read_rows
+from loop_pipeline.training.qlora.sft import (
+    Tokens,
+    build_trainer,
+    tokenise,
+)
+from loop_pipeline.training.qlora.tokens import Row
 
 Turn = Callable[[QLoRAConfig, Tokens, str, Path], Trainer]
 
@@ -136,7 +140,7 @@ def compare(name: str, rows: list[Row], count: int, repeats: int, work: Path) ->
     """One table: a line for each way to train."""
     folder, base = freeze(rows, count, work / name), work / name / "base"
     config = QLoRAConfig.from_profile("tiny")
-    pretrain_tiny(read_rows(folder), base, config.model_copy(update={"max_minutes": 1.0}), print)
+    pretrain_tiny(folder, base, config, print)
     tokens = tokenise(config, folder, AutoTokenizer.from_pretrained(base))
     turns: dict[str, Turn] = {
         "TRL's defaults": trl_trainer,

@@ -21,7 +21,7 @@ _SECRET_NAME = re.compile(
 SHORTEST = 8
 
 
-def mask_urls(text: str) -> str:
+def masked(text: str) -> str:
     """The same text with logins, passwords and keys in its URLs replaced by ``***``."""
     return _PARAMETER.sub(rf"\1{HIDDEN}", _LOGIN.sub(f"{HIDDEN}@", text))
 
@@ -37,7 +37,7 @@ def mask_secrets(text: str) -> str:
     for value in sorted(values, key=len, reverse=True):
         if len(value) >= SHORTEST:
             text = text.replace(value, HIDDEN)
-    return mask_urls(text)
+    return masked(text)
 
 
 def is_secret_name(name: str) -> bool:
@@ -47,7 +47,7 @@ def is_secret_name(name: str) -> bool:
 
 def holds_password(value: str) -> bool:
     """Whether a value is or holds a URL with a login or a key."""
-    return mask_urls(value) != value
+    return masked(value) != value
 
 
 def _passwords(value: str) -> list[str]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from loop_pipeline.masking import mask_urls
+from loop_pipeline.masking import masked
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from loop_pipeline.masking import mask_urls
     ],
 )  # fmt: skip
 def test_passwords_and_keys_in_addresses_are_never_shown(text: str, shown: str) -> None:
-    assert mask_urls(text) == shown
+    assert masked(text) == shown

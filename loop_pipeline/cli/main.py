@@ -17,15 +17,13 @@ from loop_pipeline.cli.groups import groups
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
-from loop_pipeline.masking import mask_secrets, mask_urls
+from loop_pipeline.cli.ui import ui
+from loop_pipeline.masking import mask_secrets, masked
 from loop_pipeline.settings import load_settings
-
-WORKSPACE = """load_from:
-  - python_module: {module_name: loop_pipeline.definitions, location_name: loop}
-"""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(doctor)
+app.command()(ui)
 app.add_typer(review, name="review")
 app.add_typer(rollout, name="rollout")
 app.command()(rollback)
@@ -74,7 +72,7 @@ def serve() -> None:
     settings = load_settings()
     check_interpreter(settings.serve_python)
     recipe = settings.recipe()
-    where = mask_urls(settings.vllm_urls[0])
+    where = masked(settings.vllm_urls[0])
     typer.echo(f"serving at {where}; log: {settings.vllm_log}; Ctrl-C ends it")
     keep_serving(
         settings.base_of(recipe),
@@ -84,21 +82,6 @@ def serve() -> None:
         max_lora_rank=recipe.lora_r,
         max_model_len=recipe.max_length + settings.max_answer_tokens,
     )
-
-
-@app.command()
-def ui(
-    port: Annotated[int, typer.Option(help="Where it listens, on this machine only.")] = 3000,
-) -> None:
-    """Open Dagster; run history, schedules and sensors' places are kept in LOOP_HOME."""
-    from loop_pipeline.demo.turn import dagster_home
-
-    home = dagster_home(load_settings())
-    workspace = home / "workspace.yaml"
-    workspace.write_text(WORKSPACE)
-    os.environ["DAGSTER_HOME"] = str(home)
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "--port", str(port)]
-    os.execv(sys.executable, command)  # noqa: S606
 
 
 @app.command("fit-detector")
@@ -200,3 +183,7 @@ def main() -> None:
         sys.exit(mask_secrets(end.code) if isinstance(end.code, str) else end.code)
     except Exception:  # noqa: BLE001  it is passed on, by hand
         sys.exit(mask_secrets(traceback.format_exc().rstrip()))
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,7 @@ from loop_pipeline.report.evaluation_tables import (
     write_files,
 )
 from loop_pipeline.report.plots import contestants_figure, plot_png_markdown, reliability_figure
+from loop_pipeline.rollout.release import roles
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import count, read
@@ -135,12 +136,19 @@ def _verdict_table(verdicts: list[dict[str, Any]]) -> str:
 
 @dg.asset_check(asset=checkpoint_evaluation, blocking=True)
 def beats_champion(loop: Loop) -> dg.AssetCheckResult:
-    """A candidate of the last evaluation was approved; a rejected one goes no further."""
+    """A candidate of the last evaluation was approved; a rejected one goes no further.
+
+    Where no student serves yet a refusal is only a warning: the run goes on, everything stays at
+    the frontier, and the report says why.
+    """
     verdicts = last_verdicts(loop.engine())
     best = next((row for row in verdicts if row["status"] == "approved"), None)
     said = [f"{adapter_name(row['checkpoint_id'])}: {row['reason']}" for row in verdicts]
     return dg.AssetCheckResult(
         passed=best is not None,
+        severity=dg.AssetCheckSeverity.ERROR
+        if roles(loop.engine()) or not verdicts
+        else dg.AssetCheckSeverity.WARN,
         description=best["reason"] if best else " | ".join(said) or "nothing was judged yet",
         metadata=best["metrics"]["gate"] if best else {},
     )

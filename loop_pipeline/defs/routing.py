@@ -15,11 +15,17 @@ from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.model_comparison import frontier_usd_by_group
 from loop_pipeline.rollout.commands import tell
-from loop_pipeline.rollout.release import in_force, introduce, student_of, without_canary
+from loop_pipeline.rollout.release import (
+    in_force,
+    introduce,
+    refused,
+    student_of,
+    without_canary,
+)
 from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
 from loop_pipeline.routing.off_policy_gate import OffPolicyReport, check
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.routing.policy_fit import NotEnoughRows, check_on_gold, fit_policy
+from loop_pipeline.routing.policy_fit import NotEnoughRows, check_on_gold, fit_policy, frontier_only
 from loop_pipeline.routing.router import Router
 from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
@@ -39,18 +45,52 @@ from loop_pipeline.store.traces import read_traces
 def routing_policy(loop: Loop) -> dg.MaterializeResult:
     """The policy bundle in force: per task group student or frontier, threshold, bound and cost.
 
-    A new student begins as a canary beside it, in shadow, unless LOOP_ROLLOUT is direct.
+    A new student begins as a canary beside it, in shadow, unless LOOP_ROLLOUT is direct. If the
+    first student was refused, every group goes to the frontier.
     """
     engine, settings = loop.engine(), loop.settings()
-    fitted, judged = _fitted(loop)
-    if not judged.passed:
-        raise dg.Failure(f"the policy in force stays: {judged.reason}", allow_retries=False)
-    folder = policy_folder(settings)
-    bundle = introduce(engine, folder, fitted, staged=settings.rollout == "staged")
-    about = _describe(bundle, str(folder / f"{bundle.sha256[:16]}.json"))
-    about["judged_on_logs"] = dg.MetadataValue.md("\n".join(f"- {x}" for x in judged.sentences))
+    folder, about = policy_folder(settings), {}
+    if student := refused(engine):
+        staged, against = False, " ".join(student["metrics"]["gate"]["against"])
+        fitted = _frontier_only(loop, f"the student was refused: {against}")
+    else:
+        fitted, judged = _fitted(loop)
+        if not judged.passed:
+            raise dg.Failure(f"the policy in force stays: {judged.reason}", allow_retries=False)
+        staged = settings.rollout == "staged"
+        about["judged_on_logs"] = dg.MetadataValue.md("\n".join(f"- {x}" for x in judged.sentences))
+    bundle = introduce(engine, folder, fitted, staged=staged)
+    about |= _describe(bundle, str(folder / f"{bundle.sha256[:16]}.json"))
     about["mlflow"] = tell(engine, settings).strip() or "told"
     return dg.MaterializeResult(data_version=dg.DataVersion(bundle.sha256), metadata=about)
+
+
+def _surroundings(loop: Loop) -> tuple[Groups, dict[str, Any]]:
+    """The task groups, and what every policy says of what runs beside the student."""
+    engine, settings = loop.engine(), loop.settings()
+    groups = Groups.from_rows(read(engine, TaskGroupRow))
+    if groups is None:
+        raise dg.Failure("no task groups yet: materialize task_groups", allow_retries=False)
+    traces, members = read_traces(engine, producer="frontier"), read(engine, GroupMemberRow)
+    return groups, {
+        "target_agreement": settings.target_agreement,
+        "delta": settings.delta,
+        "frontier": {"model": str(traces["model"].mode().iloc[0])},
+        "costs": {
+            "frontier_usd_per_request": frontier_usd_by_group(traces, members),
+            "student_usd_per_request": student_usd_per_request(
+                settings.server_hourly_usd, settings.requests_per_hour
+            ),
+            "prices": PRICES_DATE,
+        },
+        "versions": versions_of(settings),
+        "embedder_path": f"../embedders/{embedder_path(settings, groups.embedder_version).name}",
+    }
+
+
+def _frontier_only(loop: Loop, reason: str) -> PolicyBundle:
+    groups, around = _surroundings(loop)
+    return frontier_only(groups, reason=reason, **around)
 
 
 def _fitted(loop: Loop) -> tuple[PolicyBundle, OffPolicyReport]:
@@ -59,34 +99,21 @@ def _fitted(loop: Loop) -> tuple[PolicyBundle, OffPolicyReport]:
     checkpoint, now = newest_checkpoint(engine, "approved"), in_force(engine)
     if checkpoint is None:
         raise dg.Failure("no approved checkpoint: the policy in force stays", allow_retries=False)
-    groups = Groups.from_rows(read(engine, TaskGroupRow))
-    if groups is None:
-        raise dg.Failure("no task groups yet: materialize task_groups", allow_retries=False)
+    groups, around = _surroundings(loop)
     name = checkpoint["checkpoint_id"]
     path = embedder_path(settings, groups.embedder_version)
-    unit = student_usd_per_request(settings.server_hourly_usd, settings.requests_per_hour)
-    traces, members = read_traces(engine, producer="frontier"), read(engine, GroupMemberRow)
     others = other_models(engine, open_embedder(path, settings.train_python))
     try:
         bundle = fit_policy(
             held_out_answers(engine, name),
             groups,
-            target_agreement=settings.target_agreement,
-            delta=settings.delta,
             student={"checkpoint_id": name, "adapter": adapter_name(name)},
-            frontier={"model": str(traces["model"].mode().iloc[0])},
-            costs={
-                "frontier_usd_per_request": frontier_usd_by_group(traces, members),
-                "student_usd_per_request": unit,
-                "prices": PRICES_DATE,
-            },
             others=others,
             certificate_days=settings.certificate_days,
             previous=without_canary(engine, now) if now else None,
             challenger=now.canary.policy if now and now.canary else None,
             recalibrations=spent_recalibrations(engine),
-            versions=versions_of(settings),
-            embedder_path=f"../embedders/{path.name}",
+            **around,
         )
     except NotEnoughRows as error:
         raise dg.Failure(f"the policy in force stays: {error}", allow_retries=False) from error
@@ -119,6 +146,10 @@ def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
     bundle = in_force(engine)
     if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
+    if not student_of(bundle):
+        return dg.AssetCheckResult(
+            passed=True, description="no student serves: nothing is promised"
+        )
     path = embedder_path(loop.settings(), bundle.embedder_version)
     others = other_models(engine, open_embedder(path)) if bundle.others else []
     parts = {"champion": bundle} | ({"canary": bundle.canary.policy} if bundle.canary else {})

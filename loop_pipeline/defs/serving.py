@@ -6,7 +6,7 @@ import dagster as dg
 
 from loop_pipeline.defs.evaluation import checkpoint_evaluation
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.rollout.release import roles
+from loop_pipeline.rollout.release import refused, roles
 from loop_pipeline.serving import student_server as vllm
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.probes import adapters_of
@@ -24,6 +24,8 @@ def vllm_deployment(loop: Loop) -> dg.MaterializeResult:
     Each is loaded by name, warmed up and has answered held-out requests before an old one goes.
     """
     engine, settings, wanted = loop.engine(), loop.settings(), roles(loop.engine())
+    if not wanted and refused(engine):
+        return dg.MaterializeResult(metadata={"serves": "nobody: the first student was refused"})
     if not wanted:
         raise dg.Failure(
             "no approved checkpoint: nothing is deployed, everything stays at the frontier",
@@ -63,6 +65,8 @@ def ask(loop: Loop, server: StudentServer, name: str) -> tuple[str, Answer]:
 def server_answers(loop: Loop) -> dg.AssetCheckResult:
     """Every adapter answers a held-out request on every replica, with log-probabilities."""
     wanted = roles(loop.engine())
+    if not wanted:
+        return dg.AssetCheckResult(passed=True, description="no student serves: nothing to ask")
     try:
         fleet = open_fleet(loop.settings())
         adapters = adapters_of(loop.engine(), wanted.values())

@@ -38,8 +38,8 @@ def outcomes_in_force(engine: Engine, settings: LoopSettings) -> Outcomes:
         NothingToJudge: no policy is in force, or its models have no gold answers.
     """
     bundle = in_force(engine)
-    if bundle is None:
-        raise NothingToJudge("no policy is in force: everything goes to the frontier")
+    if bundle is None or not student_of(bundle):
+        raise NothingToJudge("no student is in force: everything goes to the frontier")
     others: list[Contender] = []
     if bundle.others:
         embedder = open_embedder(policy_folder(settings) / bundle.embedder_path)

@@ -38,7 +38,7 @@ from loop_pipeline.store.checkpoints import (
     set_checkpoints,
 )
 from loop_pipeline.store.database import read, records
-from loop_pipeline.store.policies import champion_of
+from loop_pipeline.store.policies import champion_of, champions_so_far
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow
 from loop_pipeline.store.tracking import (
     TrackingDown,
@@ -153,7 +153,23 @@ def _contest(bench: Bench, candidate: dict[str, Any], champion: dict[str, Any] |
         delta=bench.settings.delta,
         base_was_fitted=base_was_fitted(candidate),
         trained_until=None if until is None else pd.to_datetime(until, utc=True),
+        earlier=_earlier_champions(bench, champion) if champion else None,
+        cut_short=candidate["metrics"].get("cut_short") or "",
     )
+
+
+def _earlier_champions(bench: Bench, champion: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """What those that were champion before have answered of today's gold rows; none is asked."""
+    gold = bench.held_out[bench.held_out["split"] == "gold"]
+    known = {
+        key: read(bench.engine, StudentAnswerRow, checkpoint_id=key)
+        for key in champions_so_far(bench.engine)
+        if key != champion["checkpoint_id"]
+    }
+    kept = {
+        key: rows[rows["prompt_id"].isin(set(gold["prompt_id"]))] for key, rows in known.items()
+    }
+    return {key: rows for key, rows in kept.items() if len(rows)}
 
 
 def _champion_answers(

@@ -70,9 +70,10 @@ def gather(
     )
     _add_quality(numbers, engine)
     checkpoint, active = champion_of(engine), active_policy(engine)
+    newest = newest_checkpoint(engine)
+    numbers.warnings = _warnings(newest, served=checkpoint is not None)
     if checkpoint is None:
-        rejected = newest_checkpoint(engine)
-        why = f"rejected: {rejected['reason']}" if rejected else "no student was trained yet"
+        why = f"rejected: {newest['reason']}" if newest else "no student was trained yet"
         numbers.missing = dict.fromkeys(("agreement", "coverage", "groups", "costs", "curves"), why)
         return numbers
     _add_student(numbers, checkpoint)
@@ -101,6 +102,22 @@ def gather(
         shadow_rate=bundle.exploration_rate,
     )
     return numbers
+
+
+def _warnings(newest: dict[str, Any] | None, *, served: bool) -> list[str]:
+    """What is to be known first of the newest training: that it was cut short, or refused."""
+    if newest is None:
+        return []
+    found = []
+    if newest["status"] == "rejected" and not served:
+        found.append(
+            "The student was refused, so nothing of it serves: the frontier answers every request"
+            " and nothing is saved yet. The next training needs more labelled requests, or more"
+            f" time. Why: {' '.join(newest['metrics']['gate']['against'])}"
+        )
+    if said := newest["metrics"].get("cut_short"):
+        found.append(said)
+    return found
 
 
 def _student(bundle: PolicyBundle) -> list[GroupPolicy]:

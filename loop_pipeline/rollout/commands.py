@@ -7,7 +7,7 @@ import datetime as dt
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import policy_folder
-from loop_pipeline.masking import mask_urls
+from loop_pipeline.masking import masked
 from loop_pipeline.rollout.canary_evidence import Rollout, current_rollout
 from loop_pipeline.rollout.release import (
     CannotRelease,
@@ -102,6 +102,8 @@ def describe(engine: Engine) -> str:
     now, rollout = in_force(engine), current_rollout(engine)
     if now is None:
         return "no policy is in force: everything goes to the frontier"
+    if not student_of(now):
+        return f"no student is approved: everything goes to the frontier (policy {now.sha256[:12]})"
     lines = [f"champion    {now.student['adapter']} (policy {now.sha256[:12]})"]
     if rollout is None:
         return "\n".join([*lines, "no rollout is in progress"])
@@ -118,11 +120,12 @@ def history(engine: Engine) -> list[str]:
     lines: list[tuple[dt.datetime, str]] = []
     for row in policy_events(engine).to_dict("records"):
         canary = f" + {adapter_name(row['canary_id'])} {row['stage']}" if row["canary_id"] else ""
-        who = f"{adapter_name(row['champion_id'])}{canary}"
+        champion = adapter_name(row["champion_id"]) if row["champion_id"] else "the frontier"
+        who = f"{champion}{canary}"
         what = f"{row['action']:<12} {who}, policy {row['policy_sha256'][:12]}"
         lines.append((row["at"], f"{what}, by {row['actor']}: {row['reason']}"))
     for row in read(engine, DeploymentRow).to_dict("records"):
-        what = f"{row['status']:<12} {row['adapter_name']} at {mask_urls(row['server_url'])}"
+        what = f"{row['status']:<12} {row['adapter_name']} at {masked(row['server_url'])}"
         lines.append((row["at"], what))
     return [f"{at:%Y-%m-%d %H:%M:%S} {text}" for at, text in sorted(lines)]
 
@@ -152,7 +155,9 @@ def _rollout(engine: Engine) -> Rollout:
 
 
 def _ready(engine: Engine, settings: LoopSettings, bundle: PolicyBundle, seconds: float) -> None:
-    """Make sure that every replica serves a policy's student."""
+    """Make sure that every replica serves a policy's student, if it has one."""
+    if not student_of(bundle):
+        return
     rows = checkpoint_rows(engine, [student_of(bundle)])
     if not rows:
         raise CannotRelease(f"checkpoint {student_of(bundle)[:12]} is not in the store any more")

@@ -96,6 +96,7 @@ class Router:
         """Names of the cheaper models: the champion, the canary's student, other upstreams."""
         routers = (self, self.canary) if self.canary else (self,)
         students = [r.bundle.student["adapter"] for r in routers]
+        students = [name for name in students if name]
         return tuple(dict.fromkeys([*students, *(name for r in routers for name in r._others)]))
 
     def decide(

@@ -11,16 +11,16 @@ from typing import Any
 
 import requests
 
-from loop_pipeline.masking import mask_urls
+from loop_pipeline.masking import masked
 
 
 class ServerError(RuntimeError):
     """The server did not do what it was asked. The text says where, what, and its own words."""
 
     def __init__(self, text: str, *, status: int | None = None, words: str = "") -> None:
-        super().__init__(mask_urls(text))
+        super().__init__(masked(text))
         self.status = status
-        self.words = mask_urls(words)
+        self.words = masked(words)
 
 
 def subject_of(body: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from loop_pipeline.masking import mask_urls
+from loop_pipeline.masking import masked
 from loop_pipeline.serving.adapter_check import misfit
 from loop_pipeline.serving.server_errors import ServerError, last_lines, reason_of, subject_of
 from loop_pipeline.serving.student_answer import Answer
@@ -58,7 +58,7 @@ class StudentServer:
     @property
     def address(self) -> str:
         """Its URL as people may see it."""
-        return mask_urls(self.url)
+        return masked(self.url)
 
     def wait_ready(self, seconds: float) -> None:
         """Wait until the server answers.

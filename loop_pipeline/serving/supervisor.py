@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loop_pipeline.child_environment import SERVER_SECRETS, child_environment
-from loop_pipeline.masking import mask_urls
+from loop_pipeline.masking import masked
 from loop_pipeline.recipe import is_hub_id
 from loop_pipeline.serving.adapter_check import remembered
 from loop_pipeline.serving.server_errors import ServerError, last_lines
@@ -107,7 +107,7 @@ def _one_life(
     command: list[str], base: str, url: str, log_path: Path, state: Path, stop: _Stop
 ) -> float:
     """Run the server until it dies or a stop is asked for. Returns seconds from ready to then."""
-    _say(f"starting vLLM on {base} at {mask_urls(url)}")
+    _say(f"starting vLLM on {base} at {masked(url)}")
     start = time.monotonic()
     with log_path.open("ab") as log:
         process = subprocess.Popen(
@@ -116,7 +116,7 @@ def _one_life(
             stderr=subprocess.STDOUT,
             env=_environment(),
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
         )
     try:
         if not _wait_ready(process, url, stop):
@@ -158,7 +158,7 @@ def _check(base: str, url: str, serve_python: Path) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise SystemExit(
-                f"cannot listen at {mask_urls(url)}: {error.strerror}; stop what is there or set"
+                f"cannot listen at {masked(url)}: {error.strerror}; stop what is there or set"
                 " LOOP_VLLM_URL"
             ) from None
 
@@ -170,9 +170,7 @@ def _address(url: str) -> tuple[str, int]:
     except ValueError:
         host, port = None, None
     if host is None or port is None:
-        raise SystemExit(
-            f"{mask_urls(url)!r} is no address to serve at; write http://127.0.0.1:8199"
-        )
+        raise SystemExit(f"{masked(url)!r} is no address to serve at; write http://127.0.0.1:8199")
     return host, port
 
 
@@ -206,10 +204,13 @@ def _environment() -> dict[str, str]:
         VLLM_NO_USAGE_STATS="1",
         DO_NOT_TRACK="1",
         HF_HUB_OFFLINE="1",
+        # Beside other work on the same cores, threads that spin while they wait slow each other.
+        OMP_WAIT_POLICY="PASSIVE",
     )
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For ``preexec_fn``: end a child when the process that started it is gone."""
     # Without this, a supervisor that is killed leaves a server nobody owns on the port.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 

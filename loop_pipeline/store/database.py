@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 
-from loop_pipeline.masking import mask_urls
+from loop_pipeline.masking import masked
 from loop_pipeline.store.tables import Base
 from loop_pipeline.store.upgrade import StoreError, bring_up_to_date, sqlite_pragmas
 
@@ -50,7 +50,7 @@ def open_store(url: str) -> Engine:
 
 def _checked(url: str) -> URL:
     # What the library says of a URL that it cannot read repeats parts of the password.
-    shown = f"LOOP_DATABASE_URL {mask_urls(url)}"
+    shown = f"LOOP_DATABASE_URL {masked(url)}"
     if not url.startswith("sqlite:") and url.partition("?")[0].count("@") > 1:
         raise StoreError(f"{shown}: write an @ in a name or a password as %40")
     try:

@@ -84,7 +84,7 @@ def switch_policy(
             " see `loop history` and try again"
         )
     sha256, champion = event["policy_sha256"], event["champion_id"]
-    activate_policy(connection, sha256=sha256, bundle=bundle, checkpoint_id=champion)
+    activate_policy(connection, sha256=sha256, bundle=bundle, checkpoint_id=champion or None)
     for checkpoint_id, status in statuses.items():
         own = CheckpointRow.checkpoint_id == checkpoint_id
         connection.execute(update(CheckpointRow).where(own).values(status=status))
@@ -127,3 +127,15 @@ def previous_champion(engine: Engine, champion_id: str) -> str | None:
     )
     with engine.connect() as connection:
         return connection.scalar(statement)
+
+
+def champions_so_far(engine: Engine) -> list[str]:
+    """Every checkpoint that was champion at some time, the first one first."""
+    statement = (
+        select(RolloutRow.champion_id)
+        .where(RolloutRow.champion_id != "")
+        .group_by(RolloutRow.champion_id)
+        .order_by(func.min(RolloutRow.at))
+    )
+    with engine.connect() as connection:
+        return [str(name) for name in connection.scalars(statement)]

@@ -17,7 +17,7 @@ import requests
 from loop_pipeline.child_environment import child_environment
 from loop_pipeline.groups.embedding.embedder import Floats
 from loop_pipeline.http_retries import retrying_session
-from loop_pipeline.masking import mask_secrets, mask_urls
+from loop_pipeline.masking import mask_secrets, masked
 
 PROCESS = "loop_pipeline.groups.embedding.encoder_process"
 
@@ -79,7 +79,7 @@ def ask_endpoint(texts: Sequence[str], url: str, api_key: str = "") -> Floats:
         if part.ndim != 2 or len(part) != len(body["input"]):
             asked = len(body["input"])
             raise EmbedderError(
-                f"LOOP_EMBEDDER {mask_urls(address)}: {asked} texts, vectors {part.shape}"
+                f"LOOP_EMBEDDER {masked(address)}: {asked} texts, vectors {part.shape}"
             )
         parts.append(part)
     return np.concatenate(parts)

@@ -22,7 +22,7 @@ from loop_pipeline.costs.prices import PRICES
 from loop_pipeline.hashing import digest
 from loop_pipeline.http_retries import retrying_session
 from loop_pipeline.labels.hallucination.flags import source_text
-from loop_pipeline.masking import mask_urls
+from loop_pipeline.masking import masked
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.sampling import coin
 from loop_pipeline.store.database import read
@@ -127,7 +127,7 @@ class Judge:
         if answer.status_code in WRONG_SETTING:
             words = answer.text[:200]
             words = words.replace(key, "(key)") if key else words  # some servers repeat it
-            place = mask_urls(self.url)
+            place = masked(self.url)
             raise JudgeError(f"LOOP_JUDGE_URL {place}: {answer.status_code}: {words}")
         answer.raise_for_status()
         return _reply(answer)

@@ -8,9 +8,9 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from loop_pipeline.child_environment import child_environment
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.run_record import RunRecord, recorded_run
 from loop_pipeline.store.tracking import Tracking
+from loop_pipeline.training.endings import Ending, cut_short, ending
 from loop_pipeline.training.qlora.adapter_folder import META, deliver_buffered, finish, read_meta
 from loop_pipeline.training.qlora.distributed import is_main, wait_for_all
 from loop_pipeline.training.qlora.resume import prepare, remove_checkpoints
@@ -100,6 +101,7 @@ class Job:
     nested_in: Path | None = None
     register: bool = True
     parent_sha256: str | None = None
+    before: Sequence[Ending] = field(default=(), kw_only=True)  # trainings that it stands on
 
     def facts(self) -> dict[str, Any]:
         """What identifies the run's inputs."""
@@ -156,6 +158,10 @@ def _train(job: Job, load: Callable[[], tuple[Build, dict[str, Any]]]) -> None:
         sha256 = save_adapter(trainer, adapter)
         numbers = {k: float(v) for k, v in figures.items() if isinstance(v, int | float)}
         record.metrics(numbers, trainer.state.global_step)
+        what = "adapter" if job.stage == "sft" else f"{job.stage} adapter"
+        endings = [*job.before, ending(what, figures)]
+        said = cut_short(endings)
+        record.tags({"ended_by": figures["ended_by"], "cut_short": said or "no"})
         record.status("FINISHED")
         meta = {
             **job.facts(),
@@ -164,8 +170,12 @@ def _train(job: Job, load: Callable[[], tuple[Build, dict[str, Any]]]) -> None:
             "adapter_sha256": sha256,
             **more,
             **figures,
+            "endings": endings,
+            "cut_short": said,
         }
         meta = finish(record, adapter, meta, register=job.register)
+    if said:
+        job.log(said)
     if meta["mlflow_missing"]:
         job.log(f"{job.stage}: not in MLflow yet: {meta['mlflow_missing']}; run again to deliver")
     remove_checkpoints(job.run_dir)

@@ -81,7 +81,7 @@ def test_a_killed_training_goes_on_where_it_was(extras: Extras, tracking: Tracki
     assert "checkpoint-999 was not written to its end: removed" in lines
     assert meta["resumed_at_step"] == last
     assert meta["steps"] == last + 1
-    assert meta["over_budget"]
+    assert meta["ended_by"] == "clock"
     assert meta["mlflow_run_id"] == run_id
     run = MlflowClient(tracking.tracking_uri).get_run(run_id)
     assert run.info.status == "FINISHED"
