@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from loop_pipeline.defs.automation import deploy, in_flight
+from loop_pipeline.defs.automation import in_flight
+from loop_pipeline.defs.jobs import deploy
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.rollout.canary_evidence import current_rollout
 from loop_pipeline.rollout.commands import step_rollout
