@@ -36,6 +36,9 @@ class QLoRAConfig(BaseModel):
 
     profile: Profile = Field("tiny", description="Where the other defaults come from.")
     base_model: str = Field("", description="Hub id or folder; empty: the base made by this run.")
+    base_tokens: int = Field(
+        1_600_000, gt=0, description="Tokens that the base made by this run learns from."
+    )
     max_length: int = Field(256, gt=8, description="Tokens of prompt and completion; more is cut.")
     p99_max_length: bool = Field(
         False, description="Cut at the 99th percentile of the set's tokens, if that is less."
@@ -61,8 +64,14 @@ class QLoRAConfig(BaseModel):
     save_steps: int = Field(
         20, gt=0, description="Steps between two checkpoints, each with its validation loss."
     )
+    patience: int = Field(
+        5, gt=0, description="Evaluations in a row without a lower validation loss: then it ends."
+    )
     max_minutes: float = Field(
-        6.0, gt=0, description="Time for base, adapter and preference stage, each at most."
+        60.0,
+        gt=0,
+        description="Time for base, adapter and preference stage, each at most: a safety, far above"
+        " what they need.",
     )
     max_usd: float | None = Field(
         None, gt=0, description="What the adapter may cost; needs usd_per_hour."
@@ -98,6 +107,11 @@ class QLoRAConfig(BaseModel):
         if self.max_usd is None:
             return self.max_minutes
         return min(self.max_minutes, 60 * self.max_usd / self.usd_per_hour)
+
+    @property
+    def limited_by(self) -> Literal["clock", "money"]:
+        """Which of the two ends first."""
+        return "money" if self.minutes < self.max_minutes else "clock"
 
     @classmethod
     def from_profile(cls, name: Profile, **overrides: Any) -> Self:

@@ -125,7 +125,7 @@ def test_a_training_in_flight_is_not_doubled(
     _pairs(engine, 10)
     run = dg.DagsterRun(job_name=retrain.name, status=status)
     instance.add_run(run)
-    assert _tick(instance) == ([], f"run {run.run_id} is still training")
+    assert _tick(instance) == ([], f"run {run.run_id} of retrain is not over yet")
 
 
 def test_after_a_failed_training_the_next_crossing_retrains(

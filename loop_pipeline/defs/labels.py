@@ -15,7 +15,8 @@ from loop_pipeline.labels.quality.model import QualityModel, score_quality
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
 from loop_pipeline.labels.signals import features, tasks
 from loop_pipeline.labels.signals import trace_signals as signals_of
-from loop_pipeline.report.plots import daily_counts_figure, group_counts_figure, plot_png_markdown
+from loop_pipeline.report.group_plots import group_counts_figure
+from loop_pipeline.report.plots import daily_counts_figure, plot_png_markdown
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import (
     GroupMemberRow,
@@ -34,11 +35,22 @@ _DAILY = {"partitions_def": TRACE_DAYS, "backfill_policy": ONE_RUN, "group_name"
 def hallucination_flags(
     context: dg.AssetExecutionContext, loop: Loop, raw_traces: pd.DataFrame
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """For every answer: does it say what its request and contract do not support, and why."""
+    """For every answer: does it say what its request and its contract do not support, and why.
+
+    A flagged answer is never learned from, unless a reviewer found it good.
+
+    **When to run it:** the jobs `describe_traces` and `label_traces` do. By hand for all days after
+    the detector was changed (LOOP_DETECTOR_FILE, LOOP_ENCODER).
+
+    **If it fails,** the message names the prompt id or the model that could not be read.
+
+    **Read more** in `docs/concepts/hallucination.md`.
+    """
     flags = flag_hallucinations(raw_traces, tiers=tiers_of(loop.settings()))
     reasons = flags.loc[flags["flag"], "reasons"].explode().str.replace(r"[:'\"].*", "", regex=True)
     unsure = flags["grounded"] == "cannot_tell"
-    count_by_day(context, flags[["day"]].assign(flagged=flags["flag"], cannot_tell=unsure))
+    flagged = flags["flag"].astype(bool)
+    count_by_day(context, flags[["day"]].assign(flagged=flagged, cannot_tell=unsure))
     return dg.MaterializeResult(
         value=flags,
         metadata={
@@ -56,9 +68,19 @@ def hallucination_flags(
 def every_answer_is_flagged_or_clean(
     raw_traces: pd.DataFrame, hallucination_flags: pd.DataFrame
 ) -> dg.AssetCheckResult:
-    """No answer goes on unchecked."""
+    """Every answer of these days was looked at: it is flagged, or it is clean.
+
+    **If it fails,** answers were imported while the day was worked on. Nothing after it runs.
+
+    **What to do:** run these days again.
+
+    **Read more** in `docs/concepts/hallucination.md`.
+    """
     missing = set(raw_traces["prompt_id"]) - set(hallucination_flags["prompt_id"])
-    return dg.AssetCheckResult(passed=not missing, metadata={"unchecked": sorted(missing)[:10]})
+    return dg.AssetCheckResult(
+        passed=not missing,
+        metadata={"unchecked": len(missing), "prompt_ids": sorted(missing)[:10]},
+    )
 
 
 @dg.asset(**_DAILY, deps=[reviewers], kinds={"pandas"}, code_version="2")
@@ -68,7 +90,15 @@ def trace_signals(
     raw_traces: pd.DataFrame,
     hallucination_flags: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """What is known about every answer: reactions, edits, validity, grounding; null: not known."""
+    """What is known about every answer: reactions, edits, validity, grounding. Null: not known.
+
+    **When to run it:** the jobs `describe_traces`, `label_traces` and `score_traces` do. Reviews
+    are drawn only among answers that have their signals.
+
+    **If it fails,** the message names what could not be read; run the day again.
+
+    **Read more** in `docs/concepts/quality.md`.
+    """
     engine, days = loop.engine(), context.partition_keys
     feedback = read_feedback(engine, days=days)
     after = {(dt.date.fromisoformat(day) + dt.timedelta(days=1)).isoformat() for day in days}
@@ -92,7 +122,15 @@ def quality_scores(
     raw_traces: pd.DataFrame,
     trace_signals: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """P(good) of every answer and why: a person's verdict where there is one, else the score."""
+    """How likely every answer is good, and why: a reviewer's verdict where there is one.
+
+    **When to run it:** the jobs `label_traces` and `score_traces` do. Run `score_traces` for all
+    days after `refresh_quality`: earlier days keep the scores of the earlier model until then.
+
+    **If it fails,** the message names what could not be read; run the day again.
+
+    **Read more** in `docs/concepts/quality.md`.
+    """
     engine = loop.engine()
     reviews = read_feedback(engine, days=context.partition_keys, kind="review")
     judged = relied_on(verdicts(reviews, read(engine, ReviewerRow)))
@@ -101,15 +139,10 @@ def quality_scores(
     scores = score_quality(model, features(trace_signals), tasks(raw_traces), judged)
     scores = scores.merge(raw_traces[["prompt_id", "day"]], on="prompt_id")
     above = scores["score"].astype(float) >= scores["threshold"].astype(float)
-    by_people = scores["origin"] == "human"
-    count_by_day(context, scores[["day"]].assign(by_people=by_people, above_threshold=above))
-    scored_by = {str(name): int(n) for name, n in scores["origin"].value_counts().items()}
+    origin = {"by_people": scores["origin"] == "human", "by_model": scores["origin"] == "model"}
+    count_by_day(context, scores[["day"]].assign(**origin, above_threshold=above))
     return dg.MaterializeResult(
-        value=scores,
-        metadata={
-            "scored_by": dg.MetadataValue.json(scored_by),
-            "examples": dg.MetadataValue.md(_examples(scores)),
-        },
+        value=scores, metadata={"examples": dg.MetadataValue.md(_examples(scores))}
     )
 
 
@@ -128,7 +161,18 @@ def labeled_pairs(
     hallucination_flags: pd.DataFrame,
     quality_scores: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """What a trace teaches: an answer to learn, a pair to prefer, one to avoid, or nothing."""
+    """What a trace teaches: an answer to learn, a pair to prefer, one to avoid, or nothing.
+
+    Kinds: `sft` is an answer to learn from, `dpo` a pair of a better and a worse one, `kto_pos` and
+    `kto_neg` are single answers that people wanted or did not want.
+
+    **When to run it:** the jobs `label_traces` and `score_traces` do. The table of reasons says why
+    answers teach something or nothing.
+
+    **If it fails,** the message names what could not be read; run the day again.
+
+    **Read more** in `docs/concepts/quality.md`.
+    """
     engine = loop.engine()
     feedback = read_feedback(engine, days=context.partition_keys)
     judged = relied_on(verdicts(feedback, read(engine, ReviewerRow)))
@@ -140,8 +184,8 @@ def labeled_pairs(
     return dg.MaterializeResult(
         value=pairs,
         metadata={
-            "reasons": dg.MetadataValue.md(reasons.value_counts().head(15).to_markdown() or "none"),
             **_plots(loop, pairs),
+            "reasons": dg.MetadataValue.md(reasons.value_counts().head(15).to_markdown() or "none"),
         },
     )
 
@@ -166,7 +210,14 @@ def _plots(loop: Loop, pairs: pd.DataFrame) -> dict[str, dg.MetadataValue]:
 
 @dg.asset_check(asset="labeled_pairs", partitions_def=TRACE_DAYS, blocking=True)
 def pairs_are_unique(labeled_pairs: pd.DataFrame) -> dg.AssetCheckResult:
-    """The same pair is never learned twice."""
+    """The same pair is never learned twice.
+
+    **If it fails,** nothing after it runs for these days. It is a fault of this software.
+
+    **What to do:** report it with the check's metadata.
+
+    **Read more** in `docs/concepts/quality.md`.
+    """
     duplicates = int(labeled_pairs["pair_id"].duplicated().sum())
     return dg.AssetCheckResult(passed=duplicates == 0, metadata={"duplicates": duplicates})
 
@@ -185,7 +236,16 @@ def positives_are_clean(
     quality_scores: pd.DataFrame,
     labeled_pairs: pd.DataFrame,
 ) -> dg.AssetCheckResult:
-    """Only a person's verdict lets a flagged answer, or one of a student, be learned as it is."""
+    """Only a reviewer's verdict lets a flagged answer, or one of a student, be learned as it is.
+
+    **If it fails,** a student could learn an invented answer, or its own mistakes. Nothing after it
+    runs for these days. It is a fault of this software.
+
+    **What to do:** report it with the prompt ids; `loop follow PROMPT_ID` shows how each came
+    about.
+
+    **Read more** in `docs/concepts/quality.md`.
+    """
     facts = raw_traces[["prompt_id", "output", "producer"]]
     facts = facts.merge(hallucination_flags[["prompt_id", "flag"]], on="prompt_id")
     facts = facts.merge(quality_scores[["prompt_id", "origin"]], on="prompt_id")

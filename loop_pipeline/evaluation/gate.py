@@ -21,6 +21,7 @@ where two good students differ on over a tenth of them. Refusals for lack of row
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,8 @@ import pandas as pd
 from loop_pipeline.confidence.coverage import CoverageFigures
 from loop_pipeline.stats.paired import holm, lower_bound, mcnemar_worse
 
+# A first student takes nobody's place: it has to keep its contracts in this share of the gold rows.
+LEAST_CONTRACTS = 0.95
 # What is compared row by row.
 JUDGED = ("agrees", "valid", "flagged")
 
@@ -71,6 +74,8 @@ def decide(
     *,
     base: pd.DataFrame | None = None,
     base_was_fitted: bool = False,
+    anchor: pd.DataFrame | None = None,
+    cut_short: str = "",
     groups: pd.Series | None = None,
     coverage: CoverageFigures | None = None,
     margin: float = 0.01,
@@ -93,8 +98,11 @@ def decide(
         base_was_fitted: the base was itself made from these tasks (the `tiny` profile). It serves
             nobody, so that with no champion the candidate must only not be significantly worse:
             what it may answer is up to the certificate.
+        anchor: answers of the best champion there ever was, if that is not today's. The candidate
+            is held to it by the same rule, so that many small losses do not add up.
+        cut_short: what has to be said if the candidate's training did not come to its end.
         groups: task group by prompt id.
-        coverage: certified coverage of both (`confidence.coverage.compare_coverage`); None leaves it
+        coverage: certified coverage of both (`coverage.compare_coverage`); None leaves it
             out of the decision.
         margin: observed loss of agreement that is tolerated.
         worst: loss of agreement that must be ruled out.
@@ -118,25 +126,70 @@ def decide(
     figures = _figures(pair, alpha)
     if champion is not None:
         claims = _not_worse(figures, name, margin, worst, alpha)
-    elif base_was_fitted:
-        claims = [_as_good(figures, name, alpha)]
     else:
-        claims = [_better(figures, name, alpha)]
+        claims = [(_as_good if base_was_fitted else _better)(figures, name, alpha)]
+    if anchor is not None:
+        best = figures["anchor"] = _figures(_paired(candidate, anchor), alpha)
+        claims += _not_worse(best, "the best champion so far", margin, worst, alpha)
     guards = [_valid(pair, figures, name), _truthful(pair, figures, name)]
     if groups is not None:
         guards.append(_groups(pair, groups, figures, group_margin, min_group))
     if coverage is not None:
         figures["coverage"] = coverage.to_json()
-        if coverage.candidate is None or coverage.rival is None:
-            claims.append(_certifiable(coverage, name))
-        else:
-            guards.append(_covered(coverage, name, coverage_margin))
+        known = coverage.candidate is not None and coverage.rival is not None
+        guards += [_covered(coverage, name, coverage_margin)] if known else []
+        claims += [] if known else [_certifiable(coverage, name)]
+    if champion is None:
+        claims += _floor(figures, coverage)
     adjusted = holm(np.array([guard.p for guard in guards]))
     claims += [guard.claim(float(p), alpha) for guard, p in zip(guards, adjusted, strict=True)]
+    against = figures["against"] = [claim.sentence for claim in claims if not claim.holds]
     # What speaks against comes first: that is what a reader looks for.
-    ordered = sorted(claims, key=lambda claim: claim.holds)
-    approved = all(claim.holds for claim in claims)
-    return Decision(approved, [claim.sentence for claim in ordered], figures)
+    reasons = against + [claim.sentence for claim in claims if claim.holds]
+    return Decision(not against, [cut_short, *reasons] if cut_short else reasons, figures)
+
+
+def best_champion(
+    champion: pd.DataFrame, earlier: Mapping[str, pd.DataFrame]
+) -> tuple[str, pd.DataFrame] | None:
+    """The earlier champion that agrees more often than today's on the gold rows both answered.
+
+    Args:
+        champion: judged answers of the one that serves now.
+        earlier: the same of those that served before, by checkpoint id. One that knows less than
+            half of the rows is no measure.
+
+    Returns:
+        The best of them and its answers; None if today's champion is the best there was.
+    """
+    leads: dict[str, float] = {}
+    for name, rows in earlier.items():
+        pair = _paired(rows, champion)
+        if 2 * len(pair) >= len(champion):
+            leads[name] = float(pair["agrees_new"].mean() - pair["agrees_old"].mean())
+    best = max(leads, key=lambda name: leads[name], default=None)
+    return None if best is None or leads[best] <= 0 else (best, earlier[best])
+
+
+def _floor(figures: dict[str, Any], coverage: CoverageFigures | None) -> list[_Claim]:
+    """What a first student must be able to do at all: no champion would catch it."""
+    kept = figures["candidate_validity"]
+    claims = [
+        _Claim(
+            kept >= LEAST_CONTRACTS,
+            f"A first student has to keep its contracts in {LEAST_CONTRACTS:.0%} of the gold rows;"
+            f" it does in {kept:.1%}.",
+        )
+    ]
+    if coverage is not None and coverage.candidate is not None:
+        claims.append(
+            _Claim(
+                coverage.candidate > 0,
+                "A first student has to earn a certificate in one task group at least; on the"
+                f" calibration rows it is certified for {coverage.candidate:.1%} of the requests.",
+            )
+        )
+    return claims
 
 
 def _paired(candidate: pd.DataFrame, rival: pd.DataFrame) -> pd.DataFrame:

@@ -7,8 +7,9 @@ store that approves. MLflow is told afterwards; that it was told is written down
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -27,9 +28,8 @@ from loop_pipeline.evaluation.contestants import (
 )
 from loop_pipeline.evaluation.metrics import flat_metrics
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
-from loop_pipeline.report.evaluation_tables import write_files
-from loop_pipeline.rollout.release import roles
-from loop_pipeline.serving.student_server import ServerError, StudentServer
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import (
     adapter_name,
@@ -38,14 +38,10 @@ from loop_pipeline.store.checkpoints import (
     set_checkpoints,
 )
 from loop_pipeline.store.database import read, records
+from loop_pipeline.store.mlflow_runs import describe_version, log_evaluation
+from loop_pipeline.store.policies import champion_of, champions_so_far
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow
-from loop_pipeline.store.tracking import (
-    TrackingDown,
-    few_retries,
-    log_evaluation,
-    set_alias,
-    tag_version,
-)
+from loop_pipeline.store.tracking import TrackingDown, few_retries, set_alias
 
 UNTOLD = "not delivered yet"
 
@@ -61,6 +57,8 @@ class Bench:
         held_out: requests as `contest.prepare` returns them.
         embedder: finds examples and compares texts.
         say: takes progress lines.
+        write_files: writes the tables, figures and gallery of a verdict into a folder, given that
+            folder, the metrics, the gallery and a title.
         again: judge the newest checkpoint once more if it was rejected; what did not fit the
             context then is asked again.
     """
@@ -71,6 +69,7 @@ class Bench:
     held_out: pd.DataFrame
     embedder: TextEmbedder
     say: Callable[[str], None]
+    write_files: Callable[[Path, Mapping[str, Any], Sequence[Mapping[str, Any]], str], None]
     again: bool = False
 
     def answers(self, contestant: Contestant, traces: pd.DataFrame) -> pd.DataFrame:
@@ -83,11 +82,6 @@ class Bench:
             say=self.say,
             again=self.again,
         )
-
-
-def champion_of(engine: Engine) -> dict[str, Any] | None:
-    """The checkpoint that candidates have to match: the one that answers now."""
-    return roles(engine).get("champion")
 
 
 def judge_waiting(bench: Bench) -> tuple[list[str], dict[str, str]]:
@@ -154,7 +148,23 @@ def _contest(bench: Bench, candidate: dict[str, Any], champion: dict[str, Any] |
         delta=bench.settings.delta,
         base_was_fitted=base_was_fitted(candidate),
         trained_until=None if until is None else pd.to_datetime(until, utc=True),
+        earlier=_earlier_champions(bench, champion) if champion else None,
+        cut_short=candidate["metrics"].get("cut_short") or "",
     )
+
+
+def _earlier_champions(bench: Bench, champion: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """What those that were champion before have answered of today's gold rows; none is asked."""
+    gold = bench.held_out[bench.held_out["split"] == "gold"]
+    known = {
+        key: read(bench.engine, StudentAnswerRow, checkpoint_id=key)
+        for key in champions_so_far(bench.engine)
+        if key != champion["checkpoint_id"]
+    }
+    kept = {
+        key: rows[rows["prompt_id"].isin(set(gold["prompt_id"]))] for key, rows in known.items()
+    }
+    return {key: rows for key, rows in kept.items() if len(rows)}
 
 
 def _champion_answers(
@@ -182,7 +192,7 @@ def _write(bench: Bench, contests: dict[str, Contest]) -> None:
         verdicts[key]["metrics"] = judged[key] | about
         title = f"{adapter_name(key)}: {verdicts[key]['status']}"
         folder = evaluation_folder(bench.settings, key)
-        write_files(folder, verdicts[key]["metrics"], contest.gallery, title)
+        bench.write_files(folder, verdicts[key]["metrics"], contest.gallery, title)
     set_checkpoints(bench.engine, verdicts)
 
 
@@ -222,7 +232,10 @@ def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool) -> 
     folder = evaluation_folder(settings, row["checkpoint_id"])
     with few_retries(uri):
         files = sorted(folder.iterdir()) if folder.is_dir() else []
-        log_evaluation(uri, run, flat_metrics(row["metrics"]), files)
-        tag_version(uri, model, version, status=row["status"], reason=row["reason"][:1000])
+        figures = flat_metrics(row["metrics"])
+        title = log_evaluation(uri, run, figures, files, verdict=row["status"])
+        reason = row["reason"][:1000]
+        text = f"{title}\n\n{reason}"
+        describe_version(uri, model, version, text, status=row["status"], reason=reason)
         if is_champion:
             set_alias(uri, model, version)

@@ -124,6 +124,9 @@ class LoopNumbers(BaseModel):
     quality_version: str | None = None
     timings: dict[str, float] = Field(default={}, description="Seconds by step.")
     notes: list[str] = []
+    warnings: list[str] = Field(
+        default=[], description="What a reader has to know first, each with what to do about it."
+    )
     missing: dict[Part, str] = {}
 
     def why(self, part: Part) -> str:

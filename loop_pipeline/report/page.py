@@ -66,6 +66,7 @@ def _head(numbers: LoopNumbers) -> str:
         if numbers.simulated
         else ""
     )
+    banner += "".join(f'<p class="banner"><b>{escape(text)}</b></p>' for text in numbers.warnings)
     items = "".join(f"<span><b>{v}</b> {escape(k)}</span>" for k, v in facts.items())
     return f'<h1>{escape(numbers.title)}</h1>{banner}<div class="facts">{items}</div>'
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from loop_pipeline.report.numbers import (
     LEXICAL,
     Agreement,
@@ -25,6 +27,8 @@ def summary(numbers: LoopNumbers) -> str:
     }
     mark = " (simulated)" if numbers.simulated else ""
     lines = [numbers.title + mark, "=" * min(WIDTH, len(numbers.title + mark))]
+    for warning in numbers.warnings:
+        lines += wrap(f"Warning: {warning}", WIDTH)
     for heading, body in blocks.items():
         if body:
             lines += [heading + mark, *(f"  {line}" for line in body)]

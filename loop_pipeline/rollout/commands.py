@@ -6,7 +6,8 @@ import datetime as dt
 
 from sqlalchemy import Engine
 
-from loop_pipeline.artifacts import policies
+from loop_pipeline.artifacts import policy_folder
+from loop_pipeline.masking import masked
 from loop_pipeline.rollout.canary_evidence import Rollout, current_rollout
 from loop_pipeline.rollout.release import (
     CannotRelease,
@@ -42,7 +43,7 @@ def advance_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reaso
         raise CannotRelease(f"{rollout.verdict.reason}; `loop rollout stop` ends it")
     _ready(engine, settings, rollout.challenger, WARM_UP_S)
     verdict = rollout.verdict
-    bundle = advance(engine, policies(settings), actor=actor, reason=reason, verdict=verdict)
+    bundle = advance(engine, policy_folder(settings), actor=actor, reason=reason, verdict=verdict)
     if bundle.canary is not None:
         return f"the canary is in stage {bundle.canary.stage} (policy {bundle.sha256[:12]})"
     return f"the challenger is the champion (policy {bundle.sha256[:12]}){tell(engine, settings)}"
@@ -55,7 +56,7 @@ def stop_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reason: 
         CannotRelease: no rollout is in progress.
     """
     verdict = _rollout(engine).verdict
-    bundle = roll_back(engine, policies(settings), actor=actor, reason=reason, verdict=verdict)
+    bundle = roll_back(engine, policy_folder(settings), actor=actor, reason=reason, verdict=verdict)
     return f"the champion serves alone (policy {bundle.sha256[:12]}){tell(engine, settings)}"
 
 
@@ -93,7 +94,7 @@ def return_to_previous(
         raise CannotRelease("no policy is in force")
     if not force:
         _ready(engine, settings, parent_of(engine, now), ANSWER_S)
-    return roll_back(engine, policies(settings), actor=actor, reason=reason)
+    return roll_back(engine, policy_folder(settings), actor=actor, reason=reason)
 
 
 def describe(engine: Engine) -> str:
@@ -101,6 +102,8 @@ def describe(engine: Engine) -> str:
     now, rollout = in_force(engine), current_rollout(engine)
     if now is None:
         return "no policy is in force: everything goes to the frontier"
+    if not student_of(now):
+        return f"no student is approved: everything goes to the frontier (policy {now.sha256[:12]})"
     lines = [f"champion    {now.student['adapter']} (policy {now.sha256[:12]})"]
     if rollout is None:
         return "\n".join([*lines, "no rollout is in progress"])
@@ -117,11 +120,12 @@ def history(engine: Engine) -> list[str]:
     lines: list[tuple[dt.datetime, str]] = []
     for row in policy_events(engine).to_dict("records"):
         canary = f" + {adapter_name(row['canary_id'])} {row['stage']}" if row["canary_id"] else ""
-        who = f"{adapter_name(row['champion_id'])}{canary}"
+        champion = adapter_name(row["champion_id"]) if row["champion_id"] else "the frontier"
+        who = f"{champion}{canary}"
         what = f"{row['action']:<12} {who}, policy {row['policy_sha256'][:12]}"
         lines.append((row["at"], f"{what}, by {row['actor']}: {row['reason']}"))
     for row in read(engine, DeploymentRow).to_dict("records"):
-        what = f"{row['status']:<12} {row['adapter_name']} at {row['server_url']}"
+        what = f"{row['status']:<12} {row['adapter_name']} at {masked(row['server_url'])}"
         lines.append((row["at"], what))
     return [f"{at:%Y-%m-%d %H:%M:%S} {text}" for at, text in sorted(lines)]
 
@@ -151,7 +155,9 @@ def _rollout(engine: Engine) -> Rollout:
 
 
 def _ready(engine: Engine, settings: LoopSettings, bundle: PolicyBundle, seconds: float) -> None:
-    """Make sure that every replica serves a policy's student."""
+    """Make sure that every replica serves a policy's student, if it has one."""
+    if not student_of(bundle):
+        return
     rows = checkpoint_rows(engine, [student_of(bundle)])
     if not rows:
         raise CannotRelease(f"checkpoint {student_of(bundle)[:12]} is not in the store any more")

@@ -65,7 +65,7 @@ def find_policy(engine: Engine, name: str) -> PolicyBundle:
 
 
 def student_of(bundle: PolicyBundle) -> str:
-    """Checkpoint id of a policy's student."""
+    """Checkpoint id of a policy's student; empty where no student was good enough yet."""
     return bundle.student["checkpoint_id"]
 
 
@@ -95,8 +95,8 @@ def roles(engine: Engine) -> dict[str, dict[str, Any]]:
     """
     now, newest = in_force(engine), newest_checkpoint(engine, "approved")
     approved = newest["checkpoint_id"] if newest else None
-    champion = student_of(now) if now else approved
-    if champion is None:
+    champion = (student_of(now) if now else "") or approved
+    if not champion:
         return {}
     wanted = {
         "champion": champion,
@@ -107,6 +107,12 @@ def roles(engine: Engine) -> dict[str, dict[str, Any]]:
     names = {name: role for role, name in reversed(wanted.items()) if name}
     found = {names[row["checkpoint_id"]]: row for row in checkpoint_rows(engine, list(names))}
     return {role: found[role] for role in wanted if role in found}
+
+
+def refused(engine: Engine) -> dict[str, Any] | None:
+    """The newest student if the gate refused it and no other serves: the frontier keeps all."""
+    newest = newest_checkpoint(engine)
+    return newest if newest and newest["status"] == "rejected" and not roles(engine) else None
 
 
 def introduce(engine: Engine, folder: Path, fitted: PolicyBundle, *, staged: bool) -> PolicyBundle:
@@ -122,7 +128,7 @@ def introduce(engine: Engine, folder: Path, fitted: PolicyBundle, *, staged: boo
         The policy in force afterwards. A canary that serves already is left as it is.
     """
     now = in_force(engine)
-    if now is None or not staged or student_of(fitted) == student_of(now):
+    if now is None or not staged or student_of(now) in ("", student_of(fitted)):
         reason = "fitted on held-out answers" if staged else "fitted; not staged (LOOP_ROLLOUT)"
         return publish(engine, folder, fitted, action="fitted", actor="loop", reason=reason)
     champion = without_canary(engine, now)
@@ -230,7 +236,9 @@ def roll_back(
         raise CannotRelease("no policy is in force")
     target = parent_of(engine, now)
     out = {student_of(now), *([student_of(now.canary.policy)] if now.canary else [])}
-    statuses = dict.fromkeys(out - {student_of(target)}, "retired")
+    statuses = dict.fromkeys(out - {student_of(target), ""}, "retired")
+    if student_of(target):
+        statuses[student_of(target)] = "approved"
     return publish(
         engine,
         folder,
@@ -238,6 +246,6 @@ def roll_back(
         action="stopped" if now.canary else "rolled back",
         actor=actor,
         reason=reason,
-        statuses=statuses | {student_of(target): "approved"},
+        statuses=statuses,
         verdict=verdict,
     )

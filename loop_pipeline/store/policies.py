@@ -10,13 +10,25 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection, Engine, func, select, update
 
-from loop_pipeline.store.database import _first, insert_new, read, upsert
+from loop_pipeline.store.checkpoints import checkpoint_rows, newest_checkpoint
+from loop_pipeline.store.database import first_row, insert_new, read, upsert
 from loop_pipeline.store.tables import CheckpointRow, PolicyRow, RolloutRow
 
 
 def active_policy(engine: Engine) -> dict[str, Any] | None:
     """The routing policy in force."""
-    return _first(engine, select(PolicyRow.__table__).where(PolicyRow.active_to.is_(None)))
+    return first_row(engine, select(PolicyRow.__table__).where(PolicyRow.active_to.is_(None)))
+
+
+def champion_of(engine: Engine) -> dict[str, Any] | None:
+    """The checkpoint that answers now: the one the policy in force names, else the newest approved.
+
+    It is the one that candidates have to match.
+    """
+    policy = active_policy(engine)
+    if policy is None or policy["checkpoint_id"] is None:
+        return newest_checkpoint(engine, "approved")
+    return next(iter(checkpoint_rows(engine, [policy["checkpoint_id"]])), None)
 
 
 def activate_policy(
@@ -72,7 +84,7 @@ def switch_policy(
             " see `loop history` and try again"
         )
     sha256, champion = event["policy_sha256"], event["champion_id"]
-    activate_policy(connection, sha256=sha256, bundle=bundle, checkpoint_id=champion)
+    activate_policy(connection, sha256=sha256, bundle=bundle, checkpoint_id=champion or None)
     for checkpoint_id, status in statuses.items():
         own = CheckpointRow.checkpoint_id == checkpoint_id
         connection.execute(update(CheckpointRow).where(own).values(status=status))
@@ -115,3 +127,15 @@ def previous_champion(engine: Engine, champion_id: str) -> str | None:
     )
     with engine.connect() as connection:
         return connection.scalar(statement)
+
+
+def champions_so_far(engine: Engine) -> list[str]:
+    """Every checkpoint that was champion at some time, the first one first."""
+    statement = (
+        select(RolloutRow.champion_id)
+        .where(RolloutRow.champion_id != "")
+        .group_by(RolloutRow.champion_id)
+        .order_by(func.min(RolloutRow.at))
+    )
+    with engine.connect() as connection:
+        return [str(name) for name in connection.scalars(statement)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,11 @@ from loop_pipeline.evaluation import verdicts
 from loop_pipeline.evaluation.verdicts import UNTOLD, deliver, judge_waiting, last_verdicts
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import newest_checkpoint, set_checkpoints
-from loop_pipeline.store.database import open_store, read
-from loop_pipeline.store.tables import CheckpointRow, StudentAnswerRow
+from loop_pipeline.store.database import insert_new, open_store, read
+from loop_pipeline.store.tables import CheckpointRow, RolloutRow, StudentAnswerRow
 from loop_pipeline_tests.conftest import free_port
+from loop_pipeline_tests.evaluation.arena import bench, clever, fill, train
 from loop_pipeline_tests.serving.stub import Stub
-from loop_pipeline_tests.training.arena import bench, clever, fill, train
 
 WRONG = {"good": 0.03, "best": 0.02, "bad": 0.3, "base": 0.2, "few-shot": 0.1}
 
@@ -180,6 +181,59 @@ def test_a_champion_on_another_base_is_met_with_the_answers_it_gave(
     assert statuses(store) == {"good": "approved", "best": "approved"}
     assert metrics(store, "best".ljust(64, "0"))["rival"] == champion
     assert not [b for _, b in stub.asked[asked:] if b.get("model") == "student-good00000000"]
+
+
+def was_champion(engine: Engine, key: str, day: int) -> None:
+    """A line of the history of policies."""
+    row = {
+        "event_id": key[:8],
+        "at": dt.datetime(2026, 10, day, tzinfo=dt.UTC),
+        "action": "promoted",
+        "stage": "100%",
+        "weight": 0.0,
+        "policy_sha256": key,
+        "champion_id": key,
+        "canary_id": None,
+        "recalibration": 1,
+        "evidence": {},
+        "actor": "test",
+        "reason": "because",
+    }
+    with engine.begin() as connection:
+        insert_new(connection, RolloutRow, [row])
+
+
+def test_a_candidate_is_held_to_the_best_champion_there_was(
+    store: Engine, stub: Stub, tmp_path: Path
+) -> None:
+    ace = train(store, tmp_path, "ace", age=9)
+    judge_waiting(bench(store, stub))
+    was_champion(store, ace, day=1)
+    good = train(store, tmp_path, "good", age=5)
+    judge_waiting(bench(store, stub))
+    set_checkpoints(store, {good: {"status": "approved"}})  # it slipped through once
+    was_champion(store, good, day=2)
+    asked = len(stub.asked)
+    same = train(store, tmp_path, "good2")
+    judge_waiting(bench(store, stub))
+    assert statuses(store)["good2"] == "rejected"
+    found = metrics(store, same)
+    assert (found["rival"], found["anchor"]) == (good, ace)
+    assert found["gate"]["difference"] == 0
+    [against] = [r for r in found["gate"]["against"] if r.startswith("Agreement is")]
+    assert "the best champion so far's 100.0%" in against
+    new = {body["model"] for path, body in stub.asked[asked:] if path.endswith("completions")}
+    assert new == {"student-good20000000"}, "who was champion before is not asked again"
+
+
+def test_a_training_that_was_cut_short_is_the_first_thing_a_verdict_says(
+    store: Engine, stub: Stub, tmp_path: Path
+) -> None:
+    said = "The training was cut short by max_minutes."
+    key = train(store, tmp_path, "good", metrics={"cut_short": said, "ended_by": "clock"})
+    judge_waiting(bench(store, stub))
+    assert read(store, CheckpointRow, checkpoint_id=key)["reason"].iloc[0].startswith(said)
+    assert metrics(store, key)["ended_by"] == "clock"
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
+from benchmarks.fixtures import BORN, add_student, student
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.rollout import canary_watch, move_rollout
 from loop_pipeline.rollout.canary_evidence import current_rollout, paired_outcomes
@@ -19,16 +20,7 @@ from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import insert_new, read
 from loop_pipeline.store.policies import policy_events
 from loop_pipeline.store.tables import CheckpointRow, ContractRow
-from loop_pipeline_tests.serving.examples import (
-    BORN,
-    NEW,
-    OLD,
-    add_answers,
-    add_student,
-    add_traces,
-    student,
-    trace_row,
-)
+from loop_pipeline_tests.serving.examples import NEW, OLD, add_answers, add_traces, trace_row
 
 
 @pytest.fixture
@@ -194,4 +186,4 @@ def test_a_step_in_flight_is_not_doubled(trial: Engine) -> None:
     with dg.instance_for_test() as instance:
         run = dg.DagsterRun(job_name=move_rollout.name, status=dg.DagsterRunStatus.STARTED)
         instance.add_run(run)
-        assert tick(instance) == ([], f"run {run.run_id} is still moving it")
+        assert tick(instance) == ([], f"run {run.run_id} of move_rollout is not over yet")

@@ -71,6 +71,7 @@ def train_preference(parent: Job) -> dict[str, Any] | None:
         run_dir=parent.run_dir / "preference",
         nested_in=parent.run_dir,
         parent_sha256=read_meta(adapter)["adapter_sha256"],
+        before=read_meta(adapter).get("endings", []),
     )
 
     def build(recipe: QLoRAConfig, callback: TrainerCallback) -> Trainer:

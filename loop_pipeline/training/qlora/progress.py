@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.run_record import RunRecord
+from loop_pipeline.training.endings import Ended
 from loop_pipeline.training.qlora.distributed import main_decides, wait_for_all
 from loop_pipeline.training.qlora.resume import mark_complete
 from loop_pipeline.training.qlora.tokens import SECONDS_BETWEEN_LINES, Log
@@ -39,7 +40,7 @@ class Progress(TrainerCallback):
         self.started = self.said = time.monotonic()
         self.first_step = 0
         self.tokens = 0.0
-        self.over_budget = False
+        self.ended_by: Ended | None = None  # set if the time or the money ends it
         self._last = (self.started, 0.0)
 
     @property
@@ -92,30 +93,32 @@ class Progress(TrainerCallback):
         # One clock for all processes: they would wait for each other for ever otherwise.
         if main_decides(self.spent + self.elapsed > 60 * self.config.minutes):
             self._stop(args, state, control)
-        if time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
+        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        # The first loss is logged after the first step has ended; until then there is no line.
+        if losses and time.monotonic() - self.said >= SECONDS_BETWEEN_LINES:
             self.said = time.monotonic()
-            self.log(self._line(state))
+            self.log(self._line(state, losses[-1]))
             if self.record:
                 self.record.deliver_if_due()
 
     def _stop(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
+        self.ended_by = self.config.limited_by
         budget = f"{self.config.minutes:g} minutes"
-        if self.config.max_usd is not None and self.config.minutes < self.config.max_minutes:
+        if self.ended_by == "money":
             budget = f"{self.config.max_usd:g} USD"
         self.log(f"{self.name}: {budget} are over at step {state.global_step}/{state.max_steps}")
-        self.over_budget = control.should_training_stop = True
+        control.should_training_stop = True
         # The last step competes for the best: it needs a validation loss and a checkpoint.
         control.should_evaluate = args.eval_strategy != "no"
         control.should_save = True
 
-    def _line(self, state: TrainerState) -> str:
-        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    def _line(self, state: TrainerState, loss: float) -> str:
         done = state.global_step - self.first_step
         left = (state.max_steps - state.global_step) / done * self.elapsed
         left = min(left, 60 * self.config.minutes - self.spent - self.elapsed)
         return (
             f"{self.name}: step {state.global_step}/{state.max_steps}, "
-            f"loss {losses[-1] if losses else float('nan'):.3f}, "
+            f"loss {loss:.3f}, {self.elapsed / done:.2f} s a step, "
             f"{self.tokens / self.elapsed:,.0f} tokens/s, {max(left, 0):.0f} s to go, "
             f"{peak_memory_mb():,.0f} MB"
         )

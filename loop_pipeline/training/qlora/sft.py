@@ -16,6 +16,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
+from loop_pipeline.training.endings import ending
 from loop_pipeline.training.qlora.adapter_folder import base_identity
 from loop_pipeline.training.qlora.load_model import flash_attention, load_quantised, resolve_base
 from loop_pipeline.training.qlora.run import Job, run_stage
@@ -25,13 +26,10 @@ from loop_pipeline.training.qlora.tokens import (
     cut,
     encode,
     p99_length,
-    read_lines,
     read_rows,
+    read_validation,
 )
 from loop_pipeline.training.qlora.trainer import Build, arguments
-
-# Enough to tell a better checkpoint, few enough to cost little beside the steps between two.
-VALIDATION_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,7 @@ def tokenise(config: QLoRAConfig, dataset_dir: Path, tokenizer: PreTrainedTokeni
         ValueError: if there is nothing to train on, or a line is no row.
     """
     rows = read_rows(dataset_dir)
-    held_out = read_lines(
-        dataset_dir / "validation.jsonl", "prompt/completion", ("prompt", "completion")
-    )
-    sample = random.Random(0).sample(held_out, min(VALIDATION_ROWS, len(held_out)))
+    sample = read_validation(dataset_dir)
     length = config.max_length
     train, truncated = encode(tokenizer, rows, length)
     if config.p99_max_length:
@@ -184,6 +179,7 @@ def sft_job(
         ValueError: the base cannot be used.
     """
     base = resolve_base(config, base_dir)
+    made = json.loads((base_dir / "meta.json").read_text("utf-8")) if not config.base_model else {}
     return Job(
         stage="sft",
         config=config,
@@ -194,6 +190,7 @@ def sft_job(
         run_dir=output_dir,
         tracking=tracking,
         log=log,
+        before=[ending("base model", made, str(base_dir))] if made else [],
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ Log = Callable[[str], None]
 Encoded = tuple[list[int], list[int]]  # tokens of the prompt, tokens of the completion
 
 SECONDS_BETWEEN_LINES = 10
+# Enough to tell a better checkpoint, few enough to cost little beside the steps between two.
+VALIDATION_ROWS = 256
 
 
 def read_rows(dataset_dir: Path, split: str = "train") -> list[Row]:
@@ -32,6 +35,17 @@ def read_rows(dataset_dir: Path, split: str = "train") -> list[Row]:
     if not rows:
         raise ValueError(f"{path} is empty: no validated pair to train on; label more traces first")
     return rows
+
+
+def read_validation(dataset_dir: Path) -> list[Row]:
+    """A fixed sample of the validation rows of a training set; empty if it has none.
+
+    Raises:
+        ValueError: if a line is no such row, with its file and line.
+    """
+    path = dataset_dir / "validation.jsonl"
+    rows = read_lines(path, "prompt/completion", ("prompt", "completion"))
+    return random.Random(0).sample(rows, min(VALIDATION_ROWS, len(rows)))
 
 
 def read_lines(

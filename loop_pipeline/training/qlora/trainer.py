@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback
 
 from loop_pipeline.hashing import file_sha256
 from loop_pipeline.recipe import QLoRAConfig
@@ -66,7 +66,10 @@ def fit(
     record: RunRecord | None,
     log: Log,
 ) -> tuple[Trainer, dict[str, Any]]:
-    """Train to the end or the budget, from the last complete checkpoint if there is one.
+    """Train to the end, from the last complete checkpoint if there is one.
+
+    The end is that the steps are done or that the validation loss has stopped falling; the clock
+    and the money are a safety.
 
     Args:
         name: Of the stage, for the log.
@@ -88,8 +91,7 @@ def fit(
     if not is_main():
         checkpoint, spent = last_complete_checkpoint(run_dir, log)
     progress = Progress(name, config, record, log, spent)
-    trainer = build(config, progress)
-    trainer.remove_callback(PrinterCallback)
+    trainer = _watched(build(config, progress), config)
     if not _train(trainer, checkpoint, run_dir, may_retry=_can_halve(name, config)):
         del trainer
         gc.collect()
@@ -101,10 +103,16 @@ def fit(
         )
         checkpoint, _ = last_complete_checkpoint(run_dir, log)
         progress = Progress(name, config, record, log, spent + progress.elapsed)
-        trainer = build(config, progress)
-        trainer.remove_callback(PrinterCallback)
+        trainer = _watched(build(config, progress), config)
         _train(trainer, checkpoint, run_dir, may_retry=False)
     return trainer, _figures(trainer, progress, config)
+
+
+def _watched(trainer: Trainer, config: QLoRAConfig) -> Trainer:
+    trainer.remove_callback(PrinterCallback)
+    if trainer.args.load_best_model_at_end:
+        trainer.add_callback(EarlyStoppingCallback(config.patience))
+    return trainer
 
 
 def _train(trainer: Trainer, checkpoint: str | None, run_dir: Path, *, may_retry: bool) -> bool:
@@ -153,9 +161,11 @@ def _figures(trainer: Trainer, progress: Progress, config: QLoRAConfig) -> dict[
         "train_loss_last": float(losses[-1][1]),
         "validation_loss": state.best_metric,
         "steps": state.global_step,
+        "steps_planned": state.max_steps,
+        "ended_by": progress.ended_by
+        or ("steps" if state.global_step >= state.max_steps else "validation loss"),
         "best_step": state.best_global_step or state.global_step,
         "resumed_at_step": progress.first_step,
-        "over_budget": progress.over_budget,
         "micro_batch": config.per_device_train_batch_size,
         "seconds": round(progress.spent + elapsed, 1),
         "tokens_per_second": round(tokens[-1] / elapsed) if tokens else 0,
