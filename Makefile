@@ -1,5 +1,5 @@
 # Each target does all of its own set-up; what is there already is reused.
-.PHONY: demo test ui env serve-env clean
+.PHONY: demo test ui docs env serve-env clean
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 LOOP := .venv/bin/loop
@@ -14,6 +14,10 @@ test: env serve-env
 
 ui: env
 	LOOP_HOME=.loop/demo DAGSTER_HOME=$(CURDIR)/.loop/demo/dagster .venv/bin/dagster dev
+
+# The pages that are made: reference of commands, settings and tables, and the benchmarks' figures.
+docs: env
+	.venv/bin/python -m docs.generate
 
 env:
 	@bash infra/setup.sh pipeline .venv

@@ -1,4 +1,4 @@
-"""Does the recipe of a 7B model resolve, what memory does it need, and does it step?
+"""Does the recipe of a 7B model resolve, fit, and step?
 
     python -m benchmarks.qlora_7b [--profile qwen2.5-7b] [--recipe recipe.yaml]
 
@@ -18,6 +18,7 @@ import yaml
 
 from benchmarks.gpu_plan import SMALL_LENGTH, narrow
 from benchmarks.random_base import full_tokens, make_rows, write_base
+from benchmarks.record import Start, record, table
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.memory_estimate import KNOWN, architecture, estimate_memory
 from loop_pipeline.training.qlora.sft import build_trainer
@@ -38,7 +39,8 @@ def step(config: QLoRAConfig, folder: Path) -> float:
 
 
 def main() -> None:
-    """Resolve, estimate, step."""
+    """Resolve, estimate, step, write down."""
+    start = Start()
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", default="qwen2.5-7b", choices=list(KNOWN))
     parser.add_argument("--recipe", type=Path, help="a recipe instead of a profile")
@@ -58,7 +60,19 @@ def main() -> None:
     print(f"{json.dumps(parts)} = {estimate.total / 1e9:.1f}")
     print(f"one step of the same architecture, narrow, {SMALL_LENGTH} tokens a row:")
     with tempfile.TemporaryDirectory() as folder:
-        print(f"loss {step(config, Path(folder)):.3f}")
+        loss = step(config, Path(folder))
+    print(f"loss {loss:.3f}")
+    found = {
+        "recipe": config.profile,
+        "parameters": round(shape.quantised + shape.others),
+        "of the adapter": round(adapter),
+        **{f"estimate: {name}": value for name, value in parts.items()},
+        "estimate": estimate.total / 1e9,
+        "loss of a narrow step": loss,
+    }
+    units = {name: "GB" for name in found if name.startswith("estimate")}
+    tables = [table("Random weights", [found], units)]
+    record(__file__, __doc__, tables, start, packages=["torch", "transformers", "peft", "trl"])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 
 pytest.importorskip("trl")
 from benchmarks.gpu_figures import tables
-from benchmarks.gpu_plan import Plan, flops_per_token, steps_file
+from benchmarks.gpu_plan import NARROW_VOCABULARY, Plan, flops_per_token, steps_file
 from benchmarks.gpu_proof import failures, run_process
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.memory_estimate import KNOWN
 
 ROOT = Path(__file__).parents[2]
@@ -143,8 +145,8 @@ def test_the_script_says_what_is_missing(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_recipe_resolves_fits_and_steps():
-    command = [sys.executable, "-m", "benchmarks.qlora_7b", "--profile", "qwen2.5-7b"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert " = 11.6\n" in ended.stdout
-    assert float(ended.stdout.split()[-1]) == pytest.approx(8.3, abs=0.3)  # ln 4096
+def test_a_recipe_of_a_7b_model_steps_on_a_narrow_one(tmp_path: Path):
+    from benchmarks.qlora_7b import step
+
+    loss = step(QLoRAConfig.from_profile("qwen2.5-7b"), tmp_path)
+    assert loss == pytest.approx(math.log(NARROW_VOCABULARY), abs=0.3)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
+from benchmarks.fixtures import BORN, add_student, student
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.rollout import canary_watch, move_rollout
 from loop_pipeline.rollout.canary_evidence import current_rollout, paired_outcomes
@@ -18,16 +19,7 @@ from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import insert_new, read
 from loop_pipeline.store.policies import policy_events
 from loop_pipeline.store.tables import CheckpointRow, ContractRow
-from loop_pipeline_tests.serving.examples import (
-    BORN,
-    NEW,
-    OLD,
-    add_answers,
-    add_student,
-    add_traces,
-    student,
-    trace_row,
-)
+from loop_pipeline_tests.serving.examples import NEW, OLD, add_answers, add_traces, trace_row
 
 
 @pytest.fixture
