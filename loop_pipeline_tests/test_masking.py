@@ -13,7 +13,7 @@ from loop_pipeline.masking import masked
         ("https://t0ken@host", "https://***@host"),
         ("http://host/a?token=abc&page=2", "http://host/a?token=***&page=2"),
         ("s3://bucket?X-Amz-Signature=abc", "s3://bucket?X-Amz-Signature=***"),
-        ("no answer from 'http://a:b@c' at ann@example.org", "no answer from 'http://***@c' at ann@example.org"),
+        ("no 'http://a:b@c' for ann@example.org", "no 'http://***@c' for ann@example.org"),
         ("http://127.0.0.1:5000/#/experiments/1", "http://127.0.0.1:5000/#/experiments/1"),
         ("sqlite:////home/ann/loop.db", "sqlite:////home/ann/loop.db"),
     ],

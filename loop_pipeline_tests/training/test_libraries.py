@@ -18,7 +18,7 @@ def test_an_interpreter_without_the_libraries_is_named_with_what_it_lacks(tmp_pa
 
 
 def test_no_interpreter_at_all_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="LOOP_TRAIN_PYTHON: .*nothing is no working Python"):
+    with pytest.raises(RuntimeError, match=r"LOOP_TRAIN_PYTHON: .*nothing is no working Python"):
         check_training_libraries(tmp_path / "nothing")
 
 
