@@ -12,14 +12,8 @@ from pathlib import Path
 import yaml
 from pydantic_core import ErrorDetails
 
-# Read outside the schema: by setup, by the Dagster instance, by training processes; two secrets.
-ELSEWHERE = {
-    "LOOP_PYTHON",
-    "LOOP_DAGSTER_URL",
-    "LOOP_TRAIN_PROCESSES",
-    "LOOP_JUDGE_API_KEY",
-    "LOOP_EMBEDDER_API_KEY",
-}
+# Read outside the schema: by the set-up, and by the Dagster instance.
+ELSEWHERE = {"LOOP_PYTHON", "LOOP_DAGSTER_URL"}
 # A variable this like a setting's is one misspelt; any other LOOP_* may be somebody else's
 # (Kubernetes makes LOOP_PORT and more for a service called `loop`).
 ALIKE = 0.85
@@ -67,6 +61,18 @@ def wrong_settings(
             meant = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {meant[0]}?" if meant else ""
             yield f"{where or 'settings'}: no setting is called {name}{hint}"
+
+
+def secrets_in_files(files: list[Path], secrets: Iterable[str]) -> Iterator[str]:
+    """One line for each key or token that stands in a file, where others can read it.
+
+    Args:
+        files: the YAML files that were read.
+        secrets: names of the settings that come from the environment only.
+    """
+    for name in secrets:
+        if where := _place(files, name):
+            yield f"{where}: {name}: not read from a file; set LOOP_{name.upper()} instead"
 
 
 def _place(files: list[Path], name: str) -> str | None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,7 +20,12 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from loop_pipeline.recipe import Profile, QLoRAConfig
-from loop_pipeline.setting_errors import misspelt_variables, wrong_settings, wrong_yaml
+from loop_pipeline.setting_errors import (
+    misspelt_variables,
+    secrets_in_files,
+    wrong_settings,
+    wrong_yaml,
+)
 
 
 class LoopSettings(BaseSettings):
@@ -35,6 +40,9 @@ class LoopSettings(BaseSettings):
     mlflow_tracking_uri: str = Field("", description="Empty: SQLite in the home folder.")
     first_day: dt.date = Field(dt.date(2026, 1, 1), description="First day of the partitions.")
     train_python: Path = Field(Path(sys.executable), description="Interpreter that trains.")
+    train_processes: int = Field(
+        0, ge=0, description="Processes that train one adapter together; 0: one for each GPU."
+    )
     serve_python: Path = Field(
         Path(".venv-serve/bin/python"), description="Interpreter that has vLLM."
     )
@@ -82,8 +90,15 @@ class LoopSettings(BaseSettings):
     embedder: str = Field(
         "", description="Folder or URL of a sentence encoder for task groups; empty: none needed."
     )
+    embedder_api_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of an endpoint, from the environment only; never logged or stored.",
+    )
     judge_url: str = Field("", description="OpenAI-compatible API of `loop judge`; empty: none.")
     judge_model: str = Field("", description="The model that judges.")
+    judge_api_key: SecretStr = Field(
+        SecretStr(""), description="Its key, from the environment only; never logged or stored."
+    )
     judge_rate: float = Field(0.02, gt=0, le=1, description="Share of answers it judges.")
     retrain_every: int = Field(1000, gt=0, description="New validated pairs per retraining.")
     retrain_cooldown_hours: float = Field(24, ge=0, description="Hours between two trainings.")
@@ -189,6 +204,8 @@ def load_settings() -> LoopSettings:
     if unreadable := wrong_yaml(files):
         wrong.append(unreadable)
     else:
+        secret = [n for n, f in LoopSettings.model_fields.items() if f.annotation is SecretStr]
+        wrong += secrets_in_files(files, secret)
         try:
             settings = LoopSettings()  # pyright: ignore[reportCallIssue]
             if not wrong:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from loop_pipeline.cli.groups import groups
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
-from loop_pipeline.masking import masked
+from loop_pipeline.masking import mask_secrets, mask_urls
 from loop_pipeline.settings import load_settings
 
 WORKSPACE = """load_from:
@@ -73,7 +74,8 @@ def serve() -> None:
     settings = load_settings()
     check_interpreter(settings.serve_python)
     recipe = settings.recipe()
-    typer.echo(f"serving at {settings.vllm_urls[0]}; log: {settings.vllm_log}; Ctrl-C ends it")
+    where = mask_urls(settings.vllm_urls[0])
+    typer.echo(f"serving at {where}; log: {settings.vllm_log}; Ctrl-C ends it")
     keep_serving(
         settings.base_of(recipe),
         settings.vllm_urls[0],
@@ -183,13 +185,18 @@ def _home(name: str) -> Path:
 
 
 def main() -> None:
-    """Run a command; what a person can mend is one line, anything else keeps its traceback."""
+    """Run a command; what a person can mend is one line, anything else keeps its traceback.
+
+    Whatever went wrong, no password or key is part of what is printed.
+    """
     try:
         app()
     except DBAPIError as error:
         said = f"the database at LOOP_DATABASE_URL does not work: {error.orig}"
-        sys.exit(masked(f"loop: {said}"))
+        sys.exit(mask_secrets(f"loop: {said}"))
     except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(masked(f"loop: {error}"))
+        sys.exit(mask_secrets(f"loop: {error}"))
     except SystemExit as end:
-        sys.exit(masked(end.code) if isinstance(end.code, str) else end.code)
+        sys.exit(mask_secrets(end.code) if isinstance(end.code, str) else end.code)
+    except Exception:  # noqa: BLE001  it is passed on, by hand
+        sys.exit(mask_secrets(traceback.format_exc().rstrip()))

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from loop_pipeline.artifacts import embedder_path, policies
+from loop_pipeline.artifacts import embedder_path, policy_folder
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.costs.prices import PRICES_DATE
 from loop_pipeline.defs.groups import task_groups
@@ -45,7 +45,7 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     fitted, judged = _fitted(loop)
     if not judged.passed:
         raise dg.Failure(f"the policy in force stays: {judged.reason}", allow_retries=False)
-    folder = policies(settings)
+    folder = policy_folder(settings)
     bundle = introduce(engine, folder, fitted, staged=settings.rollout == "staged")
     about = _describe(bundle, str(folder / f"{bundle.sha256[:16]}.json"))
     about["judged_on_logs"] = dg.MetadataValue.md("\n".join(f"- {x}" for x in judged.sentences))
@@ -151,7 +151,7 @@ def router_loads_the_policy(loop: Loop) -> dg.AssetCheckResult:
     if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
     running = versions_of(settings)
-    router = Router.load(policies(settings) / f"{bundle.sha256[:16]}.json", running=running)
+    router = Router.load(policy_folder(settings) / f"{bundle.sha256[:16]}.json", running=running)
     traces = read_traces(loop.engine(), split="gold", limit=200)
     arms = [
         router.decide(messages, prompt_id).arm

@@ -119,7 +119,14 @@ def base_model(
     pipes: dg.PipesSubprocessClient,
 ) -> dg.MaterializeResult:
     """The model that every adapter is trained on; the `tiny` profile pre-trains its own, once."""
-    return _train(context, config.recipe(loop.settings()), loop, pipes, "base_model", {})
+    return _train(
+        context,
+        config.recipe(loop.settings()),
+        loop,
+        pipes,
+        ["loop_pipeline.training.base_model"],
+        {},
+    )
 
 
 @dg.asset(
@@ -140,7 +147,9 @@ def qlora_checkpoint(
     dataset = frozen_set(engine)
     recipe = config.recipe(settings)
     output = run_folder(settings.artifacts, dataset["dataset_id"], recipe)
-    result = _train(context, recipe, loop, pipes, "qlora.train", {"output_dir": str(output)})
+    several = ["--processes", str(settings.train_processes)]
+    process = ["loop_pipeline.training.qlora.train", *several]
+    result = _train(context, recipe, loop, pipes, process, {"output_dir": str(output)})
     metas = finished_adapters(output)
     _record_candidates(engine, dataset["dataset_id"], metas)
     figure = loss_figure([tuple(point) for point in metas[0]["loss_curve"]])
@@ -191,7 +200,7 @@ def _train(
     recipe: QLoRAConfig,
     loop: Loop,
     pipes: dg.PipesSubprocessClient,
-    process: str,
+    process: list[str],
     extras: dict[str, Any],
 ) -> dg.MaterializeResult:
     settings = loop.settings()
@@ -202,7 +211,7 @@ def _train(
     tags = {"dagster_run_id": context.run.run_id}
     invocation = pipes.run(
         context=context,
-        command=[str(settings.train_python), "-m", f"loop_pipeline.training.{process}"],
+        command=[str(settings.train_python), "-m", *process],
         env=QUIET,
         extras={
             "config": recipe.model_dump(),

@@ -18,8 +18,9 @@ from typing import Any
 
 import dagster as dg
 
+from loop_pipeline.masking import mask_urls
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.serving.student_server import last_lines
+from loop_pipeline.serving.server_errors import last_lines
 from loop_pipeline.serving.supervisor import start_supervisor
 from loop_pipeline.serving.supervisor import stop as stop_supervisor
 from loop_pipeline.settings import LoopSettings
@@ -126,7 +127,8 @@ class Turn:
     @contextmanager
     def serving(self, config: QLoRAConfig) -> Iterator[None]:
         """Keep the student's server up: the same supervisor as ``loop serve``."""
-        self.stage(f"starting vLLM at {self.settings.vllm_urls[0]} (log: {self.settings.vllm_log})")
+        where = mask_urls(self.settings.vllm_urls[0])
+        self.stage(f"starting vLLM at {where} (log: {self.settings.vllm_log})")
         server = start_supervisor(
             self.settings.base_of(config),
             self.settings.vllm_urls[0],

@@ -94,7 +94,7 @@ def decide(
             nobody, so that with no champion the candidate must only not be significantly worse:
             what it may answer is up to the certificate.
         groups: task group by prompt id.
-        coverage: certified coverage of both (`confidence.coverage.compare_coverage`); None leaves it
+        coverage: certified coverage of both (`coverage.compare_coverage`); None leaves it
             out of the decision.
         margin: observed loss of agreement that is tolerated.
         worst: loss of agreement that must be ruled out.

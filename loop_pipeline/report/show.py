@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loop_pipeline.masking import masked
+from loop_pipeline.masking import mask_urls
 from loop_pipeline.report.numbers import LoopNumbers
 from loop_pipeline.report.summary import summary
 from loop_pipeline.settings import LoopSettings
@@ -18,6 +18,6 @@ def show(settings: LoopSettings) -> None:
     print(f"\n{summary(numbers)}\n")
     print(f"report    {folder / 'report.html'}")
     print(f"Dagster   LOOP_HOME={home} .venv/bin/loop ui")
-    tracking = masked(settings.tracking_uri)
+    tracking = mask_urls(settings.tracking_uri)
     print(f"MLflow    .venv/bin/mlflow ui --port 5000 --backend-store-uri {tracking}")
     print(f"student   LOOP_HOME={home} .venv/bin/loop serve")

@@ -7,11 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from loop_pipeline.confidence.answer_score import ScoreWeights, fit_score, scores
+from loop_pipeline.confidence.answer_score import ScoreWeights
+from loop_pipeline.confidence.answer_score_fit import fit_score, scores
 from loop_pipeline.confidence.certificate import shared_delta
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.routing.offers import Contender, choose, make_offer
-from loop_pipeline.routing.policy import PolicyBundle, digest, seal, subject_hash
+from loop_pipeline.routing.policy import PolicyBundle, seal
+from loop_pipeline.routing.policy_seal import seal_of, subject_hash
 from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
 
 
@@ -38,7 +40,7 @@ def _evidence(contenders: Sequence[Contender], groups: Groups, parts: list[Any])
         [[str(value) for value in row] for row in ordered.itertuples(index=False)]
         for ordered in (c.rows.sort_values("prompt_id")[columns] for c in contenders)
     ]
-    return digest([groups.version, lines, parts])
+    return seal_of([groups.version, lines, parts])
 
 
 def _student(

@@ -23,9 +23,13 @@ from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
+from loop_pipeline.child_environment import SERVER_SECRETS, child_environment
+from loop_pipeline.masking import mask_urls
 from loop_pipeline.recipe import is_hub_id
 from loop_pipeline.serving.adapter_check import remembered
-from loop_pipeline.serving.student_server import ServerError, StudentServer, last_lines
+from loop_pipeline.serving.server_errors import ServerError, last_lines
+from loop_pipeline.serving.student_server import StudentServer
+from loop_pipeline.whole_file import write_whole
 
 QUICK_DEATHS = 3
 # A server that lived this long after it was ready died of something new.
@@ -103,7 +107,7 @@ def _one_life(
     command: list[str], base: str, url: str, log_path: Path, state: Path, stop: _Stop
 ) -> float:
     """Run the server until it dies or a stop is asked for. Returns seconds from ready to then."""
-    _say(f"starting vLLM on {base} at {url}")
+    _say(f"starting vLLM on {base} at {mask_urls(url)}")
     start = time.monotonic()
     with log_path.open("ab") as log:
         process = subprocess.Popen(
@@ -154,7 +158,8 @@ def _check(base: str, url: str, serve_python: Path) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise SystemExit(
-                f"cannot listen at {url}: {error.strerror}; stop what is there or set LOOP_VLLM_URL"
+                f"cannot listen at {mask_urls(url)}: {error.strerror}; stop what is there or set"
+                " LOOP_VLLM_URL"
             ) from None
 
 
@@ -165,7 +170,9 @@ def _address(url: str) -> tuple[str, int]:
     except ValueError:
         host, port = None, None
     if host is None or port is None:
-        raise SystemExit(f"{url!r} is no address to serve at; write http://127.0.0.1:8199")
+        raise SystemExit(
+            f"{mask_urls(url)!r} is no address to serve at; write http://127.0.0.1:8199"
+        )
     return host, port
 
 
@@ -192,13 +199,14 @@ def _has_gpu() -> bool:
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | {
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
+    return child_environment(
+        SERVER_SECRETS,
+        VLLM_ALLOW_RUNTIME_LORA_UPDATING="True",
+        VLLM_CPU_KVCACHE_SPACE="1",
+        VLLM_NO_USAGE_STATS="1",
+        DO_NOT_TRACK="1",
+        HF_HUB_OFFLINE="1",
+    )
 
 
 def _die_with_parent() -> None:
@@ -239,9 +247,7 @@ def _write_state(state: Path, server_pid: int, url: str, base: str) -> None:
         "base": base,
         "started_at": dt.datetime.now(dt.UTC).isoformat(),
     }
-    partial = state.with_name(f".{state.name}.{os.getpid()}")
-    partial.write_text(json.dumps(facts) + "\n")
-    partial.replace(state)
+    write_whole(state, json.dumps(facts) + "\n")
 
 
 def _end_group(process: Process) -> None:
@@ -301,6 +307,7 @@ def start_supervisor(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            env=child_environment(SERVER_SECRETS),
             start_new_session=True,
         )
 
