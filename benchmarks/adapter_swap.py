@@ -18,14 +18,15 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from benchmarks.server import World, serving
-from loop_pipeline.artifacts import policies
+from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.rollout.commands import return_to_previous
 from loop_pipeline.rollout.release import in_force, introduce, roles
 from loop_pipeline.routing.policy import PolicyBundle, seal
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.probes import adapters_of
-from loop_pipeline.serving.student_server import ServerError, StudentServer
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import open_store
 from loop_pipeline_tests.serving.examples import add_student, student
@@ -93,7 +94,7 @@ def swap(engine: Engine, settings: LoopSettings, traffic: Traffic, number: int) 
     fleet.reconcile(adapters_of(engine, roles(engine).values()))
     now = in_force(engine)
     bundle = policy(chr(ord("a") + number) * 64, now)
-    introduce(engine, policies(settings), bundle, staged=False)
+    introduce(engine, policy_folder(settings), bundle, staged=False)
     traffic.model = bundle.student["adapter"]
     return time.monotonic() - start
 

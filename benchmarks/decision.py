@@ -22,9 +22,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.data import load
 from benchmarks.litellm_routers import ask
-from loop_pipeline.groups.assignment import member_rows
 from loop_pipeline.groups.clustering.fit import fit_groups
 from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.groups.members import member_rows
 from loop_pipeline.routing.policy_fit import fit_policy
 from loop_pipeline.routing.router import Router
 from loop_pipeline.traces.messages import template_hash

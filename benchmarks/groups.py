@@ -31,11 +31,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import normalized_mutual_info_score
 
 from benchmarks.data import load
-from loop_pipeline.groups.assignment import Assigner, leaves_of, member_rows, nearest
+from loop_pipeline.groups.assignment import Assigner, nearest
 from loop_pipeline.groups.clustering.fit import fit_groups
 from loop_pipeline.groups.clustering.kmeans import best_kmeans, kmeans, rounded
+from loop_pipeline.groups.embedding.ask_encoder import ask_process
 from loop_pipeline.groups.embedding.embedder import DIMENSIONS, Embedder, Floats, unit
-from loop_pipeline.groups.embedding.model_embedder import ask_process, fit_embedder
+from loop_pipeline.groups.embedding.model_embedder import fit_embedder
+from loop_pipeline.groups.members import leaves_of, member_rows
 from loop_pipeline.groups.registry import UNASSIGNED, Group, Groups
 
 STARTS, SEEDS = 5, 3
@@ -236,7 +238,7 @@ def speed(_encoder: str) -> Iterator[str]:
     groups = Groups(embedder_version="e", groups=_made_up(rng))
     templates = pd.Series(np.array(["t0", "t1"], dtype=object)[rng.integers(0, 2, len(vectors))])
     start = time.monotonic()
-    ids, _ = Assigner(groups.active).many(vectors, templates)
+    ids, _ = Assigner(groups.active).many(vectors, templates.tolist())
     leaves_of(groups, vectors, ids)
     yield (
         f"1,000,000 vectors to {len(groups.active)} groups and {len(groups.leaves)} leaves: "

@@ -23,26 +23,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from transformers import AutoTokenizer, PrinterCallback, Trainer
-from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
+from benchmarks.trl_defaults import trl_trainer
 from loop_pipeline.demo.public_sets import load_set
 from loop_pipeline.demo.simulated_traffic import simulate
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.base_model import pretrain_tiny
-from loop_pipeline.training.qlora.load_model import load_quantised
-from loop_pipeline.training.qlora.sft import (
-    Tokens,
-    build_trainer,
-    make_dataset,
-    make_lora,
-    tokenise,
-)
+from loop_pipeline.training.qlora.sft import Tokens, build_trainer, tokenise
 from loop_pipeline.training.qlora.tokens import Row
 
 Turn = Callable[[QLoRAConfig, Tokens, str, Path], Trainer]
@@ -107,38 +98,11 @@ def ours_packed(config: QLoRAConfig, tokens: Tokens, base: str, out: Path) -> Tr
     return ours(config.model_copy(update={"packing": "bfd"}), tokens, base, out)
 
 
-def trl(config: QLoRAConfig, tokens: Tokens, base: str, out: Path, **more: Any) -> Trainer:
-    """TRL's defaults."""
-    arguments = SFTConfig(
-        output_dir=str(out),
-        max_length=tokens.max_length,
-        per_device_train_batch_size=config.per_device_train_batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup_ratio,
-        num_train_epochs=config.num_train_epochs,
-        seed=config.seed,
-        use_cpu=not torch.cuda.is_available(),
-        save_strategy="no",
-        disable_tqdm=True,
-        report_to=[],
-        **more,
-    )
-    return SFTTrainer(
-        model=load_quantised(base),  # pyright: ignore[reportArgumentType]
-        args=arguments,
-        train_dataset=make_dataset(tokens.train).remove_columns("length"),
-        processing_class=AutoTokenizer.from_pretrained(base),
-        peft_config=make_lora(config),
-    )
-
-
 def trl_like_ours(config: QLoRAConfig, tokens: Tokens, base: str, out: Path) -> Trainer:
     """TRL's defaults but for precision and recomputation."""
     gpu = torch.cuda.is_available()
     checkpointing = config.gradient_checkpointing
-    return trl(config, tokens, base, out, bf16=gpu, gradient_checkpointing=checkpointing)
+    return trl_trainer(config, tokens, base, out, bf16=gpu, gradient_checkpointing=checkpointing)
 
 
 def validation_loss(model: torch.nn.Module, tokens: Tokens) -> float:
@@ -172,7 +136,7 @@ def compare(name: str, rows: list[Row], count: int, repeats: int, work: Path) ->
     pretrain_tiny(folder, base, config, print)
     tokens = tokenise(config, folder, AutoTokenizer.from_pretrained(base))
     turns: dict[str, Turn] = {
-        "TRL's defaults": trl,
+        "TRL's defaults": trl_trainer,
         "TRL, our precision": trl_like_ours,
         "ours": ours,
         "ours, packed": ours_packed,

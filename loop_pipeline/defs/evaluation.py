@@ -20,6 +20,7 @@ from loop_pipeline.report.evaluation_tables import (
     differences_table,
     fresh_sentence,
     read_gallery,
+    write_files,
 )
 from loop_pipeline.report.plots import contestants_figure, plot_png_markdown, reliability_figure
 from loop_pipeline.rollout.release import roles
@@ -83,6 +84,7 @@ def _bench(context: dg.AssetExecutionContext, loop: Loop, *, again: bool) -> Ben
         if groups
         else Embedder.fit(held_out["request_text"].tolist(), seed=7),
         say=context.log.info,
+        write_files=write_files,
         again=again,
     )
 

@@ -15,7 +15,8 @@ from loop_pipeline.labels.quality.model import QualityModel, score_quality
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
 from loop_pipeline.labels.signals import features, tasks
 from loop_pipeline.labels.signals import trace_signals as signals_of
-from loop_pipeline.report.plots import daily_counts_figure, group_counts_figure, plot_png_markdown
+from loop_pipeline.report.group_plots import group_counts_figure
+from loop_pipeline.report.plots import daily_counts_figure, plot_png_markdown
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import (
     GroupMemberRow,

@@ -16,7 +16,7 @@ from loop_pipeline.labels.reviews.queue import describe, take_reviews_in, update
 from loop_pipeline.report.plots import (
     plot_png_markdown,
 )
-from loop_pipeline.report.quality import _figures, _promise_table
+from loop_pipeline.report.quality import promise_table, quality_figures
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import (
@@ -102,7 +102,7 @@ def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materiali
         upsert(connection, QualityModelRow, [row])
     doubts = doubtful(known.verdicts, out_of_fold)
     take_reviews_in(engine, doubts)
-    figures = _figures(model)
+    figures = quality_figures(model)
     facts = _describe(model, figures) | _record(context, settings, model, figures)
     facts["doubtful_verdicts"] = dg.MetadataValue.md(doubts.to_markdown(index=False) or "none")
     return dg.MaterializeResult(metadata=facts)
@@ -138,7 +138,7 @@ def _describe(model: QualityModel, figures: dict[str, Any]) -> dict[str, Any]:
         "reason": model.reason,
         "version": model.version,
         "calibration": model.calibrator.kind,
-        "thresholds": dg.MetadataValue.md(_promise_table(model.promises)),
+        "thresholds": dg.MetadataValue.md(promise_table(model.promises)),
         "quality": dg.MetadataValue.md(
             pd.DataFrame({n or "all": q.model_dump() for n, q in model.quality.items()})
             .T.reset_index(names="task")

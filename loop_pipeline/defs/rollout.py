@@ -7,7 +7,7 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.rollout.canary_evidence import current_rollout
 from loop_pipeline.rollout.commands import step_rollout
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.student_server import ServerError
+from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.store.checkpoints import served_adapters
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from loop_pipeline.artifacts import embedder_path, policies
+from loop_pipeline.artifacts import embedder_path, policy_folder
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.costs.prices import PRICES_DATE
 from loop_pipeline.defs.groups import task_groups
@@ -49,7 +49,7 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     first student was refused, every group goes to the frontier.
     """
     engine, settings = loop.engine(), loop.settings()
-    folder, about = policies(settings), {}
+    folder, about = policy_folder(settings), {}
     if student := refused(engine):
         staged, against = False, " ".join(student["metrics"]["gate"]["against"])
         fitted = _frontier_only(loop, f"the student was refused: {against}")
@@ -182,7 +182,7 @@ def router_loads_the_policy(loop: Loop) -> dg.AssetCheckResult:
     if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
     running = versions_of(settings)
-    router = Router.load(policies(settings) / f"{bundle.sha256[:16]}.json", running=running)
+    router = Router.load(policy_folder(settings) / f"{bundle.sha256[:16]}.json", running=running)
     traces = read_traces(loop.engine(), split="gold", limit=200)
     arms = [
         router.decide(messages, prompt_id).arm

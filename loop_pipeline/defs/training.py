@@ -26,6 +26,7 @@ from loop_pipeline.training.dataset.frozen_set import NotEnoughPairs, freeze, re
 from loop_pipeline.training.dataset.leakage import audit
 from loop_pipeline.training.dataset.selection import select_rows
 from loop_pipeline.training.dataset.splits import settle_traces, settled_traces
+from loop_pipeline.training.libraries import check_training_libraries
 from loop_pipeline.training.qlora.adapter_folder import finished_adapters
 
 HOUR = 3600
@@ -123,7 +124,14 @@ def base_model(
     pipes: dg.PipesSubprocessClient,
 ) -> dg.MaterializeResult:
     """The model that every adapter is trained on; the `tiny` profile pre-trains its own, once."""
-    return _train(context, config.recipe(loop.settings()), loop, pipes, "base_model", {})
+    return _train(
+        context,
+        config.recipe(loop.settings()),
+        loop,
+        pipes,
+        ["loop_pipeline.training.base_model"],
+        {},
+    )
 
 
 @dg.asset(
@@ -144,7 +152,9 @@ def qlora_checkpoint(
     dataset = frozen_set(engine)
     recipe = config.recipe(settings)
     output = run_folder(settings.artifacts, dataset["dataset_id"], recipe)
-    result = _train(context, recipe, loop, pipes, "qlora.train", {"output_dir": str(output)})
+    several = ["--processes", str(settings.train_processes)]
+    process = ["loop_pipeline.training.qlora.train", *several]
+    result = _train(context, recipe, loop, pipes, process, {"output_dir": str(output)})
     metas = finished_adapters(output)
     _record_candidates(engine, dataset["dataset_id"], metas)
     figure = loss_figure([tuple(point) for point in metas[0]["loss_curve"]])
@@ -195,14 +205,18 @@ def _train(
     recipe: QLoRAConfig,
     loop: Loop,
     pipes: dg.PipesSubprocessClient,
-    process: str,
+    process: list[str],
     extras: dict[str, Any],
 ) -> dg.MaterializeResult:
     settings = loop.settings()
+    try:
+        check_training_libraries(settings.train_python)
+    except RuntimeError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
     tags = {"dagster_run_id": context.run.run_id}
     invocation = pipes.run(
         context=context,
-        command=[str(settings.train_python), "-m", f"loop_pipeline.training.{process}"],
+        command=[str(settings.train_python), "-m", *process],
         env=QUIET,
         extras={
             "config": recipe.model_dump(),

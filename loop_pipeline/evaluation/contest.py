@@ -12,7 +12,7 @@ from loop_pipeline.confidence.coverage import compare_coverage
 from loop_pipeline.evaluation.gallery import wins_and_losses
 from loop_pipeline.evaluation.gate import Decision, best_champion, decide
 from loop_pipeline.evaluation.held_out import judge
-from loop_pipeline.evaluation.metrics import reliability, summarise, summarise_by
+from loop_pipeline.evaluation.metrics import reliability_bins, summarise, summarise_by
 from loop_pipeline.evaluation.preference_gate import StageMetrics, keep_preference_stage
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.groups.registry import UNASSIGNED
@@ -119,7 +119,7 @@ def hold_contest(
         "groups": summarise_by(ours, "group_id"),
         "similarity_measure": f"cosine of the loop's embedder {embedder.version[:12]}: hashed"
         " n-grams and SVD, no pretrained weights",
-        "reliability": reliability(ours),
+        "reliability": reliability_bins(ours),
         "fresh": _fresh(ours, judged[rival], gold, trained_until),
         "contestants": {
             name: {"key": _key(answers[name])} | summary for name, summary in summaries.items()

@@ -112,8 +112,8 @@ def decide(
             is held to it by the same rule, so that many small losses do not add up.
         cut_short: what has to be said if the candidate's training did not come to its end.
         groups: task group by prompt id.
-        coverage: certified coverage of both (`confidence.coverage.compare_coverage`); None leaves
-            it out of the decision.
+        coverage: certified coverage of both (`coverage.compare_coverage`); None leaves it
+            out of the decision.
         margin: observed loss of agreement that is tolerated.
         worst: loss of agreement that must be ruled out.
         group_margin: loss tolerated in a group; a larger and significant one refuses.

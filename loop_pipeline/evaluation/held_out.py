@@ -14,7 +14,10 @@ import pandas as pd
 from loop_pipeline.answers.agreement import agrees, fields_right, kind_of, rouge_l, tags_of
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
-from loop_pipeline.serving.student_server import Answer, ServerError, StudentServer, answer_all
+from loop_pipeline.serving.ask_many import answer_all
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_answer import Answer
+from loop_pipeline.serving.student_server import StudentServer
 
 COLUMNS = (
     "checkpoint_id",

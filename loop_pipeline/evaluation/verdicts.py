@@ -7,8 +7,9 @@ store that approves. MLflow is told afterwards; that it was told is written down
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -27,9 +28,8 @@ from loop_pipeline.evaluation.contestants import (
 )
 from loop_pipeline.evaluation.metrics import flat_metrics
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
-from loop_pipeline.report.evaluation_tables import write_files
-from loop_pipeline.rollout.release import roles
-from loop_pipeline.serving.student_server import ServerError, StudentServer
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import (
     adapter_name,
@@ -38,7 +38,7 @@ from loop_pipeline.store.checkpoints import (
     set_checkpoints,
 )
 from loop_pipeline.store.database import read, records
-from loop_pipeline.store.policies import champions_so_far
+from loop_pipeline.store.policies import champion_of, champions_so_far
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow
 from loop_pipeline.store.tracking import (
     TrackingDown,
@@ -62,6 +62,8 @@ class Bench:
         held_out: requests as `contest.prepare` returns them.
         embedder: finds examples and compares texts.
         say: takes progress lines.
+        write_files: writes the tables, figures and gallery of a verdict into a folder, given that
+            folder, the metrics, the gallery and a title.
         again: judge the newest checkpoint once more if it was rejected; what did not fit the
             context then is asked again.
     """
@@ -72,6 +74,7 @@ class Bench:
     held_out: pd.DataFrame
     embedder: TextEmbedder
     say: Callable[[str], None]
+    write_files: Callable[[Path, Mapping[str, Any], Sequence[Mapping[str, Any]], str], None]
     again: bool = False
 
     def answers(self, contestant: Contestant, traces: pd.DataFrame) -> pd.DataFrame:
@@ -84,11 +87,6 @@ class Bench:
             say=self.say,
             again=self.again,
         )
-
-
-def champion_of(engine: Engine) -> dict[str, Any] | None:
-    """The checkpoint that candidates have to match: the one that answers now."""
-    return roles(engine).get("champion")
 
 
 def judge_waiting(bench: Bench) -> tuple[list[str], dict[str, str]]:
@@ -199,7 +197,7 @@ def _write(bench: Bench, contests: dict[str, Contest]) -> None:
         verdicts[key]["metrics"] = judged[key] | about
         title = f"{adapter_name(key)}: {verdicts[key]['status']}"
         folder = evaluation_folder(bench.settings, key)
-        write_files(folder, verdicts[key]["metrics"], contest.gallery, title)
+        bench.write_files(folder, verdicts[key]["metrics"], contest.gallery, title)
     set_checkpoints(bench.engine, verdicts)
 
 

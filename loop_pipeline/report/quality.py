@@ -16,7 +16,7 @@ from loop_pipeline.report.plots import (
 )
 
 
-def _figures(model: QualityModel) -> dict[str, Any]:
+def quality_figures(model: QualityModel) -> dict[str, Any]:
     """Pictures of a fitted score by name."""
     if not model.usable:
         return {}
@@ -35,7 +35,8 @@ def _figures(model: QualityModel) -> dict[str, Any]:
     return figures
 
 
-def _promise_table(promises: dict[str, Promise]) -> str:
+def promise_table(promises: dict[str, Promise]) -> str:
+    """The threshold of each task, or why there is none, as markdown."""
     rows = [
         {"task": name, "threshold": p.threshold, "reviews": p.reviews, "says": p.reason}
         for name, p in promises.items()

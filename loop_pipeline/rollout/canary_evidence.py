@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
+from loop_pipeline.answers.agreement import agreement_of
 from loop_pipeline.rollout.canary import Verdict, judge
 from loop_pipeline.rollout.release import CannotRelease, in_force, student_of
 from loop_pipeline.routing.policy import PolicyBundle
@@ -51,17 +53,11 @@ def paired_outcomes(engine: Engine, bundle: PolicyBundle, since: pd.Timestamp) -
         raise CannotRelease("no rollout is in progress")
     champion, challenger = student_of(bundle), student_of(bundle.canary.policy)
     replayed = replayed_pairs(engine, champion, challenger).assign(ts=since)
-    from loop_pipeline.evaluation.held_out import agrees  # takes seconds: a rollback cannot wait
-
     live = paired_answers(engine, adapter_name(champion), adapter_name(challenger), since)
     live["ts"] = pd.to_datetime(live["ts"], utc=True)
     for who in ("champion", "challenger"):
-        live[f"{who}_disagrees"] = [
-            not agrees(answer, frontier, contract)
-            for answer, frontier, contract in zip(
-                live[who], live["frontier"], live["contract"], strict=True
-            )
-        ]
+        same = agreement_of(live[who], live["frontier"], live["contract"])
+        live[f"{who}_disagrees"] = np.logical_not(same)
     both = pd.concat([replayed, live[replayed.columns]]).sort_values(["ts", "prompt_id"])
     # A request that comes again is no new evidence.
     return both.drop_duplicates("dedup_key").reset_index(drop=True)

@@ -6,7 +6,8 @@ import datetime as dt
 
 from sqlalchemy import Engine
 
-from loop_pipeline.artifacts import policies
+from loop_pipeline.artifacts import policy_folder
+from loop_pipeline.masking import masked
 from loop_pipeline.rollout.canary_evidence import Rollout, current_rollout
 from loop_pipeline.rollout.release import (
     CannotRelease,
@@ -42,7 +43,7 @@ def advance_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reaso
         raise CannotRelease(f"{rollout.verdict.reason}; `loop rollout stop` ends it")
     _ready(engine, settings, rollout.challenger, WARM_UP_S)
     verdict = rollout.verdict
-    bundle = advance(engine, policies(settings), actor=actor, reason=reason, verdict=verdict)
+    bundle = advance(engine, policy_folder(settings), actor=actor, reason=reason, verdict=verdict)
     if bundle.canary is not None:
         return f"the canary is in stage {bundle.canary.stage} (policy {bundle.sha256[:12]})"
     return f"the challenger is the champion (policy {bundle.sha256[:12]}){tell(engine, settings)}"
@@ -55,7 +56,7 @@ def stop_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reason: 
         CannotRelease: no rollout is in progress.
     """
     verdict = _rollout(engine).verdict
-    bundle = roll_back(engine, policies(settings), actor=actor, reason=reason, verdict=verdict)
+    bundle = roll_back(engine, policy_folder(settings), actor=actor, reason=reason, verdict=verdict)
     return f"the champion serves alone (policy {bundle.sha256[:12]}){tell(engine, settings)}"
 
 
@@ -93,7 +94,7 @@ def return_to_previous(
         raise CannotRelease("no policy is in force")
     if not force:
         _ready(engine, settings, parent_of(engine, now), ANSWER_S)
-    return roll_back(engine, policies(settings), actor=actor, reason=reason)
+    return roll_back(engine, policy_folder(settings), actor=actor, reason=reason)
 
 
 def describe(engine: Engine) -> str:
@@ -124,7 +125,7 @@ def history(engine: Engine) -> list[str]:
         what = f"{row['action']:<12} {who}, policy {row['policy_sha256'][:12]}"
         lines.append((row["at"], f"{what}, by {row['actor']}: {row['reason']}"))
     for row in read(engine, DeploymentRow).to_dict("records"):
-        what = f"{row['status']:<12} {row['adapter_name']} at {row['server_url']}"
+        what = f"{row['status']:<12} {row['adapter_name']} at {masked(row['server_url'])}"
         lines.append((row["at"], what))
     return [f"{at:%Y-%m-%d %H:%M:%S} {text}" for at, text in sorted(lines)]
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from loop_pipeline.confidence.answer_score import FEATURES, ScoreWeights, fit_score, scores
+from loop_pipeline.confidence.answer_score import FEATURES, ScoreWeights
+from loop_pipeline.confidence.answer_score_fit import fit_score, scores
 from loop_pipeline.confidence.certificate import shared_delta
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.routing.offers import Contender, choose, make_offer
-from loop_pipeline.routing.policy import Offer, PolicyBundle, digest, seal, subject_hash
+from loop_pipeline.routing.policy import Offer, PolicyBundle, seal
+from loop_pipeline.routing.policy_seal import seal_of, subject_hash
 from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
 
 
@@ -38,7 +40,7 @@ def _evidence(contenders: Sequence[Contender], groups: Groups, parts: list[Any])
         [[str(value) for value in row] for row in ordered.itertuples(index=False)]
         for ordered in (c.rows.sort_values("prompt_id")[columns] for c in contenders)
     ]
-    return digest([groups.version, lines, parts])
+    return seal_of([groups.version, lines, parts])
 
 
 def _student(
@@ -208,7 +210,7 @@ def frontier_only(
         frontier=dict(frontier),
         versions=dict(versions),
         subject_hash=subject_hash(student, frontier, versions, groups.embedder_version),
-        evidence_hash=digest([groups.version, reason]),
+        evidence_hash=seal_of([groups.version, reason]),
         embedder_version=groups.embedder_version,
         embedder_path=embedder_path,
         student_usd_per_request=None,

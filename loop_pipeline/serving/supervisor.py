@@ -23,9 +23,13 @@ from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
+from loop_pipeline.child_environment import SERVER_SECRETS, child_environment
+from loop_pipeline.masking import masked
 from loop_pipeline.recipe import is_hub_id
 from loop_pipeline.serving.adapter_check import remembered
-from loop_pipeline.serving.student_server import ServerError, StudentServer, last_lines
+from loop_pipeline.serving.server_errors import ServerError, last_lines
+from loop_pipeline.serving.student_server import StudentServer
+from loop_pipeline.whole_file import write_whole
 
 QUICK_DEATHS = 3
 # A server that lived this long after it was ready died of something new.
@@ -103,7 +107,7 @@ def _one_life(
     command: list[str], base: str, url: str, log_path: Path, state: Path, stop: _Stop
 ) -> float:
     """Run the server until it dies or a stop is asked for. Returns seconds from ready to then."""
-    _say(f"starting vLLM on {base} at {url}")
+    _say(f"starting vLLM on {base} at {masked(url)}")
     start = time.monotonic()
     with log_path.open("ab") as log:
         process = subprocess.Popen(
@@ -112,7 +116,7 @@ def _one_life(
             stderr=subprocess.STDOUT,
             env=_environment(),
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
         )
     try:
         if not _wait_ready(process, url, stop):
@@ -129,9 +133,22 @@ def _one_life(
         _end_group(process)
 
 
-def _check(base: str, url: str, serve_python: Path) -> None:
+def check_interpreter(serve_python: Path) -> None:
+    """Look whether the interpreter that has vLLM is there.
+
+    Raises:
+        SystemExit: it is not; one line on how to get it.
+    """
     if not serve_python.exists():
-        raise SystemExit(f"no interpreter with vLLM at {serve_python}: run `make serve-env` first")
+        raise SystemExit(
+            f"no interpreter with vLLM at {serve_python}: run `make serve-env` first; without the "
+            "repository, install vllm==0.32.0 in an environment of its own (it needs a GPU) and "
+            "name its interpreter with LOOP_SERVE_PYTHON"
+        )
+
+
+def _check(base: str, url: str, serve_python: Path) -> None:
+    check_interpreter(serve_python)
     if not is_hub_id(base) and not (Path(base) / "config.json").exists():
         raise SystemExit(f"{base} is no model folder (it has no config.json)")
     host, port = _address(url)
@@ -141,7 +158,8 @@ def _check(base: str, url: str, serve_python: Path) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise SystemExit(
-                f"cannot listen at {url}: {error.strerror}; stop what is there or set LOOP_VLLM_URL"
+                f"cannot listen at {masked(url)}: {error.strerror}; stop what is there or set"
+                " LOOP_VLLM_URL"
             ) from None
 
 
@@ -152,7 +170,7 @@ def _address(url: str) -> tuple[str, int]:
     except ValueError:
         host, port = None, None
     if host is None or port is None:
-        raise SystemExit(f"{url!r} is no address to serve at; write http://127.0.0.1:8199")
+        raise SystemExit(f"{masked(url)!r} is no address to serve at; write http://127.0.0.1:8199")
     return host, port
 
 
@@ -179,18 +197,20 @@ def _has_gpu() -> bool:
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | {
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
+    return child_environment(
+        SERVER_SECRETS,
+        VLLM_ALLOW_RUNTIME_LORA_UPDATING="True",
+        VLLM_CPU_KVCACHE_SPACE="1",
+        VLLM_NO_USAGE_STATS="1",
+        DO_NOT_TRACK="1",
+        HF_HUB_OFFLINE="1",
         # Beside other work on the same cores, threads that spin while they wait slow each other.
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
+        OMP_WAIT_POLICY="PASSIVE",
+    )
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For ``preexec_fn``: end a child when the process that started it is gone."""
     # Without this, a supervisor that is killed leaves a server nobody owns on the port.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -228,9 +248,7 @@ def _write_state(state: Path, server_pid: int, url: str, base: str) -> None:
         "base": base,
         "started_at": dt.datetime.now(dt.UTC).isoformat(),
     }
-    partial = state.with_name(f".{state.name}.{os.getpid()}")
-    partial.write_text(json.dumps(facts) + "\n")
-    partial.replace(state)
+    write_whole(state, json.dumps(facts) + "\n")
 
 
 def _end_group(process: Process) -> None:
@@ -290,6 +308,7 @@ def start_supervisor(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            env=child_environment(SERVER_SECRETS),
             start_new_session=True,
         )
 

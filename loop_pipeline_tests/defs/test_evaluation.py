@@ -14,8 +14,8 @@ from loop_pipeline.defs.evaluation import EvaluationConfig, beats_champion, chec
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.store.checkpoints import newest_checkpoint
 from loop_pipeline_tests.conftest import free_port
+from loop_pipeline_tests.evaluation.arena import clever, fill, train
 from loop_pipeline_tests.serving.stub import Stub
-from loop_pipeline_tests.training.arena import clever, fill, train
 
 WRONG = {"good": 0.03, "bad": 0.3, "base": 0.2, "few-shot": 0.1}
 

@@ -7,7 +7,9 @@ import pytest
 from loop_pipeline.evaluation import held_out as evaluation
 from loop_pipeline.evaluation.held_out import evaluate, judge
 from loop_pipeline.groups.embedding.embedder import Embedder
-from loop_pipeline.serving.student_server import Answer, ServerError, StudentServer
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_answer import Answer
+from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.store.tables import StudentAnswerRow
 
 LABEL = {"kind": "label", "labels": ["cash", "card"]}

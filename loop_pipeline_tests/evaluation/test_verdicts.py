@@ -19,8 +19,8 @@ from loop_pipeline.store.checkpoints import newest_checkpoint, set_checkpoints
 from loop_pipeline.store.database import insert_new, open_store, read
 from loop_pipeline.store.tables import CheckpointRow, RolloutRow, StudentAnswerRow
 from loop_pipeline_tests.conftest import free_port
+from loop_pipeline_tests.evaluation.arena import bench, clever, fill, train
 from loop_pipeline_tests.serving.stub import Stub
-from loop_pipeline_tests.training.arena import bench, clever, fill, train
 
 WRONG = {"good": 0.03, "best": 0.02, "bad": 0.3, "base": 0.2, "few-shot": 0.1}
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from loop_pipeline.groups.best_model import best_models
 from loop_pipeline.groups.model_comparison import (
     LOGGED,
     RANDOM,
     REPLAYED,
-    best_models,
     group_statistics,
     inferred_verdicts,
     logged_rows,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from loop_pipeline.artifacts import policies
+from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.rollout.commands import (
     advance_rollout,
     describe,
@@ -22,7 +22,7 @@ from loop_pipeline.rollout.commands import (
 )
 from loop_pipeline.rollout.release import CannotRelease, in_force, introduce
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.serving.student_server import ServerError
+from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.settings import LoopSettings, load_settings
 from loop_pipeline.store.checkpoints import adapter_name, record_deployment
 from loop_pipeline.store.database import read
@@ -64,7 +64,7 @@ def desk(
     """OLD is the champion, NEW in shadow."""
     for name, bundle in zip((OLD, NEW), fitted, strict=True):
         add_student(engine, name)
-        introduce(engine, policies(settings), bundle, staged=True)
+        introduce(engine, policy_folder(settings), bundle, staged=True)
     return engine
 
 
@@ -85,7 +85,7 @@ def test_a_rollback_is_one_step_below_five_seconds_with_mlflow_down(
     said = tell(desk, settings)
     assert time.monotonic() - start < 5
     assert back.to_text() == fitted[0].to_text()
-    assert (policies(settings) / f"{back.sha256[:16]}.json").read_text() == back.to_text()
+    assert (policy_folder(settings) / f"{back.sha256[:16]}.json").read_text() == back.to_text()
     assert [stub.adapters[OLD_NAME] for stub in stubs] == ["/adapters/a"] * 2
     statuses = read(desk, CheckpointRow).set_index("checkpoint_id")["status"].to_dict()
     assert statuses == {OLD: "approved", NEW: "retired"}

@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from loop_pipeline.serving.adapter_check import remembered
 from loop_pipeline.serving.fleet import Adapter, Fleet, Question, open_fleet
 from loop_pipeline.serving.probes import PLAIN, adapters_of
-from loop_pipeline.serving.student_server import Reconciled, ServerError, StudentServer
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_server import Reconciled, StudentServer
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import adapter_name, record_deployment, served_adapters
 from loop_pipeline.store.database import read, records

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from loop_pipeline.serving.fleet import Adapter, Fleet, Question
-from loop_pipeline.serving.student_server import Reconciled, ServerError, StudentServer
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_server import Reconciled, StudentServer
 from loop_pipeline.serving.supervisor import start_supervisor, stop
 from loop_pipeline_tests.serving.tiny import make_adapter, make_model
 

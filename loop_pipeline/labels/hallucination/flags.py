@@ -96,7 +96,7 @@ def check_answer(
     return verdict
 
 
-def request_text(messages: Sequence[Mapping[str, Any]], context: str | None) -> str:
+def source_text(messages: Sequence[Mapping[str, Any]], context: str | None) -> str:
     """Everything an answer may rest on: all messages, whatever their role, and the context."""
     parts: list[str] = []
     for message in messages:
@@ -134,7 +134,7 @@ def free_texts(
 
 
 def _source(trace: Mapping[str, Any]) -> str:
-    return trace["context"] or request_text(trace["messages"], None)
+    return trace["context"] or source_text(trace["messages"], None)
 
 
 def _needed(traces: pd.DataFrame) -> list[dict[str, Any]]:
@@ -157,7 +157,7 @@ def _by_contract(trace: Mapping[str, Any]) -> dict[str, Any] | None:
     output, contract = trace["output"], trace["contract"]
     if contract is None:
         return _cannot_tell("T1", "free text without contract or context", trace)
-    source = request_text(trace["messages"], trace["context"])
+    source = source_text(trace["messages"], trace["context"])
     try:
         reasons = check_contract(output, contract, source)
     except UnsupportedContract as error:

@@ -25,12 +25,12 @@ import pandas as pd
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
-from loop_pipeline.artifacts import write_whole
 from loop_pipeline.hashing import digest
 from loop_pipeline.store.database import records, upsert
 from loop_pipeline.store.tables import DatasetExclusionRow, DatasetMemberRow, DatasetRow
 from loop_pipeline.store.training_data import count_validated_pairs
 from loop_pipeline.training.dataset.selection import Selection
+from loop_pipeline.whole_file import write_whole
 
 MIN_ROWS = 200
 

@@ -6,7 +6,7 @@ from loop_pipeline.labels.hallucination.flags import (
     COLUMNS,
     check_answer,
     flag_hallucinations,
-    request_text,
+    source_text,
 )
 from loop_pipeline.labels.hallucination.tiers import Tiers
 
@@ -112,7 +112,7 @@ def test_common_form_is_not_invention_but_a_promise_is(make_traces) -> None:
 def test_text_parts_and_empty_messages_are_read() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "image_url"}]
     messages = [{"role": "user", "content": parts}, {"role": "tool", "content": None}]
-    assert request_text(messages, "ctx").split() == ["a", "ctx"]
+    assert source_text(messages, "ctx").split() == ["a", "ctx"]
 
 
 def test_no_traces_no_flags(make_traces) -> None:

@@ -111,8 +111,8 @@ def test_a_full_disk_costs_one_line_and_one_checkpoint(extras: Extras, tmp_path:
 def test_two_processes_train_one_adapter(extras: Extras, tmp_path: Path):
     """Data-parallel copies over gloo. The same rows a step: half of them in each."""
     given = extras(num_train_epochs=2.0, per_device_train_batch_size=4)
-    several = environment(given, tmp_path, LOOP_TRAIN_PROCESSES="2", OMP_NUM_THREADS="1")
-    subprocess.run(COMMAND, env=several, check=True, timeout=280)
+    several = environment(given, tmp_path, OMP_NUM_THREADS="1")
+    subprocess.run([*COMMAND, "--processes", "2"], env=several, check=True, timeout=280)
     [report] = messages(tmp_path, "report_asset_materialization")
     meta = json.loads((tmp_path / "out" / "adapter" / "meta.json").read_text())
     assert report["data_version"] == meta["adapter_sha256"]
