@@ -10,8 +10,8 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loop_pipeline.artifacts import write_whole
 from loop_pipeline.child_environment import child_environment
+from loop_pipeline.whole_file import write_whole
 
 
 @dataclass(frozen=True)
