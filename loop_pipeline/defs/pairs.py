@@ -6,6 +6,7 @@ import pandas as pd
 from loop_pipeline.defs.labels import DAILY
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import TRACE_DAYS, count_by_day
+from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.pairs import label_pairs
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
 from loop_pipeline.report.group_plots import group_counts_figure
@@ -45,7 +46,14 @@ def labeled_pairs(
     feedback = read_feedback(engine, days=context.partition_keys)
     judged = relied_on(verdicts(feedback, read(engine, ReviewerRow)))
     scores = quality_scores.drop(columns="day")
-    pairs = label_pairs(raw_traces, feedback, hallucination_flags, scores, judged)
+    pairs = label_pairs(
+        raw_traces,
+        feedback,
+        hallucination_flags,
+        scores,
+        judged,
+        tiers=tiers_of(loop.settings()),
+    )
     kinds = {kind: pairs["kind"] == kind for kind in ("sft", "dpo", "kto_pos", "kto_neg")}
     count_by_day(context, pairs[["day"]].assign(**kinds))
     reasons = pairs["reason"].str.replace(r"(score|distance) [\d.]+", r"\1 ...", regex=True)

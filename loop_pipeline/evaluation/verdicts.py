@@ -28,6 +28,7 @@ from loop_pipeline.evaluation.contestants import (
 )
 from loop_pipeline.evaluation.metrics import flat_metrics
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
+from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import LoopSettings
@@ -147,6 +148,7 @@ def _contest(bench: Bench, candidate: dict[str, Any], champion: dict[str, Any] |
         target_agreement=bench.settings.target_agreement,
         delta=bench.settings.delta,
         base_was_fitted=base_was_fitted(candidate),
+        tiers=tiers_of(bench.settings),
         trained_until=None if until is None else pd.to_datetime(until, utc=True),
         earlier=_earlier_champions(bench, champion) if champion else None,
         cut_short=candidate["metrics"].get("cut_short") or "",

@@ -13,6 +13,7 @@ from alembic.config import Config
 from sqlalchemy import Engine, create_engine, text
 
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.pairs import label_pairs
 from loop_pipeline.labels.reviews.reviewers import verdicts
 from loop_pipeline.store import database as queries
@@ -44,7 +45,14 @@ def _label(engine: Engine, days: list[str]) -> int:
     scores = traces[["prompt_id", "day"]].assign(
         score=0.97, threshold=0.9, origin="model", version="v"
     )
-    pairs = label_pairs(traces, feedback, flag_hallucinations(traces), scores, verdicts(feedback))
+    pairs = label_pairs(
+        traces,
+        feedback,
+        flag_hallucinations(traces, tiers=Tiers()),
+        scores,
+        verdicts(feedback),
+        tiers=Tiers(),
+    )
     because = [{"start": 1.0, "accepted": 2.0}] * len(scores)
     scores["because"] = pd.Series(because, index=scores.index, dtype=object)
     with engine.begin() as connection:
