@@ -19,11 +19,7 @@ from loop_pipeline_tests.shared import TEMPLATE, free_port, fresh_database, made
 
 __all__ = ["free_port", "fresh_database"]
 STORES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
-NIGHTLY = {
-    "clients": "asks real client libraries: nightly, or --nightly",
-    "containers": "starts containers: nightly, or --nightly",
-    "nightly": "takes minutes and repeats in full what a smaller test shows: nightly, or --nightly",
-}
+NIGHTLY = "installs or repeats in full what a smaller test shows: pytest --nightly runs it"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,9 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip the nightly ones with a reason; start the longest first; keep a file on one worker."""
     for item in items:
-        for name, reason in NIGHTLY.items():
-            if item.get_closest_marker(name) and not config.getoption("--nightly"):
-                item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("nightly") and not config.getoption("--nightly"):
+            item.add_marker(pytest.mark.skip(reason=NIGHTLY))
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(config.rootpath))))
     if hasattr(config, "workerinput"):
