@@ -1,6 +1,6 @@
-"""P(good) of every answer, fitted to randomly drawn human verdicts and to nothing else.
+"""P(good) of every answer, fitted to randomly drawn reviews and to nothing else.
 
-Users' reactions are signals, never labels: they are given by who is unhappy or in a hurry.
+Not here: users' reactions as labels. They are signals: they come from who is unhappy or in a hurry.
 """
 
 from __future__ import annotations
