@@ -18,19 +18,19 @@ from loop_pipeline.rollout.commands import tell
 from loop_pipeline.rollout.release import (
     in_force,
     introduce,
-    refused,
     student_of,
     without_canary,
 )
 from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
+from loop_pipeline.routing.frontier_only import frontier_only
 from loop_pipeline.routing.off_policy_gate import OffPolicyReport, check
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.routing.policy_fit import NotEnoughRows, check_on_gold, fit_policy, frontier_only
+from loop_pipeline.routing.policy_fit import NotEnoughRows, check_on_gold, fit_policy
 from loop_pipeline.routing.router import Router
 from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import read
-from loop_pipeline.store.policies import spent_recalibrations
+from loop_pipeline.store.policies import refused_student, spent_recalibrations
 from loop_pipeline.store.tables import GroupMemberRow, TaskGroupRow
 from loop_pipeline.store.traces import read_traces
 
@@ -50,7 +50,7 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     """
     engine, settings = loop.engine(), loop.settings()
     folder, about = policy_folder(settings), {}
-    if student := refused(engine):
+    if student := refused_student(engine):
         staged, against = False, " ".join(student["metrics"]["gate"]["against"])
         fitted = _frontier_only(loop, f"the student was refused: {against}")
     else:

@@ -31,6 +31,13 @@ def champion_of(engine: Engine) -> dict[str, Any] | None:
     return next(iter(checkpoint_rows(engine, [policy["checkpoint_id"]])), None)
 
 
+def refused_student(engine: Engine) -> dict[str, Any] | None:
+    """The newest checkpoint if the gate refused it and no other serves: the frontier keeps all."""
+    newest = newest_checkpoint(engine)
+    waits = newest is None or newest["status"] != "rejected"
+    return None if waits or champion_of(engine) else newest
+
+
 def activate_policy(
     connection: Connection, *, sha256: str, bundle: str, checkpoint_id: str | None
 ) -> None:
