@@ -30,7 +30,7 @@ from loop_pipeline.routing.router import Router
 from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import read
-from loop_pipeline.store.policies import refused_student, spent_recalibrations
+from loop_pipeline.store.policies import refused_student, spent_recalibrations, why_refused
 from loop_pipeline.store.tables import GroupMemberRow, TaskGroupRow
 from loop_pipeline.store.traces import read_traces
 
@@ -51,8 +51,8 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     engine, settings = loop.engine(), loop.settings()
     folder, about = policy_folder(settings), {}
     if student := refused_student(engine):
-        staged, against = False, " ".join(student["metrics"]["gate"]["against"])
-        fitted = _frontier_only(loop, f"the student was refused: {against}")
+        staged = False
+        fitted = _frontier_only(loop, f"the student was refused: {why_refused(student)}")
     else:
         fitted, judged = _fitted(loop)
         if not judged.passed:

@@ -38,6 +38,12 @@ def refused_student(engine: Engine) -> dict[str, Any] | None:
     return None if waits or champion_of(engine) else newest
 
 
+def why_refused(checkpoint: Mapping[str, Any]) -> str:
+    """What the gate has against a checkpoint; of older verdicts everything it said."""
+    gate = checkpoint["metrics"].get("gate", {})
+    return " ".join(gate.get("against") or [checkpoint["reason"]])
+
+
 def activate_policy(
     connection: Connection, *, sha256: str, bundle: str, checkpoint_id: str | None
 ) -> None:
