@@ -173,6 +173,7 @@ class LoopSettings(BaseSettings):
             "artifact_root": str(self.artifacts / "mlflow"),
             "experiment": "loop",
             "registered_model": "loop-student",
+            "data": self.title,
         }
 
     @classmethod

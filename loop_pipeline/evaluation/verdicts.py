@@ -28,6 +28,7 @@ from loop_pipeline.evaluation.contestants import (
 )
 from loop_pipeline.evaluation.metrics import flat_metrics
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
+from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import LoopSettings
@@ -38,15 +39,10 @@ from loop_pipeline.store.checkpoints import (
     set_checkpoints,
 )
 from loop_pipeline.store.database import read, records
+from loop_pipeline.store.mlflow_runs import describe_version, log_evaluation
 from loop_pipeline.store.policies import champion_of, champions_so_far
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow
-from loop_pipeline.store.tracking import (
-    TrackingDown,
-    few_retries,
-    log_evaluation,
-    set_alias,
-    tag_version,
-)
+from loop_pipeline.store.tracking import TrackingDown, few_retries, set_alias
 
 UNTOLD = "not delivered yet"
 
@@ -152,6 +148,7 @@ def _contest(bench: Bench, candidate: dict[str, Any], champion: dict[str, Any] |
         target_agreement=bench.settings.target_agreement,
         delta=bench.settings.delta,
         base_was_fitted=base_was_fitted(candidate),
+        tiers=tiers_of(bench.settings),
         trained_until=None if until is None else pd.to_datetime(until, utc=True),
         earlier=_earlier_champions(bench, champion) if champion else None,
         cut_short=candidate["metrics"].get("cut_short") or "",
@@ -237,7 +234,10 @@ def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool) -> 
     folder = evaluation_folder(settings, row["checkpoint_id"])
     with few_retries(uri):
         files = sorted(folder.iterdir()) if folder.is_dir() else []
-        log_evaluation(uri, run, flat_metrics(row["metrics"]), files)
-        tag_version(uri, model, version, status=row["status"], reason=row["reason"][:1000])
+        figures = flat_metrics(row["metrics"])
+        title = log_evaluation(uri, run, figures, files, verdict=row["status"])
+        reason = row["reason"][:1000]
+        text = f"{title}\n\n{reason}"
+        describe_version(uri, model, version, text, status=row["status"], reason=reason)
         if is_champion:
             set_alias(uri, model, version)

@@ -71,7 +71,7 @@ class GroupPolicy(Document):
     expected_usd_per_request: float | None
     reason: str
     model: str | None = None
-    offers: list[Offer] = Field(default_factory=list)
+    offers: list[Offer] = Field([])
     floor: float = 0.0
 
 
@@ -109,7 +109,7 @@ class PolicyBundle(Document):
     canary: Canary | None = None
     expires: str | None = None
     prices: str | None = None
-    others: list[Upstream] = Field(default_factory=list)
+    others: list[Upstream] = Field([])
     sha256: str = ""
 
     @model_validator(mode="after")

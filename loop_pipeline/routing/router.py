@@ -87,7 +87,8 @@ class Router:
         if bundle.canary is not None:
             other = bundle.canary.policy
             same = other.embedder_version == bundle.embedder_version
-            embedder = router._embedder if same else _embedder(folder / other.embedder_path)
+            path = folder / other.embedder_path
+            embedder = router._embedder if same else _embedder(path, embedder_api_key)
             router.canary = cls(other, embedder, running)
         return router
 

@@ -7,6 +7,7 @@ import pytest
 from loop_pipeline.evaluation.contest import Contest, hold_contest, prepare, settle
 from loop_pipeline.evaluation.gate import Decision
 from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.labels.hallucination.tiers import Tiers
 
 N = 900
 LABEL = {"kind": "label", "labels": ["yes", "no"]}
@@ -71,7 +72,9 @@ def held(candidate: float, champion: float | None, base: float, **options: Any) 
     }
     settings: dict[str, Any] = {"base_was_fitted": True, "trained_until": None} | options
     embedder = Embedder.fit(traces["request_text"].tolist(), seed=0)
-    return hold_contest(answers, traces, embedder, target_agreement=0.95, delta=0.05, **settings)
+    return hold_contest(
+        answers, traces, embedder, target_agreement=0.95, delta=0.05, tiers=Tiers(), **settings
+    )
 
 
 def test_requests_count_once_and_people_know_best() -> None:
@@ -146,6 +149,7 @@ def test_without_gold_nothing_is_judged() -> None:
             delta=0.05,
             base_was_fitted=True,
             trained_until=None,
+            tiers=Tiers(),
         )
 
 

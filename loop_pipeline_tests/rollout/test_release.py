@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, update
 
+from benchmarks.fixtures import add_student, student
 from loop_pipeline.rollout.release import (
     CannotRelease,
     advance,
@@ -29,7 +30,7 @@ from loop_pipeline.store.policies import (
     spent_recalibrations,
 )
 from loop_pipeline.store.tables import CheckpointRow, PolicyRow
-from loop_pipeline_tests.serving.examples import NEW, NEWER, OLD, add_student, student
+from loop_pipeline_tests.serving.examples import NEW, NEWER, OLD
 
 WHO: dict[str, Any] = {"actor": "test", "reason": "because"}
 

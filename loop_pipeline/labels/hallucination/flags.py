@@ -17,10 +17,9 @@ import pandas as pd
 
 from loop_pipeline.answers.contract import UnsupportedContract, check_contract
 from loop_pipeline.answers.facts import fact_spans, spans_of
-from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder, tiers_of
+from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder
 from loop_pipeline.labels.hallucination.wording_features import design_of, novel_words, usual_stems
 from loop_pipeline.labels.hallucination.wording_score import FLAG_FROM
-from loop_pipeline.settings import load_settings
 from loop_pipeline.store.tables import HallucinationFlagRow
 
 COLUMNS = [column.name for column in HallucinationFlagRow.__table__.columns]
@@ -40,15 +39,15 @@ class Text(NamedTuple):
 
 
 def flag_hallucinations(
-    traces: pd.DataFrame, *, form_of: pd.DataFrame | None = None, tiers: Tiers | None = None
+    traces: pd.DataFrame, *, tiers: Tiers, form_of: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Hold every answer against its contract and its source.
 
     Args:
         traces: columns of ``TraceRow`` plus ``contract`` (dict or None). The common form of the
             answers to a template is learned from these rows, so hand in a whole day.
+        tiers: who looks at texts.
         form_of: rows to learn that form from instead, when only a few answers are to be flagged.
-        tiers: who looks at texts; None: as the settings say.
 
     Returns:
         One row per trace with the columns of ``HallucinationFlagRow``. ``grounded`` is yes, no or
@@ -57,7 +56,6 @@ def flag_hallucinations(
         never the mean), or 0.5 where there are none. ``spans``: start, end, text and why of the
         places in a flagged text, in characters.
     """
-    tiers = tiers or tiers_of(load_settings())
     given = _needed(traces)
     verdicts: list[dict[str, Any] | None] = [_by_contract(trace) for trace in given]
     worded = [i for i, verdict in enumerate(verdicts) if verdict is None]

@@ -1,20 +1,27 @@
-"""Everything a quality score is fitted to, read from the store, and what it says of all answers."""
+"""Everything a quality score is fitted to, read from the store, and the score stored again.
+
+How it is fitted is in ``model``.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import NamedTuple
 
 import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.labels.pairs import candidates
-from loop_pipeline.labels.quality.model import Fitted, fit_quality
+from loop_pipeline.labels.quality.model import Fitted, QualityModel, fit_quality
+from loop_pipeline.labels.reviews.doubtful import doubtful
+from loop_pipeline.labels.reviews.queue import take_reviews_in
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
 from loop_pipeline.labels.signals import features, tasks
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.database import read
+from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import (
     HallucinationFlagRow,
+    QualityModelRow,
     ReviewerRow,
     ReviewItemRow,
     TraceRow,
@@ -76,6 +83,30 @@ def fit_evidence(known: Evidence, settings: LoopSettings) -> Fitted:
         target_precision=settings.target_precision,
         delta=settings.delta,
     )
+
+
+def refresh_quality(engine: Engine, settings: LoopSettings) -> tuple[QualityModel, pd.DataFrame]:
+    """Fit the quality score, store it, and send the verdicts that it doubts to a second reviewer.
+
+    Returns:
+        The score, and the doubtful verdicts as `reviews.doubtful.doubtful` gives them.
+    """
+    known = evidence(engine)
+    model, out_of_fold = fit_evidence(known, settings)
+    thresholds = [p.threshold for p in model.promises.values() if p.threshold]
+    row = {
+        "version": model.version,
+        "created_at": dt.datetime.now(dt.UTC),
+        "labels": model.n_labels,
+        "model": model.model_dump(mode="json"),
+        "threshold": min(thresholds, default=None),
+        "reason": model.reason,
+    }
+    with engine.begin() as connection:
+        upsert(connection, QualityModelRow, [row])
+    doubts = doubtful(known.verdicts, out_of_fold)
+    take_reviews_in(engine, doubts)
+    return model, doubts
 
 
 def reviewed(known: Evidence, settings: LoopSettings) -> Reviewed:

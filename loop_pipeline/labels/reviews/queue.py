@@ -156,8 +156,9 @@ def settled(
 ) -> pd.DataFrame:
     """Status and reason of drawn items after what was said about them. No verdict is changed.
 
-    Who disagree are joined by a third voice, and so is whose word cannot be relied on. What the
-    audit doubts waits for a second voice; after that, the reviewers have decided.
+    Where reviewers disagree a third one is asked, and so is another one where the only reviewer
+    cannot be relied on. What ``doubtful`` names waits for a second reviewer; after that, the
+    reviewers have decided.
 
     Args:
         items: columns of ``ReviewItemRow``.
