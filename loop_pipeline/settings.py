@@ -37,6 +37,10 @@ class LoopSettings(BaseSettings):
     title: str = Field("The loop", description="Heading of the report.")
     notes: list[str] = Field([], description="Sentences that every report must carry.")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home folder.")
+    dagster_url: SecretStr = Field(
+        SecretStr(""),
+        description="PostgreSQL for Dagster's storage, from the environment only; empty: SQLite.",
+    )
     mlflow_tracking_uri: str = Field("", description="Empty: SQLite in the home folder.")
     first_day: dt.date = Field(dt.date(2026, 1, 1), description="First day of the partitions.")
     train_python: Path = Field(Path(sys.executable), description="Interpreter that trains.")

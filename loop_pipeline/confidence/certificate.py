@@ -48,7 +48,7 @@ def shared_delta(delta: float, groups: int, recalibration: int) -> float:
     return delta / max(groups, 1) * 6 / (math.pi**2 * recalibration**2)
 
 
-def promise_verdict(
+def promise_state(
     good: int, n: int, *, target: float, delta: float, groups: int
 ) -> Literal["kept", "in doubt", "broken", "nothing served"]:
     """What the served answers of one group say about its promise.

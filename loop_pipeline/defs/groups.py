@@ -23,12 +23,12 @@ from loop_pipeline.groups.lineage import write_groups
 from loop_pipeline.groups.members import member_rows
 from loop_pipeline.groups.model_comparison import (
     group_statistics,
+    held_out_rows,
     inferred_verdicts,
     logged_rows,
-    replayed_rows,
 )
 from loop_pipeline.groups.registry import UNASSIGNED
-from loop_pipeline.labels.quality.inputs import evidence, reviewed
+from loop_pipeline.labels.quality.inputs import quality_inputs, reviewed
 from loop_pipeline.report.group_plots import best_model_figure, cluster_figure
 from loop_pipeline.report.plots import plot_png_markdown
 from loop_pipeline.settings import LoopSettings
@@ -206,14 +206,14 @@ def group_model_stats(loop: Loop) -> dg.MaterializeResult:
     engine, settings = loop.engine(), loop.settings()
     traces, members = read_traces(engine), read(engine, GroupMemberRow)
     flags = read(engine, HallucinationFlagRow, columns=["prompt_id", "flag"])
-    known = reviewed(evidence(engine), settings)
+    known = reviewed(quality_inputs(engine), settings)
     rows, about = [logged_rows(traces, members)], {}
     if student := newest_checkpoint(engine, "approved"):
         name = student["checkpoint_id"]
         answers = read(engine, StudentAnswerRow, checkpoint_id=name, split=["calibration", "gold"])
         unit = student_usd_per_request(settings.server_hourly_usd, settings.requests_per_hour)
         about = {"model": adapter_name(name), "usd_per_request": unit}
-        rows.append(replayed_rows(answers, traces, members, **about))
+        rows.append(held_out_rows(answers, traces, members, **about))
         about = {
             "student": about["model"],
             "inferred": inferred_verdicts(answers, traces, known.good),

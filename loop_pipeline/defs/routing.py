@@ -23,7 +23,7 @@ from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.policy_from_store import (
     NoPolicy,
     frontier_only_from_store,
-    gold_verdicts,
+    gold_promises,
     policy_from_store,
 )
 from loop_pipeline.routing.router import Router
@@ -139,7 +139,7 @@ def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
         nobody = "no student serves: nothing is promised"
         return dg.AssetCheckResult(passed=True, description=nobody)
     parts = {"champion": bundle} | ({"canary": bundle.canary.policy} if bundle.canary else {})
-    gold = gold_verdicts(loop.engine(), loop.settings(), parts)
+    gold = gold_promises(loop.engine(), loop.settings(), parts)
     broken = gold[gold["verdict"] == "broken"]
     whole = gold[(gold["group_id"] == "all") & (gold["who"] == "champion")].iloc[0]
     figures = {"gold_coverage": whole["coverage"], "gold_agreement": whole["agreement"]}

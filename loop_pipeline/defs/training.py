@@ -20,7 +20,7 @@ from loop_pipeline.store.training_data import newest_dataset
 from loop_pipeline.training.dataset.frozen_set import NotEnoughPairs, freeze, record_training_set
 from loop_pipeline.training.dataset.leakage import audit
 from loop_pipeline.training.dataset.selection import select_rows
-from loop_pipeline.training.dataset.splits import settle_traces, settled_traces
+from loop_pipeline.training.dataset.splits import split_traces, traces_with_splits
 from loop_pipeline.training.libraries import check_training_libraries
 from loop_pipeline.training.qlora.adapter_folder import finished_adapters
 
@@ -86,7 +86,7 @@ def training_set(loop: Loop) -> dg.MaterializeResult:
     reviews = read(engine, FeedbackRow, columns=["prompt_id"], kind="review")
     selection = select_rows(
         read(engine, LabeledPairRow),
-        settle_traces(engine),
+        split_traces(engine),
         reviewed=set(reviews["prompt_id"]),
         trained=set(read(engine, DatasetMemberRow, split="train")["prompt_id"]),
     )
@@ -124,7 +124,7 @@ def splits_share_nothing(loop: Loop) -> dg.AssetCheckResult:
     **Read more** in `docs/concepts/training-set.md`.
     """
     engine = loop.engine()
-    shared = audit(Path(frozen_set(engine)["folder"]), settled_traces(engine))
+    shared = audit(Path(frozen_set(engine)["folder"]), traces_with_splits(engine))
     return dg.AssetCheckResult(passed=not any(shared.values()), metadata=dict(shared))
 
 

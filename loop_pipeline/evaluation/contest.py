@@ -11,7 +11,7 @@ import pandas as pd
 from loop_pipeline.confidence.coverage import compare_coverage
 from loop_pipeline.evaluation.gallery import wins_and_losses
 from loop_pipeline.evaluation.gate import Decision, best_champion, decide
-from loop_pipeline.evaluation.held_out import judge
+from loop_pipeline.evaluation.held_out import mark_answers
 from loop_pipeline.evaluation.metrics import reliability_bins, summarise, summarise_by
 from loop_pipeline.evaluation.preference_gate import StageMetrics, keep_preference_stage
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
@@ -139,7 +139,9 @@ def hold_contest(
 def _on_gold(
     answers: pd.DataFrame, gold: pd.DataFrame, embedder: TextEmbedder, tiers: Tiers
 ) -> pd.DataFrame:
-    return judge(answers[answers["split"] == "gold"].reset_index(drop=True), gold, embedder, tiers)
+    return mark_answers(
+        answers[answers["split"] == "gold"].reset_index(drop=True), gold, embedder, tiers
+    )
 
 
 def _key(answers: pd.DataFrame) -> str:
@@ -185,7 +187,7 @@ def _fresh(
     return summarise(mine) | about
 
 
-def settle(
+def pick(
     contests: Mapping[str, Contest], parents: Mapping[str, tuple[str, Mapping[str, Any]]]
 ) -> dict[str, dict[str, Any]]:
     """Status and reason of each candidate: of those that pass, the best one is approved.

@@ -101,7 +101,7 @@ def _row(answer: Answer, trace: Mapping[Any, Any], checkpoint_id: str) -> dict[s
     }
 
 
-def judge(
+def mark_answers(
     answers: pd.DataFrame, traces: pd.DataFrame, embedder: TextEmbedder, tiers: Tiers
 ) -> pd.DataFrame:
     """Hold each answer against its request, its contract and the frontier's answer.

@@ -34,7 +34,7 @@ def _testable(contenders: Sequence[Contender], groups: Groups, alpha: float, del
     return sum(size >= need for size in sizes)
 
 
-def _evidence(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
+def _rows_hash(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
     columns = ["prompt_id", "split", "group_id", "agrees", "score"]
     lines = [
         [[str(value) for value in row] for row in ordered.itertuples(index=False)]
@@ -116,7 +116,7 @@ def fit_policy(
     subject = subject_hash(
         student, frontier, versions, groups.embedder_version, [(c.name, c.version) for c in others]
     )
-    evidence = _evidence(contenders, groups, [subject, target_agreement, delta])
+    evidence = _rows_hash(contenders, groups, [subject, target_agreement, delta])
     known = [bundle for bundle in (previous, challenger) if bundle is not None]
     again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
     so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)

@@ -23,7 +23,7 @@ from loop_pipeline.store.tables import (
 )
 
 
-def settle_splits(
+def fix_splits(
     connection: Connection, units: Sequence[dict[str, Any]], moved: Mapping[str, Sequence[str]]
 ) -> None:
     """Write the units of newly settled traces, and the splits that differ from the draw.

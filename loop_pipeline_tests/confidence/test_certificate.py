@@ -8,7 +8,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import norm
 
-from loop_pipeline.confidence.certificate import certify_group, promise_verdict, shared_delta
+from loop_pipeline.confidence.certificate import certify_group, promise_state, shared_delta
 from loop_pipeline.stats.binomial import smallest_certifiable
 from loop_pipeline.stats.risk_coverage import swept_threshold
 
@@ -182,13 +182,13 @@ def test_unservable_answers_count_against_coverage_only():
 
 def test_a_promise_is_kept_in_doubt_or_broken():
     promise = {"target": 0.95, "delta": 0.05, "groups": 1}
-    assert promise_verdict(0, 0, **promise) == "nothing served"
-    assert promise_verdict(95, 100, **promise) == "kept"
-    assert promise_verdict(93, 100, **promise) == "in doubt"
-    assert promise_verdict(85, 100, **promise) == "broken"
+    assert promise_state(0, 0, **promise) == "nothing served"
+    assert promise_state(95, 100, **promise) == "kept"
+    assert promise_state(93, 100, **promise) == "in doubt"
+    assert promise_state(85, 100, **promise) == "broken"
     # The same rows prove less if many groups are looked at.
-    assert promise_verdict(90, 100, **promise) == "broken"
-    assert promise_verdict(90, 100, **promise | {"groups": 20}) == "in doubt"
+    assert promise_state(90, 100, **promise) == "broken"
+    assert promise_state(90, 100, **promise | {"groups": 20}) == "in doubt"
 
 
 def test_kept_promises_are_rarely_called_broken():
@@ -197,7 +197,7 @@ def test_kept_promises_are_rarely_called_broken():
     good = rng.binomial(200, 0.95, size=(DRAWS, 10))
     called = [
         any(
-            promise_verdict(int(k), 200, target=0.95, delta=DELTA, groups=10) == "broken"
+            promise_state(int(k), 200, target=0.95, delta=DELTA, groups=10) == "broken"
             for k in world
         )
         for world in good

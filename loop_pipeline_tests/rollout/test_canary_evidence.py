@@ -109,9 +109,9 @@ def test_live_answers_lead_out_of_shadow_and_a_hundred_of_a_stage_out_of_it(
     live(trial, worse=3, better=9, same=900)
     rollout = current_rollout(trial)
     assert rollout is not None
-    assert (rollout.verdict.action, rollout.verdict.stage_rows) == ("advance", 912)
+    assert (rollout.due.action, rollout.due.stage_rows) == ("advance", 912)
     folder = tmp_path / "home/artifacts/policies"
-    advance(trial, folder, actor="test", reason=rollout.verdict.reason, verdict=rollout.verdict)
+    advance(trial, folder, actor="test", reason=rollout.due.reason, due=rollout.due)
     evidence = policy_events(trial)["evidence"].iloc[-1]
     assert (evidence["rows"], evidence["worse"], evidence["better"]) == (912, 3, 9)
 
@@ -121,14 +121,14 @@ def test_a_stage_takes_a_hundred_rows_of_its_own(trial: Engine, tmp_path: Path) 
     folder = tmp_path / "home/artifacts/policies"
     rollout = current_rollout(trial)
     assert rollout is not None
-    advance(trial, folder, actor="test", reason="on to the next stage", verdict=rollout.verdict)
+    advance(trial, folder, actor="test", reason="on to the next stage", due=rollout.due)
     rollout = current_rollout(trial)
     assert rollout is not None
-    assert "100 more paired requests needed in stage 1%" in rollout.verdict.reason
+    assert "100 more paired requests needed in stage 1%" in rollout.due.reason
     live(trial, worse=0, better=0, same=100)
     rollout = current_rollout(trial)
     assert rollout is not None
-    assert rollout.verdict.stage_rows == 100
+    assert rollout.due.stage_rows == 100
 
 
 REPLAY_DECIDES = pytest.mark.xfail(
@@ -144,7 +144,7 @@ def test_without_a_single_live_answer_the_shadow_stage_is_not_left(trial: Engine
     replay(trial, worse=3, better=9, same=900)
     rollout = current_rollout(trial)
     assert rollout is not None
-    assert rollout.verdict.action == "wait"
+    assert rollout.due.action == "wait"
 
 
 @REPLAY_DECIDES
@@ -155,7 +155,7 @@ def test_a_replay_without_a_difference_cannot_outweigh_live_answers_that_are_wor
     live(trial, worse=12, better=2, same=86)
     rollout = current_rollout(trial)
     assert rollout is not None
-    assert rollout.verdict.action != "advance", rollout.verdict.reason
+    assert rollout.due.action != "advance", rollout.due.reason
 
 
 def tick(instance: dg.DagsterInstance) -> tuple[list[str | None], str]:

@@ -165,8 +165,8 @@ def _by_contract(trace: Mapping[str, Any]) -> dict[str, Any] | None:
     text = contract["kind"] == "text"
     if reasons:
         facts = fact_spans(output, source) if text else []
-        return _verdict("no", 1.0, "T0", reasons, spans_of(output, facts, "not in the request"))
-    return None if text else _verdict("yes", 0.0, "T0")
+        return _finding("no", 1.0, "T0", reasons, spans_of(output, facts, "not in the request"))
+    return None if text else _finding("yes", 0.0, "T0")
 
 
 def _by_wording(
@@ -191,23 +191,23 @@ def _by_wording(
 
 def _worded(text: Text, score: float) -> dict[str, Any]:
     if score < FLAG_FROM:
-        return _verdict("yes", score, "T1")
+        return _finding("yes", score, "T1")
     novel = spans_of(text.output, novel_words(*text), "words the source does not hold")
     shown = json.dumps([span["text"] for span in novel[:SHOWN]], ensure_ascii=False)[1:-1]
     reason = f"words the source does not hold: {shown}" if novel else "its words come from afar"
-    return _verdict("no", score, "T1", [reason], novel)
+    return _finding("no", score, "T1", [reason], novel)
 
 
 def _encoded(opinion: Mapping[str, Any], name: str, worded: dict[str, Any]) -> dict[str, Any]:
     score = float(opinion["score"])
     if score < FLAG_FROM:
-        return _verdict("yes", score, "T2")
+        return _finding("yes", score, "T2")
     spans = opinion["spans"] or worded.get("spans", [])
-    return _verdict("no", score, "T2", [f"the encoder {name} finds it unsupported"], spans)
+    return _finding("no", score, "T2", [f"the encoder {name} finds it unsupported"], spans)
 
 
 def _cannot_tell(tier: str, reason: str, trace: Mapping[str, Any]) -> dict[str, Any]:
-    return _verdict("cannot_tell", _doubt(trace.get("logprobs")), tier, [reason])
+    return _finding("cannot_tell", _doubt(trace.get("logprobs")), tier, [reason])
 
 
 def _doubt(logprobs: Any) -> float:
@@ -221,7 +221,7 @@ def _doubt(logprobs: Any) -> float:
     return UNKNOWN_SCORE if low is None or math.isnan(low) else -math.expm1(min(float(low), 0.0))
 
 
-def _verdict(
+def _finding(
     grounded: str,
     score: float,
     tier: str,

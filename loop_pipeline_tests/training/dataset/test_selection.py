@@ -18,7 +18,7 @@ from loop_pipeline.store.database import open_store
 from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.training.dataset.selection import Selection, select_rows
-from loop_pipeline.training.dataset.splits import settle_traces
+from loop_pipeline.training.dataset.splits import split_traces
 
 Make = Callable[..., pd.DataFrame]
 WORDS = (
@@ -187,7 +187,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, p
         verdicts(feedback),
         tiers=Tiers(),
     )
-    settled = settle_traces(engine).merge(traces[["prompt_id", "producer"]], on="prompt_id")
+    settled = split_traces(engine).merge(traces[["prompt_id", "producer"]], on="prompt_id")
     engine.dispose()
     return pairs, settled, folder
 

@@ -1,6 +1,6 @@
-"""From waiting candidates to verdicts: in the store first, then in MLflow, again until it is there.
+"""From waiting candidates to decisions: in the store first, then in MLflow, until it is there.
 
-A verdict is written once everything it rests on is stored: answers, figures and files. It is the
+A decision is written once everything it rests on is stored: answers, figures and files. It is the
 store that approves. MLflow is told afterwards; that it was told is written down as well.
 """
 
@@ -16,7 +16,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import evaluation_folder
-from loop_pipeline.evaluation.contest import Contest, hold_contest, settle
+from loop_pipeline.evaluation.contest import Contest, hold_contest, pick
 from loop_pipeline.evaluation.contestants import (
     Contestant,
     answers_of,
@@ -58,7 +58,7 @@ class Bench:
         held_out: requests as `contest.prepare` returns them.
         embedder: finds examples and compares texts.
         say: takes progress lines.
-        write_files: writes the tables, figures and gallery of a verdict into a folder, given that
+        write_files: writes the tables, figures and gallery of a decision into a folder, given that
             folder, the metrics, the gallery and a title.
         again: judge the newest checkpoint once more if it was rejected; what did not fit the
             context then is asked again.
@@ -85,13 +85,13 @@ class Bench:
         )
 
 
-def judge_waiting(bench: Bench) -> tuple[list[str], dict[str, str]]:
+def decide_waiting(bench: Bench) -> tuple[list[str], dict[str, str]]:
     """Judge every waiting candidate against the champion; the best one that passes is approved.
 
     With none waiting the champion answers what traffic has come since.
 
     Returns:
-        The checkpoints that got a verdict; by checkpoint id, why another could not be asked now (a
+        The checkpoints that got a decision; by checkpoint id, why another could not be asked now (a
         candidate stays one).
     """
     champion = champion_of(bench.engine)
@@ -182,23 +182,23 @@ def _champion_answers(
 
 
 def _write(bench: Bench, contests: dict[str, Contest]) -> None:
-    """Files first, then all verdicts in one transaction."""
+    """Files first, then all decisions in one transaction."""
     rows = records(read(bench.engine, CheckpointRow))
     stored: dict[str, dict[str, Any]] = {row["checkpoint_id"]: row["metrics"] for row in rows}
     judged = stored | {key: stored[key] | contest.metrics for key, contest in contests.items()}
     made_from = {key: stored[key].get("parent_sha256") for key in contests}
     parents = {key: (up, judged[up]) for key, up in made_from.items() if up in judged}
-    verdicts = settle(contests, parents)
+    decisions = pick(contests, parents)
     about = {"judged_at": dt.datetime.now(dt.UTC).isoformat(), "mlflow": UNTOLD}
     for key, contest in contests.items():
-        verdicts[key]["metrics"] = judged[key] | about
-        title = f"{adapter_name(key)}: {verdicts[key]['status']}"
+        decisions[key]["metrics"] = judged[key] | about
+        title = f"{adapter_name(key)}: {decisions[key]['status']}"
         folder = evaluation_folder(bench.settings, key)
-        bench.write_files(folder, verdicts[key]["metrics"], contest.gallery, title)
-    set_checkpoints(bench.engine, verdicts)
+        bench.write_files(folder, decisions[key]["metrics"], contest.gallery, title)
+    set_checkpoints(bench.engine, decisions)
 
 
-def last_verdicts(engine: Engine) -> list[dict[str, Any]]:
+def last_decisions(engine: Engine) -> list[dict[str, Any]]:
     """The checkpoints that were judged last, together, in the order of creation."""
     rows = records(read(engine, CheckpointRow).sort_values("created_at"))
     judged = [row for row in rows if row["metrics"].get("judged_at")]
@@ -207,7 +207,7 @@ def last_verdicts(engine: Engine) -> list[dict[str, Any]]:
 
 
 def deliver(engine: Engine, settings: LoopSettings) -> dict[str, str]:
-    """Tell MLflow every verdict that it has not been told: figures, files, status, alias.
+    """Tell MLflow every decision that it has not been told: figures, files, status, alias.
 
     Returns:
         By checkpoint id, why MLflow has no record of it yet; the next call tries again.
@@ -235,7 +235,7 @@ def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool) -> 
     with few_retries(uri):
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         figures = flat_metrics(row["metrics"])
-        title = log_evaluation(uri, run, figures, files, verdict=row["status"])
+        title = log_evaluation(uri, run, figures, files, decision=row["status"])
         reason = row["reason"][:1000]
         text = f"{title}\n\n{reason}"
         describe_version(uri, model, version, text, status=row["status"], reason=reason)
