@@ -14,7 +14,6 @@ from loop_pipeline.rollout.commands import tell
 from loop_pipeline.rollout.release import (
     in_force,
     introduce,
-    refused,
     student_of,
     without_canary,
 )
@@ -28,6 +27,7 @@ from loop_pipeline.routing.policy_from_store import (
     policy_from_store,
 )
 from loop_pipeline.routing.router import Router
+from loop_pipeline.store.policies import refused_student, why_refused
 from loop_pipeline.store.traces import read_traces
 
 
@@ -55,8 +55,8 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     engine, settings = loop.engine(), loop.settings()
     folder, judged = policy_folder(settings), None
     try:
-        if student := refused(engine):
-            why = f"the student was refused: {' '.join(student['metrics']['gate']['against'])}"
+        if student := refused_student(engine):
+            why = f"the student was refused: {why_refused(student)}"
             fitted = frontier_only_from_store(engine, settings, why)
         else:
             now = in_force(engine)
