@@ -127,7 +127,7 @@ def test_a_promise_is_kept_in_doubt_or_broken():
 
 
 def test_kept_promises_are_rarely_called_broken():
-    """Ten groups that keep 95% exactly: in at most 5% of the worlds any of them is called broken."""
+    """Ten groups keep 95% exactly: in at most 5% of the worlds any of them is called broken."""
     rng = np.random.default_rng(3)
     good = rng.binomial(200, 0.95, size=(DRAWS, 10))
     called = [
