@@ -1,24 +1,43 @@
 # Each target does all of its own set-up; what is there already is reused.
-.PHONY: demo test ui env serve-env clean
+.PHONY: help demo check test lint layers types docs ui env serve-env clean
+.DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
-LOOP := .venv/bin/loop
+BIN := .venv/bin
+FAST := not slow and not serve and not postgres and not browser and not gpu
 
-demo: env serve-env
-	LOOP_HOME=.loop/demo $(LOOP) demo
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-test: env serve-env
-	@.venv/bin/ruff check -q . && .venv/bin/ruff format -q --check . && echo "ruff: clean"
-	@.venv/bin/pyright --level error
-	.venv/bin/pytest
+demo: env serve-env ## one whole turn on simulated traffic: train, evaluate, certify, serve
+	LOOP_HOME=.loop/demo $(BIN)/loop demo
 
-ui: env
-	LOOP_HOME=.loop/demo DAGSTER_HOME=$(CURDIR)/.loop/demo/dagster .venv/bin/dagster dev
+ui: env ## the demo's run history, schedules and assets in Dagster
+	LOOP_HOME=.loop/demo $(BIN)/loop ui
 
-env:
+check: lint layers types ## for daily work: lint, layers, types and the fast tests
+	$(BIN)/pytest -n 2 -m "$(FAST)"
+
+test: env serve-env lint layers types ## everything, with every server there is
+	$(BIN)/pytest
+
+lint: env ## ruff: rules and format
+	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && echo "ruff: clean"
+
+layers: env ## import-linter: who may import whom
+	@$(BIN)/lint-imports
+
+types: env ## pyright
+	@$(BIN)/pyright --level error
+
+docs: env ## write the generated pages: commands, settings, tables, benchmarks
+	$(BIN)/python -m docs.generate
+
+env: ## .venv: pipeline, training and test tools
 	@bash infra/setup.sh pipeline .venv
-serve-env:
+
+serve-env: ## .venv-serve: vLLM
 	@bash infra/setup.sh serve .venv-serve
 
-clean:
-	rm -rf .venv .venv-serve .loop
+clean: ## remove both environments and everything that was made
+	rm -rf .venv .venv-serve .venv*.lock .venv*.log .loop

@@ -21,8 +21,8 @@ from pathlib import Path
 import pandas as pd
 
 from loop_pipeline.groups.clustering.fit import fit_groups
-from loop_pipeline.groups.assignment import member_rows
 from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.groups.members import member_rows
 from loop_pipeline.routing.policy_fit import fit_policy
 from loop_pipeline.routing.router import Router
 from loop_pipeline.traces.messages import template_hash

@@ -1,12 +1,11 @@
-"""Where the loop's files lie, and how a file is written whole or not at all.
+"""Where the loop's files lie.
 
-What is in the files belongs to the stage that writes them.
+What is in them belongs to the stage that writes them; how they are written is in ``whole_file``.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from loop_pipeline.hashing import digest
@@ -19,19 +18,9 @@ def embedder_path(settings: LoopSettings, version: str) -> Path:
     return settings.artifacts / "embedders" / f"{version[:16]}.npz"
 
 
-def policies(settings: LoopSettings) -> Path:
+def policy_folder(settings: LoopSettings) -> Path:
     """Folder of the policy documents."""
     return settings.artifacts / "policies"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file: a reader finds all of it or nothing, whenever the writer dies."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def run_folder(artifacts: Path, dataset_id: str, recipe: QLoRAConfig) -> Path:

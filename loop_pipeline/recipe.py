@@ -36,6 +36,9 @@ class QLoRAConfig(BaseModel):
 
     profile: Profile = Field("tiny", description="Where the other defaults come from.")
     base_model: str = Field("", description="Hub id or folder; empty: the base made by this run.")
+    base_tokens: int = Field(
+        1_600_000, gt=0, description="Tokens that the base made by this run learns from."
+    )
     max_length: int = Field(256, gt=8, description="Tokens of prompt and completion; more is cut.")
     p99_max_length: bool = Field(
         False, description="Cut at the 99th percentile of the set's tokens, if that is less."

@@ -8,15 +8,24 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from loop_pipeline.recipe import Profile, QLoRAConfig
+from loop_pipeline.setting_errors import (
+    misspelt_variables,
+    secrets_in_files,
+    wrong_settings,
+    wrong_yaml,
+)
 
 
 class LoopSettings(BaseSettings):
@@ -28,9 +37,16 @@ class LoopSettings(BaseSettings):
     title: str = Field("The loop", description="Heading of the report.")
     notes: list[str] = Field([], description="Sentences that every report must carry.")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home folder.")
+    dagster_url: SecretStr = Field(
+        SecretStr(""),
+        description="PostgreSQL for Dagster's storage, from the environment only; empty: SQLite.",
+    )
     mlflow_tracking_uri: str = Field("", description="Empty: SQLite in the home folder.")
     first_day: dt.date = Field(dt.date(2026, 1, 1), description="First day of the partitions.")
     train_python: Path = Field(Path(sys.executable), description="Interpreter that trains.")
+    train_processes: int = Field(
+        0, ge=0, description="Processes that train one adapter together; 0: one for each GPU."
+    )
     serve_python: Path = Field(
         Path(".venv-serve/bin/python"), description="Interpreter that has vLLM."
     )
@@ -78,8 +94,15 @@ class LoopSettings(BaseSettings):
     embedder: str = Field(
         "", description="Folder or URL of a sentence encoder for task groups; empty: none needed."
     )
+    embedder_api_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of an endpoint, from the environment only; never logged or stored.",
+    )
     judge_url: str = Field("", description="OpenAI-compatible API of `loop judge`; empty: none.")
     judge_model: str = Field("", description="The model that judges.")
+    judge_api_key: SecretStr = Field(
+        SecretStr(""), description="Its key, from the environment only; never logged or stored."
+    )
     judge_rate: float = Field(0.02, gt=0, le=1, description="Share of answers it judges.")
     retrain_every: int = Field(1000, gt=0, description="New validated pairs per retraining.")
     retrain_cooldown_hours: float = Field(24, ge=0, description="Hours between two trainings.")
@@ -89,6 +112,21 @@ class LoopSettings(BaseSettings):
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        # Checked here because a driver's own message repeats what may be half of the password.
+        if value:
+            try:
+                host = make_url(value).host or ""
+            except (ArgumentError, ValueError):
+                host = "@"
+            if "@" in host:
+                raise ValueError(
+                    "no database address; in a password write %40 for @, %2F for /, %3A for :"
+                )
+        return value
 
     @property
     def store_url(self) -> str:
@@ -152,23 +190,33 @@ class LoopSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments beat the environment, the environment beats ``loop.yaml``."""
-        home = Path(os.environ.get("LOOP_HOME", ".loop"))
-        files = [Path("loop.yaml"), home / "loop.yaml"]
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, files)
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, _files())
+
+
+def _files() -> list[Path]:
+    return [Path("loop.yaml"), Path(os.environ.get("LOOP_HOME", ".loop")) / "loop.yaml"]
 
 
 def load_settings() -> LoopSettings:
     """Read the settings.
 
     Raises:
-        SystemExit: with one line per wrong setting: its name, what is wrong, what was given.
+        SystemExit: with one line per wrong setting: its name, where it stands, what is wrong. Its
+            value is not repeated, it may be a secret.
     """
-    try:
-        return LoopSettings()  # pyright: ignore[reportCallIssue]
-    except ValidationError as error:
-        lines = [
-            f"LOOP_{'_'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
-            f" (given: {e.get('input')!r})"
-            for e in error.errors()
-        ]
-        raise SystemExit("wrong settings:\n  " + "\n  ".join(lines)) from None
+    fields, files = LoopSettings.model_fields, _files()
+    wrong = list(misspelt_variables(os.environ, fields))
+    if unreadable := wrong_yaml(files):
+        wrong.append(unreadable)
+    else:
+        secret = [n for n, f in LoopSettings.model_fields.items() if f.annotation is SecretStr]
+        wrong += secrets_in_files(files, secret)
+        try:
+            settings = LoopSettings()  # pyright: ignore[reportCallIssue]
+            if not wrong:
+                return settings
+        except ValidationError as error:
+            wrong += wrong_settings(error.errors(), os.environ, fields, files)
+        except SettingsError as error:  # a list that is no JSON
+            wrong.append(str(error))
+    raise SystemExit("wrong settings:\n  " + "\n  ".join(wrong)) from None

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from loop_pipeline.cli.main import app
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.routing.policy import load_bundle
 from loop_pipeline.settings import load_settings
@@ -53,7 +54,7 @@ def test_the_traces_show_every_kind_of_contract_and_what_breaks_one(engine: Engi
     traces = read_traces(engine)
     kinds = [c["kind"] if isinstance(c, dict) else "none" for c in traces["contract"]]
     assert set(kinds) == {"label", "tags", "json", "text", "none"}
-    flags = flag_hallucinations(traces).set_index("prompt_id")
+    flags = flag_hallucinations(traces, tiers=Tiers()).set_index("prompt_id")
     made_up = flags[flags["flag"]]
     # A label outside the set, JSON without a required field, an amount that no ticket names.
     assert {"example-04", "example-10", "example-12"} <= set(made_up.index)

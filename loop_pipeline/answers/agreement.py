@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from loop_pipeline.answers.facts import unsupported_facts
@@ -55,6 +55,16 @@ def agrees(a: str, b: str, contract: Contract) -> bool:
         return canonical(a, contract) == canonical(b, contract)
     same_facts = not unsupported_facts(a, b) and not unsupported_facts(b, a)
     return same_facts and rouge_l(a, b) >= LEXICAL
+
+
+def agreement_of(
+    answers: Iterable[str], others: Iterable[str], contracts: Iterable[Any]
+) -> list[bool]:
+    """Whether two answers each say the same, row by row; what is no contract is none."""
+    return [
+        agrees(answer, other, contract if isinstance(contract, Mapping) else None)
+        for answer, other, contract in zip(answers, others, contracts, strict=True)
+    ]
 
 
 def tags_of(text: str) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +17,13 @@ from loop_pipeline.cli.groups import groups
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
+from loop_pipeline.cli.ui import ui
+from loop_pipeline.masking import mask_secrets, masked
 from loop_pipeline.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(doctor)
+app.command()(ui)
 app.add_typer(review, name="review")
 app.add_typer(rollout, name="rollout")
 app.command()(rollback)
@@ -44,7 +48,9 @@ def demo() -> None:
     """Turn the loop once on simulated traffic: every model and server is real."""
     from loop_pipeline.demo import runs
 
-    runs.demo(_home("demo"))
+    home = _home("demo")
+    _check_environments()
+    runs.demo(home)
 
 
 @app.command()
@@ -60,11 +66,14 @@ def replay(
 @app.command()
 def serve() -> None:
     """Serve the base model with vLLM, restarted if it dies; adapters are loaded by the loop."""
+    from loop_pipeline.serving.server_command import check_interpreter
     from loop_pipeline.serving.supervisor import serve as keep_serving
 
     settings = load_settings()
+    check_interpreter(settings.serve_python)
     recipe = settings.recipe()
-    typer.echo(f"serving at {settings.vllm_urls[0]}; log: {settings.vllm_log}; Ctrl-C ends it")
+    where = masked(settings.vllm_urls[0])
+    typer.echo(f"serving at {where}; log: {settings.vllm_log}; Ctrl-C ends it")
     keep_serving(
         settings.base_of(recipe),
         settings.vllm_urls[0],
@@ -142,6 +151,16 @@ def status() -> None:
         typer.echo(f"{table.__tablename__:22} {count(engine, table):>10,}")
 
 
+def _check_environments() -> None:
+    """A whole turn trains and serves: what it takes for that is looked for before it begins."""
+    from loop_pipeline.serving.server_command import check_interpreter
+    from loop_pipeline.training.libraries import check_training_libraries
+
+    settings = load_settings()
+    check_training_libraries(settings.train_python)
+    check_interpreter(settings.serve_python)
+
+
 def _home(name: str) -> Path:
     home = Path(os.environ.setdefault("LOOP_HOME", f".loop/{name}"))
     home.mkdir(parents=True, exist_ok=True)
@@ -149,10 +168,22 @@ def _home(name: str) -> Path:
 
 
 def main() -> None:
-    """Run a command; what a person can mend is one line, anything else keeps its traceback."""
+    """Run a command; what a person can mend is one line, anything else keeps its traceback.
+
+    Whatever went wrong, no password or key is part of what is printed.
+    """
     try:
         app()
     except DBAPIError as error:
-        sys.exit(f"loop: the database at LOOP_DATABASE_URL does not work: {error.orig}")
+        said = f"the database at LOOP_DATABASE_URL does not work: {error.orig}"
+        sys.exit(mask_secrets(f"loop: {said}"))
     except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(f"loop: {error}")
+        sys.exit(mask_secrets(f"loop: {error}"))
+    except SystemExit as end:
+        sys.exit(mask_secrets(end.code) if isinstance(end.code, str) else end.code)
+    except Exception:  # noqa: BLE001  it is passed on, by hand
+        sys.exit(mask_secrets(traceback.format_exc().rstrip()))
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from loop_pipeline.stats.binomial import clopper_pearson, lower_bound, smallest_certifiable
-from loop_pipeline.stats.fixed_sequence import Scores, Verdicts, bounded_threshold
+from loop_pipeline.stats.fixed_sequence import Right, Scores, bounded_threshold
 
 # Fields that schema versions 2 and 3 added.
 LATER_FIELDS = frozenset({"canary", "expires", "prices", "others", "model", "offers", "floor"})
@@ -48,7 +48,7 @@ def shared_delta(delta: float, groups: int, recalibration: int) -> float:
     return delta / max(groups, 1) * 6 / (math.pi**2 * recalibration**2)
 
 
-def promise_verdict(
+def promise_state(
     good: int, n: int, *, target: float, delta: float, groups: int
 ) -> Literal["kept", "in doubt", "broken", "nothing served"]:
     """What the served answers of one group say about its promise.
@@ -75,7 +75,7 @@ def promise_verdict(
     return "broken" if most < target else "in doubt"
 
 
-def certify_group(conf: Scores, agree: Verdicts, alpha: float, delta: float) -> Certificate:
+def certify_group(conf: Scores, agree: Right, alpha: float, delta: float) -> Certificate:
     """The loosest threshold that keeps disagreement among accepted answers at most ``alpha``.
 
     With chance at least 1 - delta over the draw of these rows, while traffic stays like them.

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from loop_pipeline.confidence.answer_score import fit_score, scores
+from loop_pipeline.confidence.answer_score_fit import fit_score, scores
 from loop_pipeline.confidence.certificate import certify_group, shared_delta
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.stats.binomial import smallest_certifiable

@@ -1,4 +1,4 @@
-"""Evaluation: trained adapters' answers to held-out traffic, and the verdicts on them."""
+"""Evaluation: trained adapters' answers to held-out traffic, and the decisions on them."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from loop_pipeline.artifacts import embedder_path, evaluation_folder
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.training import qlora_checkpoint
 from loop_pipeline.evaluation.contest import prepare
+from loop_pipeline.evaluation.decisions import Bench, decide_waiting, deliver, last_decisions
 from loop_pipeline.evaluation.gallery import to_markdown
 from loop_pipeline.evaluation.metrics import flat_metrics
-from loop_pipeline.evaluation.verdicts import Bench, deliver, judge_waiting, last_verdicts
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
@@ -21,6 +21,7 @@ from loop_pipeline.report.evaluation_tables import (
     differences_table,
     fresh_sentence,
     read_gallery,
+    write_files,
 )
 from loop_pipeline.report.plots import contestants_figure, plot_png_markdown, reliability_figure
 from loop_pipeline.rollout.release import roles
@@ -70,20 +71,20 @@ def checkpoint_evaluation(
     **When to run it:** the job `retrain` does; `loop serve` has to be running. To judge a refused
     student once more, materialize it with `again: true`.
 
-    **If it fails,** a server did not answer or there is nothing to judge; the verdicts stay as they
-    were, and answers that were given are kept.
+    **If it fails,** a server did not answer or there is nothing to decide on; the
+    decisions stay as they were, and answers that were given are kept.
 
     **Read more** in `docs/concepts/gate.md`.
     """
     engine, settings = loop.engine(), loop.settings()
     if newest_checkpoint(engine) is None:
         raise dg.Failure("no checkpoint to evaluate: materialize qlora_checkpoint")
-    judged, failed = judge_waiting(_bench(context, loop, again=config.again))
+    judged, failed = decide_waiting(_bench(context, loop, again=config.again))
     untold = deliver(engine, settings)
     for key, why in [*failed.items(), *untold.items()]:
         context.log.warning(f"{adapter_name(key)}: {why}")
     if failed and not judged:
-        raise dg.Failure(f"the verdicts stay as they were: {'; '.join(failed.values())}")
+        raise dg.Failure(f"the decisions stay as they were: {'; '.join(failed.values())}")
     missing = {"not_judged": failed, "not_in_mlflow": untold}
     return dg.MaterializeResult(metadata=_metadata(loop, missing))
 
@@ -107,18 +108,19 @@ def _bench(context: dg.AssetExecutionContext, loop: Loop, *, again: bool) -> Ben
         if groups
         else Embedder.fit(held_out["request_text"].tolist(), seed=7),
         say=context.log.info,
+        write_files=write_files,
         again=again,
     )
 
 
 def _metadata(loop: Loop, missing: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """What the UI shows: every verdict of the last evaluation, and the one that matters in full."""
+    """What the UI shows: all decisions of the last evaluation, and the one that matters in full."""
     engine, settings = loop.engine(), loop.settings()
-    verdicts = last_verdicts(engine)
+    decisions = last_decisions(engine)
     problems = {name: dg.MetadataValue.json(found) for name, found in missing.items() if found}
-    if not verdicts:
+    if not decisions:
         return {"status": "nothing was judged yet", **problems}
-    shown = next((row for row in verdicts if row["status"] == "approved"), verdicts[-1])
+    shown = next((row for row in decisions if row["status"] == "approved"), decisions[-1])
     metrics, folder = shown["metrics"], evaluation_folder(settings, shown["checkpoint_id"])
     reasons = "\n".join(f"- {reason}" for reason in metrics["reasons"])
     pictures = {
@@ -129,11 +131,11 @@ def _metadata(loop: Loop, missing: dict[str, dict[str, str]]) -> dict[str, Any]:
         "status": shown["status"],
         "reasons": dg.MetadataValue.md(reasons),
         "dagster/row_count": count(engine, StudentAnswerRow, checkpoint_id=shown["checkpoint_id"]),
-        "judged": len(verdicts),
-        "approved": sum(row["status"] == "approved" for row in verdicts),
+        "judged": len(decisions),
+        "approved": sum(row["status"] == "approved" for row in decisions),
         **_figures(metrics),
         **{n: dg.MetadataValue.md(plot_png_markdown(figure)) for n, figure in pictures.items()},
-        "verdicts": dg.MetadataValue.md(_verdict_table(verdicts)),
+        "decisions": dg.MetadataValue.md(_decision_table(decisions)),
         "contestants": dg.MetadataValue.md(contestants_table(metrics)),
         "differences": dg.MetadataValue.md(differences_table(metrics)),
         "newer_than_the_training_set": fresh_sentence(metrics),
@@ -151,7 +153,7 @@ def _figures(metrics: dict[str, Any]) -> dict[str, float]:
     return {name: round(flat[name], 4) for name in PLOTTED if name in flat}
 
 
-def _verdict_table(verdicts: list[dict[str, Any]]) -> str:
+def _decision_table(decisions: list[dict[str, Any]]) -> str:
     rows = [
         {
             "adapter": adapter_name(row["checkpoint_id"]),
@@ -161,7 +163,7 @@ def _verdict_table(verdicts: list[dict[str, Any]]) -> str:
             "hallucination": row["metrics"]["hallucination"],
             "certified coverage": row["metrics"]["gate"].get("coverage", {}).get("candidate"),
         }
-        for row in verdicts
+        for row in decisions
     ]
     return pd.DataFrame(rows).to_markdown(index=False)
 
@@ -178,19 +180,19 @@ def beats_champion(loop: Loop) -> dg.AssetCheckResult:
 
     **Read more** in `docs/concepts/gate.md`.
     """
-    verdicts = last_verdicts(loop.engine())
-    best = next((row for row in verdicts if row["status"] == "approved"), None)
-    said = [f"{adapter_name(row['checkpoint_id'])}: {row['reason']}" for row in verdicts]
+    decisions = last_decisions(loop.engine())
+    best = next((row for row in decisions if row["status"] == "approved"), None)
+    said = [f"{adapter_name(row['checkpoint_id'])}: {row['reason']}" for row in decisions]
     return dg.AssetCheckResult(
         passed=best is not None,
         severity=dg.AssetCheckSeverity.ERROR
-        if roles(loop.engine()) or not verdicts
+        if roles(loop.engine()) or not decisions
         else dg.AssetCheckSeverity.WARN,
         description=best["reason"] if best else " | ".join(said) or "nothing was judged yet",
-        metadata=_gate(best or verdicts[-1]) if verdicts else {},
+        metadata=_gate(best or decisions[-1]) if decisions else {},
     )
 
 
-def _gate(verdict: dict[str, Any]) -> dict[str, Any]:
-    metrics = verdict["metrics"]
+def _gate(decision: dict[str, Any]) -> dict[str, Any]:
+    metrics = decision["metrics"]
     return _figures(metrics) | {"gate": dg.MetadataValue.json(metrics["gate"])}

@@ -9,10 +9,10 @@ from loop_pipeline.artifacts import embedder_path
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
-from loop_pipeline.groups.assignment import member_rows
+from loop_pipeline.groups.best_model import best_models
 from loop_pipeline.groups.clustering.fit import Groups, fit_groups
+from loop_pipeline.groups.embedding.ask_encoder import EmbedderError
 from loop_pipeline.groups.embedding.model_embedder import (
-    EmbedderError,
     TextEmbedder,
     fit_embedder,
     open_embedder,
@@ -20,16 +20,17 @@ from loop_pipeline.groups.embedding.model_embedder import (
 )
 from loop_pipeline.groups.embedding.vector_store import newest_and_before, vectors_of
 from loop_pipeline.groups.lineage import write_groups
+from loop_pipeline.groups.members import member_rows
 from loop_pipeline.groups.model_comparison import (
-    best_models,
     group_statistics,
+    held_out_rows,
     inferred_verdicts,
     logged_rows,
-    replayed_rows,
 )
 from loop_pipeline.groups.registry import UNASSIGNED
-from loop_pipeline.labels.quality.inputs import evidence, reviewed
-from loop_pipeline.report.plots import best_model_figure, cluster_figure, plot_png_markdown
+from loop_pipeline.labels.quality.inputs import quality_inputs, reviewed
+from loop_pipeline.report.group_plots import best_model_figure, cluster_figure
+from loop_pipeline.report.plots import plot_png_markdown
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.mmd import ALARM, novelty
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
@@ -104,16 +105,17 @@ def _requests(loop: Loop) -> pd.DataFrame:
 
 def _embedder(settings: LoopSettings, previous: Groups | None, texts: list[str]) -> TextEmbedder:
     """The embedder of the last fit if the setting still names it, else a new one."""
+    key = settings.embedder_api_key.get_secret_value()
     if previous:
         path = embedder_path(settings, previous.embedder_version)
         try:
-            stored = open_embedder(path, settings.train_python)
+            stored = open_embedder(path, settings.train_python, api_key=key)
             same = stored.version == previous.embedder_version  # else of an older scheme
             if same and still_holds(stored, settings.embedder):
                 return stored
         except EmbedderError:  # its model is gone or another: the setting names what comes next
             pass
-    embedder = fit_embedder(settings.embedder, texts, 7, settings.train_python)
+    embedder = fit_embedder(settings.embedder, texts, 7, settings.train_python, api_key=key)
     path = embedder_path(settings, embedder.version)
     path.parent.mkdir(parents=True, exist_ok=True)
     embedder.save(path)
@@ -204,14 +206,14 @@ def group_model_stats(loop: Loop) -> dg.MaterializeResult:
     engine, settings = loop.engine(), loop.settings()
     traces, members = read_traces(engine), read(engine, GroupMemberRow)
     flags = read(engine, HallucinationFlagRow, columns=["prompt_id", "flag"])
-    known = reviewed(evidence(engine), settings)
+    known = reviewed(quality_inputs(engine), settings)
     rows, about = [logged_rows(traces, members)], {}
     if student := newest_checkpoint(engine, "approved"):
         name = student["checkpoint_id"]
         answers = read(engine, StudentAnswerRow, checkpoint_id=name, split=["calibration", "gold"])
         unit = student_usd_per_request(settings.server_hourly_usd, settings.requests_per_hour)
         about = {"model": adapter_name(name), "usd_per_request": unit}
-        rows.append(replayed_rows(answers, traces, members, **about))
+        rows.append(held_out_rows(answers, traces, members, **about))
         about = {
             "student": about["model"],
             "inferred": inferred_verdicts(answers, traces, known.good),

@@ -12,12 +12,12 @@ from loop_pipeline.report.numbers import LoopNumbers, Served
 from loop_pipeline.report.page import page
 from loop_pipeline.report.plots import cost_coverage_figure, plot_png_markdown
 from loop_pipeline.report.summary import summary
-from loop_pipeline.rollout.release import roles
 from loop_pipeline.routing.calibration_rows import held_out_answers
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.student_server import ServerError
+from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import upsert
+from loop_pipeline.store.policies import champion_of
 from loop_pipeline.store.tables import LedgerRow
 
 
@@ -34,7 +34,7 @@ def loop_report(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materialize
     **Read more** in `docs/concepts/costs.md`.
     """
     engine, settings = loop.engine(), loop.settings()
-    checkpoint = roles(engine).get("champion")
+    checkpoint = champion_of(engine)
     answers = held_out_answers(engine, checkpoint["checkpoint_id"] if checkpoint else "")
     numbers = gather(engine, settings, answers, _question(context, loop))
     folder = settings.artifacts / "report"
@@ -81,7 +81,7 @@ def _figures(numbers: LoopNumbers) -> dict[str, int | float]:
 
 
 def _question(context: dg.AssetExecutionContext, loop: Loop) -> Served | None:
-    checkpoint = roles(loop.engine()).get("champion")
+    checkpoint = champion_of(loop.engine())
     if checkpoint is None:
         return None
     try:

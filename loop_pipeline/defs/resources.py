@@ -1,9 +1,15 @@
 """Every resource, bound to the ``LOOP_*`` variables once a run needs it; none opens at import."""
 
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import dagster as dg
 import pandas as pd
 from sqlalchemy import Engine
 
+from loop_pipeline.child_environment import TRAINING_SECRETS, child_environment
 from loop_pipeline.settings import LoopSettings, load_settings
 from loop_pipeline.store import tables
 from loop_pipeline.store.database import open_store, read, records, replace_days
@@ -53,6 +59,45 @@ class Loop(dg.ConfigurableResource):
         return open_store(self.settings().store_url)
 
 
+class TrainingProcess(dg.PipesSubprocessClient):
+    """Dagster's client for a process of its own, which here does not learn what it need not know.
+
+    Dagster's passes its whole environment on: the database's password, the judge's key.
+    """
+
+    def run(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        *,
+        context: dg.AssetExecutionContext,
+        command: Sequence[str],
+        extras: dict[str, Any],
+        env: Mapping[str, str],
+    ) -> dg.PipesClientCompletedInvocation:
+        """Run a command to its end; a stop of the run is passed on, with time to save.
+
+        Raises:
+            RuntimeError: the process failed.
+        """
+        with dg.open_pipes_session(
+            context=context,
+            context_injector=self.context_injector,
+            message_reader=self.message_reader,
+            extras=extras,
+        ) as session:
+            told = session.get_bootstrap_env_vars()
+            process = subprocess.Popen(
+                command, env=child_environment(TRAINING_SECRETS, **env) | dict(told)
+            )
+            try:
+                if code := process.wait():
+                    raise RuntimeError(f"{command[-1]} failed with code {code}")
+            except dg.DagsterExecutionInterruptedError:
+                process.send_signal(signal.SIGINT)
+                process.wait(timeout=self.termination_timeout_seconds)
+                raise
+        return dg.PipesClientCompletedInvocation(session)
+
+
 @dg.definitions
 def resources() -> dg.Definitions:
     """The resources of the code location."""
@@ -61,6 +106,6 @@ def resources() -> dg.Definitions:
             "loop": Loop(),
             "io_manager": TableIOManager(),
             # A checkpoint must have time to reach the disk when a run is stopped.
-            "pipes": dg.PipesSubprocessClient(termination_timeout_seconds=60),
+            "pipes": TrainingProcess(termination_timeout_seconds=60),
         }
     )

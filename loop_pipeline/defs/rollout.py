@@ -2,12 +2,13 @@
 
 import dagster as dg
 
-from loop_pipeline.defs.automation import deploy, in_flight
+from loop_pipeline.defs.automation import in_flight
+from loop_pipeline.defs.jobs import deploy
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.rollout.canary_evidence import current_rollout
 from loop_pipeline.rollout.commands import step_rollout
 from loop_pipeline.serving.fleet import open_fleet
-from loop_pipeline.serving.student_server import ServerError
+from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.store.checkpoints import served_adapters
 
 
@@ -47,11 +48,11 @@ def canary_watch(context: dg.SensorEvaluationContext, loop: Loop) -> dg.RunReque
     rollout = current_rollout(loop.engine())
     if rollout is None:
         return dg.SkipReason("no rollout is in progress")
-    verdict = rollout.verdict
-    if verdict.action == "wait":
-        return dg.SkipReason(verdict.reason)
+    due = rollout.due
+    if due.action == "wait":
+        return dg.SkipReason(due.reason)
     # More evidence is another key: a step that failed is tried again when more came in.
-    step = f"{rollout.challenger.sha256[:12]}-{rollout.stage}-{verdict.action}-{verdict.rows}"
+    step = f"{rollout.challenger.sha256[:12]}-{rollout.stage}-{due.action}-{due.rows}"
     return dg.RunRequest(run_key=step)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from loop_pipeline.artifacts import policies
+from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.defs.groups import task_groups
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
@@ -24,7 +24,7 @@ from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.policy_from_store import (
     NoPolicy,
     frontier_only_from_store,
-    gold_verdicts,
+    gold_promises,
     policy_from_store,
 )
 from loop_pipeline.routing.router import Router
@@ -53,7 +53,7 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     **Read more** in `docs/concepts/certificates.md` and `docs/concepts/routing.md`.
     """
     engine, settings = loop.engine(), loop.settings()
-    folder, judged = policies(settings), None
+    folder, judged = policy_folder(settings), None
     try:
         if student := refused(engine):
             why = f"the student was refused: {' '.join(student['metrics']['gate']['against'])}"
@@ -140,7 +140,7 @@ def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
         nobody = "no student serves: nothing is promised"
         return dg.AssetCheckResult(passed=True, description=nobody)
     parts = {"champion": bundle} | ({"canary": bundle.canary.policy} if bundle.canary else {})
-    gold = gold_verdicts(loop.engine(), loop.settings(), parts)
+    gold = gold_promises(loop.engine(), loop.settings(), parts)
     broken = gold[gold["verdict"] == "broken"]
     whole = gold[(gold["group_id"] == "all") & (gold["who"] == "champion")].iloc[0]
     figures = {"gold_coverage": whole["coverage"], "gold_agreement": whole["agreement"]}
@@ -173,7 +173,7 @@ def router_loads_the_policy(loop: Loop) -> dg.AssetCheckResult:
     if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
     running = versions_of(settings)
-    router = Router.load(policies(settings) / f"{bundle.sha256[:16]}.json", running=running)
+    router = Router.load(policy_folder(settings) / f"{bundle.sha256[:16]}.json", running=running)
     traces = read_traces(loop.engine(), split="gold", limit=200)
     arms = [
         router.decide(messages, prompt_id).arm

@@ -10,7 +10,9 @@ from loop_pipeline.rollout.release import refused, roles
 from loop_pipeline.serving import student_server as vllm
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.probes import adapters_of
-from loop_pipeline.serving.student_server import Answer, ServerError, StudentServer
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_answer import Answer
+from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.store.checkpoints import adapter_name, record_deployment
 from loop_pipeline.store.traces import read_traces
 

@@ -20,7 +20,8 @@ from loop_pipeline.store.training_data import newest_dataset
 from loop_pipeline.training.dataset.frozen_set import NotEnoughPairs, freeze, record_training_set
 from loop_pipeline.training.dataset.leakage import audit
 from loop_pipeline.training.dataset.selection import select_rows
-from loop_pipeline.training.dataset.splits import settle_traces, settled_traces
+from loop_pipeline.training.dataset.splits import split_traces, traces_with_splits
+from loop_pipeline.training.libraries import check_training_libraries
 from loop_pipeline.training.qlora.adapter_folder import finished_adapters
 
 HOUR = 3600
@@ -85,7 +86,7 @@ def training_set(loop: Loop) -> dg.MaterializeResult:
     reviews = read(engine, FeedbackRow, columns=["prompt_id"], kind="review")
     selection = select_rows(
         read(engine, LabeledPairRow),
-        settle_traces(engine),
+        split_traces(engine),
         reviewed=set(reviews["prompt_id"]),
         trained=set(read(engine, DatasetMemberRow, split="train")["prompt_id"]),
     )
@@ -123,7 +124,7 @@ def splits_share_nothing(loop: Loop) -> dg.AssetCheckResult:
     **Read more** in `docs/concepts/training-set.md`.
     """
     engine = loop.engine()
-    shared = audit(Path(frozen_set(engine)["folder"]), settled_traces(engine))
+    shared = audit(Path(frozen_set(engine)["folder"]), traces_with_splits(engine))
     return dg.AssetCheckResult(passed=not any(shared.values()), metadata=dict(shared))
 
 
@@ -142,7 +143,8 @@ def base_model(
 
     **Read more** in `docs/concepts/training.md`.
     """
-    made = _train(context, config.recipe(loop.settings()), loop, pipes, "base_model", {})
+    recipe = config.recipe(loop.settings())
+    made = _train(context, recipe, loop, pipes, ["loop_pipeline.training.base_model"], {})
     return dg.MaterializeResult(metadata=_numbers_first(made.metadata or {}))
 
 
@@ -175,7 +177,9 @@ def qlora_checkpoint(
     dataset = frozen_set(engine)
     recipe = config.recipe(settings)
     output = run_folder(settings.artifacts, dataset["dataset_id"], recipe)
-    result = _train(context, recipe, loop, pipes, "qlora.train", {"output_dir": str(output)})
+    several = ["--processes", str(settings.train_processes)]
+    process = ["loop_pipeline.training.qlora.train", *several]
+    result = _train(context, recipe, loop, pipes, process, {"output_dir": str(output)})
     metas = finished_adapters(output)
     record_candidates(engine, dataset["dataset_id"], metas)
     figure = loss_figure([tuple(point) for point in metas[0]["loss_curve"]])
@@ -208,14 +212,18 @@ def _train(
     recipe: QLoRAConfig,
     loop: Loop,
     pipes: dg.PipesSubprocessClient,
-    process: str,
+    process: list[str],
     extras: dict[str, Any],
 ) -> dg.MaterializeResult:
     settings = loop.settings()
+    try:
+        check_training_libraries(settings.train_python)
+    except RuntimeError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
     tags = {"dagster_run_id": context.run.run_id}
     invocation = pipes.run(
         context=context,
-        command=[str(settings.train_python), "-m", f"loop_pipeline.training.{process}"],
+        command=[str(settings.train_python), "-m", *process],
         env=QUIET,
         extras={
             "config": recipe.model_dump(),

@@ -10,6 +10,7 @@ import yaml
 
 from loop_pipeline.demo.public_sets import write_traffic
 from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
+from loop_pipeline.demo.size import SIZES, size_for
 from loop_pipeline.demo.turn import Turn
 from loop_pipeline.report.show import show
 from loop_pipeline.settings import load_settings
@@ -28,14 +29,16 @@ REVIEW_RATE = 0.08
 def demo(home: Path) -> None:
     """One whole turn on simulated traffic; a second call reuses what is there."""
     inbox = _inbox(home)
+    print("measuring how fast a student is trained on this machine now")
+    size, said = size_for(inbox / "size.json", load_settings().train_python)
+    print(said)
     if not (inbox / "truth.jsonl").exists():
         print("making simulated support-desk traffic with known truth")
-        simulate(inbox / TRAFFIC)
-    _configure(
-        home,
-        "Simulated support desk",
-        ["Traffic, feedback, prices and reviewers are simulated; every model and server is real."],
-    )
+        simulate(inbox / TRAFFIC, traces=size.requests)
+    notes = [
+        "Traffic, feedback, prices and reviewers are simulated; every model and server is real."
+    ]
+    _configure(home, "Simulated support desk", notes + ([said] if size != SIZES[0] else []))
     turn = Turn(load_settings())
     turn.import_traces(inbox / TRAFFIC)
     turn.stage("flagging every answer and collecting its signals")
@@ -47,7 +50,7 @@ def demo(home: Path) -> None:
     lines = answer_reviews(inbox / "truth.jsonl", drawn, seed=7)
     reviews.write_text("".join(json.dumps(line) + "\n" for line in lines))
     turn.import_traces(reviews)
-    turn_loop(turn)
+    turn_loop(turn, base_tokens=size.base_tokens)
     show(turn.settings)
 
 

@@ -24,6 +24,7 @@ from loop_pipeline.demo.simulated_desk import (
     visits,
     write_request,
 )
+from loop_pipeline.whole_file import write_whole
 
 MODEL = "claude-opus-5"
 REPEATED = 0.04
@@ -91,9 +92,7 @@ def simulate(
             truth.append(json.dumps(fact | {"right": right, "hallucinated": planted}) + "\n")
             counts.update(traces=1, repeated=repeated, wrong=not right, hallucinated=planted)
             counts.update(feedback=len(line["feedback"]))
-    part = out.with_name("truth.jsonl.part")
-    part.write_text("".join(truth), encoding="utf-8", newline="\n")
-    part.replace(whole)
+    write_whole(whole, "".join(truth))
     return dict(counts)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import shutil
 import subprocess
 import threading
 import time
@@ -18,10 +16,12 @@ from typing import Any
 
 import dagster as dg
 
+from loop_pipeline.dagster_home import dagster_home
+from loop_pipeline.masking import masked
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.serving.student_server import last_lines
-from loop_pipeline.serving.supervisor import start_supervisor
-from loop_pipeline.serving.supervisor import stop as stop_supervisor
+from loop_pipeline.serving.server_errors import last_lines
+from loop_pipeline.serving.supervisor_process import start_supervisor
+from loop_pipeline.serving.supervisor_process import stop as stop_supervisor
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import open_store, read
 from loop_pipeline.store.tables import TraceRow
@@ -30,7 +30,6 @@ from loop_pipeline.traces.ingest import import_file
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # A supervisor that cannot listen or lacks its interpreter says so within seconds.
 SETTLED_S = 5
-ROOT = Path(__file__).parents[2]
 
 
 class TurnFailed(RuntimeError):
@@ -122,7 +121,8 @@ class Turn:
     @contextmanager
     def serving(self, config: QLoRAConfig) -> Iterator[None]:
         """Keep the student's server up: the same supervisor as ``loop serve``."""
-        self.stage(f"starting vLLM at {self.settings.vllm_urls[0]} (log: {self.settings.vllm_log})")
+        where = masked(self.settings.vllm_urls[0])
+        self.stage(f"starting vLLM at {where} (log: {self.settings.vllm_log})")
         server = start_supervisor(
             self.settings.base_of(config),
             self.settings.vllm_urls[0],
@@ -138,20 +138,6 @@ class Turn:
             yield
         finally:
             stop_supervisor(server)
-
-
-def dagster_home(settings: LoopSettings) -> Path:
-    """A Dagster home beside the store: SQLite, or PostgreSQL where LOOP_DAGSTER_URL is set."""
-    home = settings.home.absolute() / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
-    instance = ROOT / (
-        "infra/dagster.yaml" if os.environ.get("LOOP_DAGSTER_URL") else "dagster.yaml"
-    )
-    if instance.exists():
-        shutil.copy(instance, home / "dagster.yaml")
-    else:  # installed without its repository
-        (home / "dagster.yaml").touch()
-    return home
 
 
 def _progress(entry: dg.EventLogEntry) -> str:

@@ -71,7 +71,7 @@ class Diagnosis(BaseModel):
     notes: list[str]
 
     def to_json(self) -> str:
-        """The report as JSON, to twelve decimals: the last digits hang on the order of sums."""
+        """The report as JSON, to twelve decimals: digits beyond depend on the order of sums."""
         return json.dumps(_rounded(self.model_dump()), indent=2, allow_nan=False)
 
     def router(self, name: str) -> Control:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loop_pipeline.confidence.certificate import promise_verdict
+from loop_pipeline.confidence.certificate import promise_state
 from loop_pipeline.doctor.controls import (
     Comparison,
     Control,
@@ -185,7 +185,7 @@ def _group(outcomes: Outcomes, group: CertifiedGroup) -> GroupLine:
     rows, count = np.arange(len(own)), int(kept.sum())
     right = int(outcomes.good[rows, outcomes.chosen][kept].sum())
     certified = sum(g.model is not None for g in outcomes.certified)
-    verdict: str = promise_verdict(
+    verdict: str = promise_state(
         right, count, target=outcomes.target, delta=outcomes.delta, groups=certified
     )
     if group.model is None and not count:

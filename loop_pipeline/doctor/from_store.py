@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, func, select
 
 from loop_pipeline.answers.agreement import agrees
-from loop_pipeline.artifacts import policies
-from loop_pipeline.confidence.answer_score import scores
+from loop_pipeline.artifacts import policy_folder
+from loop_pipeline.confidence.answer_score_fit import scores
 from loop_pipeline.confidence.certificate import Certificate
 from loop_pipeline.doctor.outcome_table import CertifiedGroup, Floats, Outcomes
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
@@ -42,7 +42,7 @@ def outcomes_in_force(engine: Engine, settings: LoopSettings) -> Outcomes:
         raise NothingToJudge("no student is in force: everything goes to the frontier")
     others: list[Contender] = []
     if bundle.others:
-        embedder = open_embedder(policies(settings) / bundle.embedder_path)
+        embedder = open_embedder(policy_folder(settings) / bundle.embedder_path)
         others = other_models(engine, embedder)
     found = outcomes_of(bundle, held_out_answers(engine, student_of(bundle)), others)
     void = bundle.void_because(versions_of(settings))

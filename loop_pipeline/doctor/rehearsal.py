@@ -13,12 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from loop_pipeline.confidence.certificate import Certificate, certify_group, shared_delta
+from loop_pipeline.confidence.certificate import certify_group, shared_delta
 from loop_pipeline.confidence.request_score import fit_request_score
-from loop_pipeline.doctor.outcome_table import BadTable, CertifiedGroup, Outcomes, OutcomeTable
-from loop_pipeline.groups.assignment import assign
+from loop_pipeline.doctor.outcome_table import BadTable, Outcomes, OutcomeTable
+from loop_pipeline.doctor.played_policy import choose_model, play_policy
 from loop_pipeline.groups.clustering.fit import fit_groups
 from loop_pipeline.groups.embedding.embedder import Embedder, Floats
+from loop_pipeline.groups.members import assign
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.hashing import digest
 from loop_pipeline.stats.binomial import smallest_certifiable
@@ -74,9 +75,9 @@ def rehearse(
     for name in sorted(set(group.tolist()) - {UNASSIGNED}):
         own = parts.calibration[group[parts.calibration] == name]
         offers = {k: certify_group(score[k][own], good[own, k], alpha, share) for k in cheaper}
-        certified.append(_choose(name, offers, table, own, score, reference))
+        certified.append(choose_model(name, offers, table, own, score, reference))
     rows = parts.scored
-    chosen, paid = _play(table, rows, group, certified, score, reference)
+    chosen, paid = play_policy(table, rows, group, certified, score, reference)
     weak = cheaper[0] if cheaper else reference
     after = table.models[weak] in table.score
     return Outcomes(
@@ -203,74 +204,3 @@ def _tested(group: NDArray[np.object_], alpha: float, delta: float) -> list[str]
     return [
         str(n) for n, size in zip(names, sizes, strict=True) if size >= need and n != UNASSIGNED
     ]
-
-
-def _choose(
-    name: str,
-    certificates: dict[int, Certificate],
-    table: OutcomeTable,
-    own: NDArray[np.int64],
-    score: dict[int, NDArray[np.float64]],
-    reference: int,
-) -> CertifiedGroup:
-    """The model with which the group costs least, among the certified ones and the reference."""
-    best, usd = None, float(table.cost[own, reference].mean()) if len(own) else np.inf
-    for k, certificate in certificates.items():
-        if certificate.threshold is None:
-            continue
-        serves = score[k][own] >= certificate.threshold
-        _, paid = _routed(table, own, k, serves, reference)
-        if paid.mean() < usd:
-            best, usd = k, float(paid.mean())
-    if best is not None:
-        return CertifiedGroup(name, best, certificates[best], "certified")
-    if not certificates:
-        nothing = certify_group(np.empty(0), np.empty(0, dtype=bool), 0.05, 0.05)
-        why = f"no model is cheaper than {table.models[reference]}"
-        return CertifiedGroup(name, None, nothing.model_copy(update={"n": len(own)}), why)
-    first = next(iter(certificates))
-    nearest = max(certificates, key=lambda k: (certificates[k].accepted, k == first))
-    found = certificates[nearest]
-    reason = (
-        found.reason
-        if found.threshold is None
-        else "certified, but a routed request would cost more than the reference's"
-    )
-    if len(certificates) > 1:
-        reason = f"{table.models[nearest]}: {reason}"
-    return CertifiedGroup(name, None, found, reason)
-
-
-def _routed(
-    table: OutcomeTable,
-    rows: NDArray[np.int64],
-    model: int,
-    serves: NDArray[np.bool_],
-    reference: int,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Who answers each row, and what it costs."""
-    chosen = np.where(serves, model, reference)
-    paid = table.cost[rows, chosen]
-    if table.models[model] in table.score:  # its answer was needed to know
-        paid = paid + np.where(serves, 0.0, table.cost[rows, model])
-    return chosen, paid
-
-
-def _play(
-    table: OutcomeTable,
-    rows: NDArray[np.int64],
-    group: NDArray[np.object_],
-    certified: list[CertifiedGroup],
-    score: dict[int, NDArray[np.float64]],
-    reference: int,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    chosen = np.full(len(rows), reference, dtype=np.int64)
-    paid = table.cost[rows, reference].copy()
-    for policy in certified:
-        threshold = policy.certificate.threshold
-        if policy.model is None or threshold is None:
-            continue
-        own = np.flatnonzero(group[rows] == policy.name)
-        serves = score[policy.model][rows[own]] >= threshold
-        chosen[own], paid[own] = _routed(table, rows[own], policy.model, serves, reference)
-    return chosen, paid

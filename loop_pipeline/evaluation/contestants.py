@@ -140,7 +140,7 @@ def answers_of(
     if len(missing):
         server.wait_ready(vllm.START_S)
         server.check_base(contestant.base_dir)
-        say(f"asking {contestant.key[:20]} {len(missing)} held-out requests at {server.url}")
+        say(f"asking {contestant.key[:20]} {len(missing)} held-out requests at {server.address}")
     for start in range(0, len(missing), BLOCK):
         answered = contestant.ask(server, missing.iloc[start : start + BLOCK], say)
         with engine.begin() as connection:

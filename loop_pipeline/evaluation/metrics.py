@@ -133,7 +133,7 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
     return float(np.abs(gap).sum() / len(right))
 
 
-def reliability(judged: pd.DataFrame, bins: int = 10) -> list[dict[str, Any]]:
+def reliability_bins(judged: pd.DataFrame, bins: int = 10) -> list[dict[str, Any]]:
     """Confidence against agreement in the bins of the calibration error, empty ones left out."""
     rows = []
     places = _bin(judged["confidence"].to_numpy(float), bins)

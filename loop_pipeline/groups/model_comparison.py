@@ -5,78 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from loop_pipeline.answers.agreement import agrees, kind_of
+from loop_pipeline.answers.agreement import agreement_of, kind_of
 from loop_pipeline.labels.quality.inputs import Reviewed
 from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.stats.ppi import MeanQuality, ppi_mean
-
-COLUMNS = (
-    *("group", "best", "quality", "low", "high", "next", "difference", "noise", "more_than_noise"),
-    *("usd_per_request", "next_usd_per_request", "note"),
-)
-
-
-def best_models(stats: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    """The model with the highest quality in each group, and whether the next is really worse.
-
-    Only rows that may be compared enter. ``noise`` is the half width of the 95% interval of the
-    difference, from both models' own intervals as if they were independent; on the same requests
-    they are not, which makes it too wide rather than too narrow.
-
-    Args:
-        stats: ``group_model_stats``.
-        names: columns group_id and name.
-
-    Returns:
-        One row a group; ``note`` says what is missing where there is no answer.
-    """
-    called = names.set_index("group_id")["name"].to_dict()
-    rows = []
-    for group, own in stats.groupby("group_id", sort=True):
-        name = called.get(group, str(group))
-        fair = own[own["comparable"].astype(bool)]
-        known = fair[fair["quality"].notna()]
-        if len(known) < 2:
-            rows.append({"group": name, "note": _missing(fair, known)})
-            continue
-        order = known.sort_values(
-            ["quality", "cost_per_request"], ascending=[False, True], kind="stable"
-        )
-        rows.append({"group": name} | _compared(order.iloc[0], order.iloc[1]))
-    return pd.DataFrame(rows, columns=pd.Index(COLUMNS)).astype(object)
-
-
-def _compared(first: pd.Series, second: pd.Series) -> dict[str, Any]:
-    gap = float(first["quality"] - second["quality"])
-    below, above = first["quality"] - first["quality_low"], second["quality_high"]
-    noise = float(np.hypot(below, above - second["quality"]))
-    sure = gap > noise
-    dearer = first["cost_per_request"] > second["cost_per_request"]
-    cheaper = second["model"] if dearer else first["model"]
-    return {
-        "best": first["model"],
-        "quality": first["quality"],
-        "low": first["quality_low"],
-        "high": first["quality_high"],
-        "next": second["model"],
-        "difference": gap,
-        "noise": noise,
-        "more_than_noise": sure,
-        "usd_per_request": first["cost_per_request"],
-        "next_usd_per_request": second["cost_per_request"],
-        "note": "" if sure else f"no difference that is more than noise; {cheaper} is cheaper",
-    }
-
-
-def _missing(fair: pd.DataFrame, known: pd.DataFrame) -> str:
-    if fair["model"].nunique() < 2:
-        return "no requests yet that two models answered and no router chose"
-    blind = sorted(set(fair["model"]) - set(known["model"]))
-    return f"no reviews tell the quality of {', '.join(blind)}"
-
 
 LOGGED, REPLAYED, RANDOM = "all logged", "held-out replay", "shadowed or randomised"
 ONE_RIGHT_ANSWER = ("label", "tags", "json")
@@ -115,14 +49,14 @@ def _agreement(rows: pd.DataFrame) -> pd.Series:
     frontier = told.set_index("request")["output"]
     found = pd.Series(None, index=rows.index, dtype=object)
     others = rows[(rows["producer"] != "frontier") & rows["request"].isin(frontier.index)]
-    for at, request, output, contract in zip(
-        others.index, others["request"], others["output"], others["contract"], strict=True
-    ):
-        found.loc[at] = agrees(str(output), str(frontier.loc[request]), contract)
+    told_to = frontier.loc[others["request"]].astype(str)
+    found.loc[others.index] = agreement_of(
+        others["output"].astype(str), told_to, others["contract"]
+    )
     return found
 
 
-def replayed_rows(
+def held_out_rows(
     answers: pd.DataFrame,
     traces: pd.DataFrame,
     members: pd.DataFrame,
@@ -194,10 +128,10 @@ def group_statistics(
     Quality is the mean over all answers of the sample by PPI++, exact below 50 reviews.
 
     Args:
-        rows: of ``logged_rows`` and ``replayed_rows``.
+        rows: of ``logged_rows`` and ``held_out_rows``.
         flags: columns prompt_id and flag of the logged answers that have them.
         reviewed: verdicts and scores of logged answers.
-        student: name of the model that ``replayed_rows`` is about: its answers are no traces.
+        student: name of the model that ``held_out_rows`` is about: its answers are no traces.
         inferred: verdicts on them.
     """
     rows = rows.drop_duplicates(["prompt_id", "model", "sample"])

@@ -133,7 +133,7 @@ def _reactions(outputs: pd.Series, feedback: pd.DataFrame) -> pd.DataFrame:
         frame[name] = values.reindex(outputs.index).astype(float)
     for kind in ("regenerated", "copied"):
         seen = frame.index.isin(known.loc[known["kind"] == kind, "prompt_id"])
-        # Who did something else would have done this where he could be seen.
+        # A user who reacted in another way could have done this as well, and did not.
         reacted = frame.index.isin(known["prompt_id"])
         frame[kind] = pd.Series(seen, index=frame.index).astype(object).where(reacted, None)
     return frame

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
-from loop_pipeline.confidence.answer_score import scores
+from loop_pipeline.confidence.answer_score_fit import scores
 from loop_pipeline.costs.attribution import attribute
 from loop_pipeline.report.numbers import (
     Agreement,
@@ -23,14 +23,13 @@ from loop_pipeline.report.numbers import (
     Served,
     cluster_points,
 )
-from loop_pipeline.rollout.release import roles
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle, load_bundle
 from loop_pipeline.routing.policy_fit import check_on_gold
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.risk_coverage import risk_coverage, uncertified_coverage
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import count, read
-from loop_pipeline.store.policies import active_policy
+from loop_pipeline.store.policies import active_policy, champion_of
 from loop_pipeline.store.tables import (
     GroupMemberRow,
     HallucinationFlagRow,
@@ -70,7 +69,7 @@ def gather(
         notes=settings.notes,
     )
     _add_quality(numbers, engine)
-    checkpoint, active = roles(engine).get("champion"), active_policy(engine)
+    checkpoint, active = champion_of(engine), active_policy(engine)
     newest = newest_checkpoint(engine)
     numbers.warnings = _warnings(newest, served=checkpoint is not None)
     if checkpoint is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from loop_pipeline.report.numbers import UNASSIGNED, GroupNumbers
+from loop_pipeline.report.numbers import GroupNumbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,8 @@ def plot_png_markdown(figure: Figure) -> str:
     return f"![plot](data:image/png;base64,{code.decode()})"
 
 
-def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+def new_axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    """A figure of the report's size, with one pair of labelled axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
@@ -46,11 +47,12 @@ def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend_above(axes: Axes) -> None:
+def legend_above(axes: Axes) -> None:
+    """Put the legend above the axes, where it hides nothing."""
     axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
 
 
-def _plain(name: object) -> str:
+def plain_name(name: object) -> str:
     """A name that matplotlib neither reads as a formula nor drops for its underscore."""
     return " " + " ".join(str(name).split())[:38].replace("$", r"\$")
 
@@ -62,7 +64,7 @@ def threshold_figure(curve: Sequence[Sequence[float]], point: float | None) -> F
         curve: (threshold, kept share, precision[, lower bound of the precision]) by threshold.
         point: the threshold in use; None: none can be promised.
     """
-    figure, axes = _axes("quality score threshold", "share")
+    figure, axes = new_axes("quality score threshold", "share")
     ordered = sorted(curve, key=lambda row: row[0])
     for column, name in ((1, "kept"), (2, "precision"), (3, "precision, at least")):
         line = [(row[0], row[column]) for row in ordered if len(row) > column]
@@ -80,7 +82,7 @@ def threshold_figure(curve: Sequence[Sequence[float]], point: float | None) -> F
 
 def loss_figure(points: Sequence[tuple[int, float]]) -> Figure:
     """Training loss by optimiser step."""
-    figure, axes = _axes("step", "training loss")
+    figure, axes = new_axes("step", "training loss")
     axes.plot(*zip(*points, strict=True) if points else ((), ()), color=COLOURS[0])
     return figure
 
@@ -91,7 +93,7 @@ def contestants_figure(contestants: Mapping[str, Mapping[str, Any]]) -> Figure:
     Args:
         contestants: by name, what `evaluation.metrics.summarise` gives, with ``tasks``.
     """
-    figure, axes = _axes("agreement with the frontier", "")
+    figure, axes = new_axes("agreement with the frontier", "")
     tasks = list(dict.fromkeys(t for c in contestants.values() for t in c["tasks"]))[:12]
     for rank, (name, summary) in enumerate(contestants.items()):
         shown = [(i, summary["tasks"][t]) for i, t in enumerate(tasks) if t in summary["tasks"]]
@@ -101,12 +103,14 @@ def contestants_figure(contestants: Mapping[str, Mapping[str, Any]]) -> Figure:
         places = [-i - 0.16 * (rank - (len(contestants) - 1) / 2) for i, _ in shown]
         colour = COLOURS[rank % len(COLOURS)]
         axes.errorbar(
-            middle, places, xerr=[below, above], fmt="o", ms=4, color=colour, label=_plain(name)
+            middle, places, xerr=[below, above], fmt="o", ms=4, color=colour, label=plain_name(name)
         )
-    axes.set_yticks([-i for i in range(len(tasks))], [_plain(task) for task in tasks], fontsize=8)
+    axes.set_yticks(
+        [-i for i in range(len(tasks))], [plain_name(task) for task in tasks], fontsize=8
+    )
     axes.set_xlim(0, 1.02)
     if contestants:
-        _legend_above(axes)
+        legend_above(axes)
     return figure
 
 
@@ -122,7 +126,7 @@ def reliability_figure(
         said: label of the axis of ``confidence``.
         was: label of the axis of ``agreement``.
     """
-    figure, axes = _axes(said, was)
+    figure, axes = new_axes(said, was)
     axes.plot([0, 1], [0, 1], "--", color="#999999", lw=1)
     middle = [row["agreement"] for row in bins]
     # Weighted shares can lie outside the interval of the plain ones.
@@ -140,10 +144,10 @@ def reliability_figure(
 
 def weights_figure(weights: Mapping[str, float], most: int = 16) -> Figure:
     """The signals that move the quality score most, in log-odds a standard deviation."""
-    figure, axes = _axes("log-odds of a good answer, a standard deviation", "")
+    figure, axes = new_axes("log-odds of a good answer, a standard deviation", "")
     top = sorted(weights.items(), key=lambda item: abs(item[1]))[-most:]
     colours = [COLOURS[2] if value > 0 else COLOURS[3] for _, value in top]
-    axes.barh([_plain(name) for name, _ in top], [value for _, value in top], color=colours)
+    axes.barh([plain_name(name) for name, _ in top], [value for _, value in top], color=colours)
     axes.tick_params(axis="y", labelsize=8)
     return figure
 
@@ -155,35 +159,15 @@ def shares_figure(rows: Mapping[str, Mapping[str, float]], x_label: str) -> Figu
         rows: by name, mean, low and high, all from 0 to 1.
         x_label: what is estimated.
     """
-    figure, axes = _axes(x_label, "")
+    figure, axes = new_axes(x_label, "")
     shown = dict(list(rows.items())[:20])
     for rank, row in enumerate(shown.values()):
         spread = [[max(0.0, row["mean"] - row["low"])], [max(0.0, row["high"] - row["mean"])]]
         axes.errorbar([row["mean"]], [-rank], xerr=spread, fmt="o", ms=4, color=COLOURS[0])
-    axes.set_yticks([-rank for rank in range(len(shown))], [_plain(n) for n in shown], fontsize=8)
+    axes.set_yticks(
+        [-rank for rank in range(len(shown))], [plain_name(n) for n in shown], fontsize=8
+    )
     axes.set_xlim(0, 1.02)
-    return figure
-
-
-def cluster_figure(points: pd.DataFrame) -> Figure:
-    """Requests on the map, coloured by task group. The largest eight groups are named.
-
-    Args:
-        points: columns x, y and name; a missing name means unassigned.
-    """
-    figure, axes = _axes("", "")
-    groups = points["name"].fillna(UNASSIGNED)
-    for rank, (name, count) in enumerate(groups.value_counts().items()):
-        rows = points[groups == name]
-        rows = rows.iloc[:: -(-len(points) // 1500)]  # an even sample, small groups included
-        label = f"{_plain(name)} ({count})" if rank < len(COLOURS) else None
-        colour = COLOURS[rank] if rank < len(COLOURS) else "#999999"
-        axes.scatter(rows["x"], rows["y"], s=6, color=colour, label=label, linewidths=0)
-    axes.set_axis_off()
-    if len(points):
-        axes.legend(
-            loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8, markerscale=3
-        )
     return figure
 
 
@@ -193,43 +177,23 @@ def daily_counts_figure(frame: pd.DataFrame) -> Figure:
     Args:
         frame: columns day and kind, one row for each thing counted.
     """
-    figure, axes = _axes("", "pairs a day")
+    figure, axes = new_axes("", "pairs a day")
     counts = pd.crosstab(frame["day"], frame["kind"]).tail(60)
     bottom = pd.Series(0, index=counts.index)
     for rank, kind in enumerate(counts.columns):
         colour = COLOURS[rank % len(COLOURS)]
-        axes.bar(counts.index, counts[kind], bottom=bottom, color=colour, label=_plain(kind))
+        axes.bar(counts.index, counts[kind], bottom=bottom, color=colour, label=plain_name(kind))
         bottom += counts[kind]
     step = max(1, len(counts) // 8)
     axes.set_xticks(range(0, len(counts), step), [str(day)[5:] for day in counts.index[::step]])
     if len(counts):
-        _legend_above(axes)
-    return figure
-
-
-def group_counts_figure(frame: pd.DataFrame) -> Figure:
-    """Rows by group, stacked by kind; the largest 20 groups.
-
-    Args:
-        frame: columns group and kind, one row for each thing counted.
-    """
-    figure, axes = _axes("pairs", "")
-    counts = pd.crosstab(frame["group"], frame["kind"])
-    counts = counts.loc[counts.sum(axis=1).sort_values().index[-20:]]
-    names, left = [_plain(name) for name in counts.index], pd.Series(0, index=counts.index)
-    for rank, kind in enumerate(counts.columns):
-        colour = COLOURS[rank % len(COLOURS)]
-        axes.barh(names, counts[kind], left=left, color=colour, label=_plain(kind))
-        left += counts[kind]
-    axes.tick_params(axis="y", labelsize=8)
-    if len(counts):
-        _legend_above(axes)
+        legend_above(axes)
     return figure
 
 
 def cost_coverage_figure(groups: Sequence[GroupNumbers]) -> Figure:
     """Coverage and cost beside the frontier's, by group."""
-    figure, axes = _axes("share", "")
+    figure, axes = new_axes("share", "")
     shown = sorted(groups, key=lambda group: group.size)[-12:]
     rows = list(range(len(shown)))
     covered = [group.coverage for group in shown]
@@ -238,39 +202,7 @@ def cost_coverage_figure(groups: Sequence[GroupNumbers]) -> Figure:
     axes.barh(
         [r - 0.2 for r in rows], cost, 0.38, color=COLOURS[1], label="cost, of the frontier's"
     )
-    axes.set_yticks(rows, [_plain(group.name) for group in shown], fontsize=8)
+    axes.set_yticks(rows, [plain_name(group.name) for group in shown], fontsize=8)
     axes.set_xlim(0, max([1.0, *cost]))
-    _legend_above(axes)
-    return figure
-
-
-def best_model_figure(stats: pd.DataFrame, names: pd.DataFrame) -> Figure:
-    """Quality of each model by group, with 95% intervals, on rows that may be compared.
-
-    Args:
-        stats: ``group_model_stats``.
-        names: columns group_id and name.
-    """
-    figure, axes = _axes("share of good answers, 95% interval", "")
-    fair = stats[stats["comparable"].astype(bool) & stats["quality"].notna()]
-    largest = fair.groupby("group_id")["requests"].max().sort_values(ascending=False).index[:12]
-    called = names.set_index("group_id")["name"].to_dict()
-    models = sorted(set(fair["model"]))
-    for rank, model in enumerate(models):
-        own = fair[fair["model"] == model].set_index("group_id").reindex(largest).astype(object)
-        middle = own["quality"].astype(float)
-        spread = [
-            (middle - own["quality_low"].astype(float)).clip(lower=0),
-            (own["quality_high"].astype(float) - middle).clip(lower=0),
-        ]
-        places = [-i - 0.16 * (rank - (len(models) - 1) / 2) for i in range(len(largest))]
-        colour = COLOURS[rank % len(COLOURS)]
-        axes.errorbar(middle, places, xerr=spread, fmt="o", ms=4, color=colour, label=_plain(model))
-    labels = [_plain(called.get(group, group)) for group in largest]
-    axes.set_yticks([-i for i in range(len(largest))], labels, fontsize=8)
-    axes.set_xlim(0, 1.02)
-    if models:
-        _legend_above(axes)
-    else:
-        axes.set_title("no rows that compare two models yet", fontsize=10, loc="left")
+    legend_above(axes)
     return figure

@@ -16,6 +16,5 @@ def show(settings: LoopSettings) -> None:
     home = settings.home.absolute()
     print(f"\n{summary(numbers)}\n")
     print(f"report    {folder / 'report.html'}")
-    print(f"Dagster   LOOP_HOME={home} DAGSTER_HOME={home / 'dagster'} .venv/bin/dagster dev")
-    print(f"MLflow    .venv/bin/mlflow ui --port 5000 --backend-store-uri {settings.tracking_uri}")
-    print(f"student   LOOP_HOME={home} .venv/bin/loop serve")
+    print(f"browse    LOOP_HOME={home} .venv/bin/loop ui       (Dagster and MLflow)")
+    print(f"student   LOOP_HOME={home} .venv/bin/loop serve    (the model behind an API)")

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
-from loop_pipeline.rollout.canary import Verdict, judge
+from loop_pipeline.answers.agreement import agreement_of
+from loop_pipeline.rollout.canary import Step, step_due
 from loop_pipeline.rollout.release import CannotRelease, in_force, student_of
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.policies import policy_events
-from loop_pipeline.store.shadow_answers import paired_answers, replayed_pairs
+from loop_pipeline.store.shadow_answers import held_out_pairs, paired_answers
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """A challenger on trial beside the champion, and the verdict so far."""
+    """A challenger on trial beside the champion, and the step that is due."""
 
     stage: str
     weight: float
     champion: PolicyBundle
     challenger: PolicyBundle
-    verdict: Verdict
+    due: Step
 
 
 def current_rollout(engine: Engine) -> Rollout | None:
@@ -35,8 +37,8 @@ def current_rollout(engine: Engine) -> Rollout | None:
     own = events[events["canary_id"] == student_of(canary.policy)]
     started = own.loc[own["action"] == "started", "at"].max()
     entered = own.loc[(own["at"] >= started) & (own["stage"] == canary.stage), "at"].min()
-    verdict = judge(paired_outcomes(engine, now, started), canary.stage, entered)
-    return Rollout(canary.stage, canary.weight, now, canary.policy, verdict)
+    due = step_due(paired_outcomes(engine, now, started), canary.stage, entered)
+    return Rollout(canary.stage, canary.weight, now, canary.policy, due)
 
 
 def paired_outcomes(engine: Engine, bundle: PolicyBundle, since: pd.Timestamp) -> pd.DataFrame:
@@ -50,18 +52,12 @@ def paired_outcomes(engine: Engine, bundle: PolicyBundle, since: pd.Timestamp) -
     if bundle.canary is None:
         raise CannotRelease("no rollout is in progress")
     champion, challenger = student_of(bundle), student_of(bundle.canary.policy)
-    replayed = replayed_pairs(engine, champion, challenger).assign(ts=since)
-    from loop_pipeline.evaluation.held_out import agrees  # takes seconds: a rollback cannot wait
-
+    replayed = held_out_pairs(engine, champion, challenger).assign(ts=since)
     live = paired_answers(engine, adapter_name(champion), adapter_name(challenger), since)
     live["ts"] = pd.to_datetime(live["ts"], utc=True)
     for who in ("champion", "challenger"):
-        live[f"{who}_disagrees"] = [
-            not agrees(answer, frontier, contract)
-            for answer, frontier, contract in zip(
-                live[who], live["frontier"], live["contract"], strict=True
-            )
-        ]
+        same = agreement_of(live[who], live["frontier"], live["contract"])
+        live[f"{who}_disagrees"] = np.logical_not(same)
     both = pd.concat([replayed, live[replayed.columns]]).sort_values(["ts", "prompt_id"])
     # A request that comes again is no new evidence.
     return both.drop_duplicates("dedup_key").reset_index(drop=True)

@@ -6,7 +6,8 @@ import datetime as dt
 
 from sqlalchemy import Engine
 
-from loop_pipeline.artifacts import policies
+from loop_pipeline.artifacts import policy_folder
+from loop_pipeline.masking import masked
 from loop_pipeline.rollout.canary_evidence import Rollout, current_rollout
 from loop_pipeline.rollout.release import (
     CannotRelease,
@@ -31,18 +32,18 @@ ANSWER_S, WARM_UP_S = 4.0, 60.0
 
 
 def advance_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reason: str) -> str:
-    """Take the rollout one stage on, whatever its verdict, unless that is to stop it.
+    """Take the rollout one stage on, whatever is due, unless that is to stop it.
 
     Raises:
         CannotRelease: no rollout, no certificate, or the evidence speaks against the challenger.
         ServerError: a replica does not serve the challenger.
     """
     rollout = _rollout(engine)
-    if rollout.verdict.action == "stop":
-        raise CannotRelease(f"{rollout.verdict.reason}; `loop rollout stop` ends it")
+    if rollout.due.action == "stop":
+        raise CannotRelease(f"{rollout.due.reason}; `loop rollout stop` ends it")
     _ready(engine, settings, rollout.challenger, WARM_UP_S)
-    verdict = rollout.verdict
-    bundle = advance(engine, policies(settings), actor=actor, reason=reason, verdict=verdict)
+    due = rollout.due
+    bundle = advance(engine, policy_folder(settings), actor=actor, reason=reason, due=due)
     if bundle.canary is not None:
         return f"the canary is in stage {bundle.canary.stage} (policy {bundle.sha256[:12]})"
     return f"the challenger is the champion (policy {bundle.sha256[:12]}){tell(engine, settings)}"
@@ -54,21 +55,21 @@ def stop_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reason: 
     Raises:
         CannotRelease: no rollout is in progress.
     """
-    verdict = _rollout(engine).verdict
-    bundle = roll_back(engine, policies(settings), actor=actor, reason=reason, verdict=verdict)
+    due = _rollout(engine).due
+    bundle = roll_back(engine, policy_folder(settings), actor=actor, reason=reason, due=due)
     return f"the champion serves alone (policy {bundle.sha256[:12]}){tell(engine, settings)}"
 
 
 def step_rollout(engine: Engine, settings: LoopSettings, *, actor: str) -> str:
-    """Do what the verdict on the rollout says, if it says anything yet."""
+    """Take the step that is due, if one is."""
     rollout = current_rollout(engine)
     if rollout is None:
         return "no rollout is in progress"
-    verdict = rollout.verdict
-    if verdict.action == "wait":
-        return verdict.reason
-    act = stop_rollout if verdict.action == "stop" else advance_rollout
-    return f"{act(engine, settings, actor=actor, reason=verdict.reason)}: {verdict.reason}"
+    due = rollout.due
+    if due.action == "wait":
+        return due.reason
+    act = stop_rollout if due.action == "stop" else advance_rollout
+    return f"{act(engine, settings, actor=actor, reason=due.reason)}: {due.reason}"
 
 
 def return_to_previous(
@@ -93,7 +94,7 @@ def return_to_previous(
         raise CannotRelease("no policy is in force")
     if not force:
         _ready(engine, settings, parent_of(engine, now), ANSWER_S)
-    return roll_back(engine, policies(settings), actor=actor, reason=reason)
+    return roll_back(engine, policy_folder(settings), actor=actor, reason=reason)
 
 
 def describe(engine: Engine) -> str:
@@ -106,9 +107,9 @@ def describe(engine: Engine) -> str:
     lines = [f"champion    {now.student['adapter']} (policy {now.sha256[:12]})"]
     if rollout is None:
         return "\n".join([*lines, "no rollout is in progress"])
-    verdict, adapter = rollout.verdict, rollout.challenger.student["adapter"]
+    due, adapter = rollout.due, rollout.challenger.student["adapter"]
     lines.append(f"challenger  {adapter}, stage {rollout.stage}, weight {rollout.weight:.0%}")
-    lines.append(f"verdict     {verdict.action}: {verdict.reason}")
+    lines.append(f"next step   {due.action}: {due.reason}")
     if not rollout.challenger.certified:
         lines.append("            no group of the challenger is certified: it stays a shadow")
     return "\n".join(lines)
@@ -124,7 +125,7 @@ def history(engine: Engine) -> list[str]:
         what = f"{row['action']:<12} {who}, policy {row['policy_sha256'][:12]}"
         lines.append((row["at"], f"{what}, by {row['actor']}: {row['reason']}"))
     for row in read(engine, DeploymentRow).to_dict("records"):
-        what = f"{row['status']:<12} {row['adapter_name']} at {row['server_url']}"
+        what = f"{row['status']:<12} {row['adapter_name']} at {masked(row['server_url'])}"
         lines.append((row["at"], what))
     return [f"{at:%Y-%m-%d %H:%M:%S} {text}" for at, text in sorted(lines)]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
-from loop_pipeline.answers.agreement import agrees
+from loop_pipeline.answers.agreement import agreement_of
 from loop_pipeline.confidence.answer_score import unservable
 from loop_pipeline.confidence.request_score import fit_request_score
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
@@ -77,7 +77,7 @@ def live_answers(engine: Engine, checkpoint_id: str) -> pd.DataFrame:
         **features,
         checkpoint_id=checkpoint_id,
         split="calibration",
-        agrees=_agreement(rows),
+        agrees=agreement_of(rows["output"], rows["frontier_output"], rows["contract"]),
         request_text=rows["messages"].map(request_text),
         cost_usd=rows["frontier_usd"],
     ).drop(columns=["adapter", "logprobs", "messages", "frontier_usd"])
@@ -104,7 +104,8 @@ def other_models(
     if rows.empty:
         return []
     rows = rows.assign(
-        agrees=_agreement(rows), request_text=rows["messages"].map(request_text)
+        agrees=agreement_of(rows["output"], rows["frontier_output"], rows["contract"]),
+        request_text=rows["messages"].map(request_text),
     ).reset_index(drop=True)
     vectors = embedder.transform(rows["request_text"].tolist())
     found = []
@@ -130,12 +131,3 @@ def other_models(
             )
         )
     return found
-
-
-def _agreement(rows: pd.DataFrame) -> list[bool]:
-    return [
-        agrees(output, frontier, contract if isinstance(contract, dict) else None)
-        for output, frontier, contract in zip(
-            rows["output"], rows["frontier_output"], rows["contract"], strict=True
-        )
-    ]

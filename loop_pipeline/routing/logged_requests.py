@@ -57,7 +57,7 @@ def logged_requests(
         not known is NaN; a replayed answer that differs from the frontier's counts as bad.
     """
     quality = _quality(engine)
-    gold = _replayed(engine, bundle, others, quality)
+    gold = _held_out(engine, bundle, others, quality)
     live = _live(engine, bundle, quality)
     elsewhere = [g.group_id for g in bundle.groups if g.model is not None]
     live = live[~live["cluster"].isin(set(gold["cluster"])) & ~live["group_id"].isin(elsewhere)]
@@ -72,7 +72,7 @@ def _quality(engine: Engine) -> dict[str, float]:
     return known | {str(name): float(good) for name, good in said["good"].dropna().items()}
 
 
-def _replayed(
+def _held_out(
     engine: Engine,
     bundle: PolicyBundle,
     others: Sequence[Contender],

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -18,6 +17,7 @@ from pydantic import (
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.confidence.certificate import Certificate, Document
 from loop_pipeline.confidence.request_score import RequestScore
+from loop_pipeline.routing.policy_seal import canonical, plain_numbers, seal_of
 
 SCHEMA_VERSION = 3
 # Version 1 had no canary, version 2 one student and no expiry; a rollback may return to them.
@@ -71,7 +71,7 @@ class GroupPolicy(Document):
     expected_usd_per_request: float | None
     reason: str
     model: str | None = None
-    offers: list[Offer] = Field(default_factory=list)
+    offers: list[Offer] = Field([])
     floor: float = 0.0
 
 
@@ -109,7 +109,7 @@ class PolicyBundle(Document):
     canary: Canary | None = None
     expires: str | None = None
     prices: str | None = None
-    others: list[Upstream] = Field(default_factory=list)
+    others: list[Upstream] = Field([])
     sha256: str = ""
 
     @model_validator(mode="after")
@@ -169,48 +169,11 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """Floats to fifteen digits, which survive being written and read."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{value} cannot stand in a policy")
-        return float(f"{value:.15g}") + 0.0
-    return value
-
-
-def canonical(document: Any) -> str:
-    """JSON with sorted keys and no spaces: equal content, equal bytes."""
-    return json.dumps(
-        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-
-
-def digest(document: Any) -> str:
-    """sha256 of the canonical form."""
-    return hashlib.sha256(canonical(document).encode()).hexdigest()
-
-
-def subject_hash(
-    student: Mapping[str, str],
-    frontier: Mapping[str, str],
-    versions: Mapping[str, str],
-    embedder_version: str,
-    others: Sequence[tuple[str, str]] = (),
-) -> str:
-    """What a certificate speaks about; another hash means the certificate is void."""
-    more = [list(other) for other in sorted(others)]
-    return digest([dict(student), dict(frontier), dict(versions), embedder_version, *more])
-
-
 def seal(**fields: Any) -> PolicyBundle:
     """Make a bundle of its fields, with floats rounded as they will be read back."""
     bundle = PolicyBundle(**fields)
-    plain = _plain(bundle.model_dump(exclude={"sha256"}))
-    return PolicyBundle.model_validate(plain | {"sha256": digest(plain)})
+    plain = plain_numbers(bundle.model_dump(exclude={"sha256"}))
+    return PolicyBundle.model_validate(plain | {"sha256": seal_of(plain)})
 
 
 def with_canary(
@@ -248,7 +211,7 @@ def load_bundle(text: str) -> PolicyBundle:
         )
     claimed = document.pop("sha256", None)
     try:
-        actual = digest(document)
+        actual = seal_of(document)
     except ValueError as error:
         raise BadBundle(f"policy refused: {error}") from None
     if claimed != actual:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from loop_pipeline.confidence.answer_score import FEATURES, ScoreWeights, fit_score, scores
+from loop_pipeline.confidence.answer_score import FEATURES, ScoreWeights
+from loop_pipeline.confidence.answer_score_fit import fit_score, scores
 from loop_pipeline.confidence.certificate import shared_delta
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.routing.offers import Contender, choose, make_offer
-from loop_pipeline.routing.policy import Offer, PolicyBundle, digest, seal, subject_hash
+from loop_pipeline.routing.policy import Offer, PolicyBundle, seal
+from loop_pipeline.routing.policy_seal import seal_of, subject_hash
 from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
 
 
@@ -32,13 +34,13 @@ def _testable(contenders: Sequence[Contender], groups: Groups, alpha: float, del
     return sum(size >= need for size in sizes)
 
 
-def _evidence(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
+def _rows_hash(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
     columns = ["prompt_id", "split", "group_id", "agrees", "score"]
     lines = [
         [[str(value) for value in row] for row in ordered.itertuples(index=False)]
         for ordered in (c.rows.sort_values("prompt_id")[columns] for c in contenders)
     ]
-    return digest([groups.version, lines, parts])
+    return seal_of([groups.version, lines, parts])
 
 
 def _student(
@@ -114,7 +116,7 @@ def fit_policy(
     subject = subject_hash(
         student, frontier, versions, groups.embedder_version, [(c.name, c.version) for c in others]
     )
-    evidence = _evidence(contenders, groups, [subject, target_agreement, delta])
+    evidence = _rows_hash(contenders, groups, [subject, target_agreement, delta])
     known = [bundle for bundle in (previous, challenger) if bundle is not None]
     again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
     so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)
@@ -208,7 +210,7 @@ def frontier_only(
         frontier=dict(frontier),
         versions=dict(versions),
         subject_hash=subject_hash(student, frontier, versions, groups.embedder_version),
-        evidence_hash=digest([groups.version, reason]),
+        evidence_hash=seal_of([groups.version, reason]),
         embedder_version=groups.embedder_version,
         embedder_path=embedder_path,
         student_usd_per_request=None,

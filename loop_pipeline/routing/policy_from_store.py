@@ -12,7 +12,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import embedder_path
-from loop_pipeline.confidence.certificate import promise_verdict
+from loop_pipeline.confidence.certificate import promise_state
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.costs.prices import PRICES_DATE
 from loop_pipeline.groups.clustering.fit import Groups
@@ -121,7 +121,7 @@ def _surroundings(engine: Engine, settings: LoopSettings) -> tuple[Groups, dict[
     }
 
 
-def gold_verdicts(
+def gold_promises(
     engine: Engine, settings: LoopSettings, policies: Mapping[str, PolicyBundle]
 ) -> pd.DataFrame:
     """What policies achieve on gold rows, and what that says about each group's promise.
@@ -133,7 +133,7 @@ def gold_verdicts(
 
     Returns:
         Rows of `policy_fit.check_on_gold` with the columns who and verdict
-        (`confidence.certificate.promise_verdict`; empty for the row ``all``).
+        (`confidence.certificate.promise_state`; empty for the row ``all``).
     """
     parts = []
     for who, bundle in policies.items():
@@ -146,7 +146,7 @@ def gold_verdicts(
     groups = gold["group_id"] != "all"
     tested = int((groups & (gold["served"] > 0)).sum())
     gold["verdict"] = [
-        promise_verdict(
+        promise_state(
             round(row.agreement * row.served) if row.served else 0,
             row.served,
             target=row.target_agreement,

@@ -2,70 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from loop_pipeline.confidence.answer_score import ScoreWeights, logprob_features, unservable
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.groups.assignment import Assigner
+from loop_pipeline.groups.embedding.ask_encoder import EmbedderError
 from loop_pipeline.groups.embedding.embedder import Floats, unit
-from loop_pipeline.groups.embedding.model_embedder import EmbedderError, TextEmbedder, open_embedder
+from loop_pipeline.groups.embedding.model_embedder import TextEmbedder, open_embedder
+from loop_pipeline.routing.decision import Decision, Settled
 from loop_pipeline.routing.policy import BadBundle, GroupPolicy, PolicyBundle, load_bundle
+from loop_pipeline.stats.sampling import coin
 from loop_pipeline.traces.messages import MAX_CHARS, request_text
 from loop_pipeline.traces.messages import template_hash as hash_template
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Who is asked first.
-
-    ``adapter`` is the name by which the cheaper model is asked (the student's adapter, or another
-    upstream), None for the frontier; a ``canary`` is judged by its own thresholds. ``score`` is
-    that of a model judged before the call. ``propensity`` is the chance that all models answer
-    this request (the shadow coin), the same for every request, so that shadowed requests are a
-    uniform sample of traffic: each goes to the frontier and to every one of ``Router.adapters``.
-    Escalated requests enter calibration only if ``shadow`` is set: that thins them with the same
-    coin.
-    """
-
-    arm: Literal["student", "frontier"]
-    group_id: str | None
-    reason: str
-    propensity: float
-    shadow: bool
-    adapter: str | None = None
-    canary: bool = False
-    score: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """Whether the student's answer goes out."""
-
-    action: Literal["serve", "escalate"]
-    score: float | None
-    threshold: float | None
-    reason: str
-
-
-def coin(key: str, rate: float, toss: str = "shadow") -> bool:
-    """True for a share ``rate`` of keys, always the same ones; another toss draws others.
-
-    Who is drawn at one rate is drawn at every higher one.
-    """
-    drawn = hashlib.sha256(f"{toss} {key}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(drawn[:8], "big") < rate * 2**64
-
-
-def _embedder(path: Path) -> TextEmbedder:
+def _embedder(path: Path, api_key: str) -> TextEmbedder:
     try:
-        return open_embedder(path)
+        return open_embedder(path, api_key=api_key)
     except (EmbedderError, OSError, ValueError) as error:
         raise BadBundle(f"policy refused: its embedder cannot be opened: {error}") from error
 
@@ -102,6 +62,7 @@ class Router:
         *,
         folder: Path | None = None,
         running: Mapping[str, str] | None = None,
+        embedder_api_key: str = "",
     ) -> Router:
         """Load a policy from its file, or take one as it is.
 
@@ -112,6 +73,7 @@ class Router:
             running: what is known of what runs here: ``frontier`` (its model), ``detector``,
                 ``decoding``. If the certificates speak about something else they are void, and
                 everything goes to the frontier.
+            embedder_api_key: of an embedder that is an endpoint.
 
         Raises:
             BadBundle: if the document was altered, is of another schema, or the embedder is not
@@ -119,11 +81,14 @@ class Router:
         """
         folder = folder or (source.parent if isinstance(source, Path) else Path())
         bundle = load_bundle(source.read_text("utf-8")) if isinstance(source, Path) else source
-        router = cls(bundle, embedder or _embedder(folder / bundle.embedder_path), running)
+        router = cls(
+            bundle, embedder or _embedder(folder / bundle.embedder_path, embedder_api_key), running
+        )
         if bundle.canary is not None:
             other = bundle.canary.policy
             same = other.embedder_version == bundle.embedder_version
-            embedder = router._embedder if same else _embedder(folder / other.embedder_path)
+            path = folder / other.embedder_path
+            embedder = router._embedder if same else _embedder(path, embedder_api_key)
             router.canary = cls(other, embedder, running)
         return router
 
@@ -165,14 +130,14 @@ class Router:
 
     def _draws_canary(self, key: str) -> bool:
         canary = self.bundle.canary
-        return canary is not None and coin(key, canary.weight, f"canary {canary.policy.sha256}")
+        return canary is not None and (coin(f"canary {canary.policy.sha256}", key) < canary.weight)
 
     def _decide(
         self, messages: Sequence[Mapping[str, Any]], prompt_id: str, template_hash: str | None
     ) -> Decision:
         rate, shadow = self.bundle.exploration_rate, False
         try:
-            shadow = coin(prompt_id, rate)
+            shadow = coin("shadow", prompt_id) < rate
             group_id, reason, model, score = self._first(messages, template_hash)
         except Exception as error:  # noqa: BLE001  see decide
             return Decision("frontier", None, f"the router failed: {error!r:.200}", rate, shadow)

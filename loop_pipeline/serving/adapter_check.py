@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loop_pipeline.whole_file import write_whole
+
 
 def misfit(folder: Path, root: str) -> str | None:
     """Why an adapter cannot be one of a base; None if nothing on this machine speaks against it.
@@ -51,9 +53,7 @@ def _width(folder: Path) -> int | None:
 def remember(path: Path, adapters: Mapping[str, str]) -> None:
     """Note which adapters (folder by name) a server on this machine has to hold."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(dict(adapters), indent=1, sort_keys=True) + "\n", "utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(dict(adapters), indent=1, sort_keys=True) + "\n")
 
 
 def remembered(path: Path) -> dict[str, str]:

@@ -13,13 +13,9 @@ from pathlib import Path
 
 from loop_pipeline.serving.adapter_check import remember, remembered
 from loop_pipeline.serving.kubernetes import Cluster
-from loop_pipeline.serving.student_server import (
-    Answer,
-    Messages,
-    Reconciled,
-    ServerError,
-    StudentServer,
-)
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_answer import Answer
+from loop_pipeline.serving.student_server import Messages, Reconciled, StudentServer
 from loop_pipeline.settings import LoopSettings
 
 
@@ -54,8 +50,8 @@ class Fleet:
 
     @property
     def urls(self) -> list[str]:
-        """Addresses of the replicas."""
-        return [server.url for server in self.servers]
+        """Addresses of the replicas, as people may see them."""
+        return [server.address for server in self.servers]
 
     def ensure(self, adapters: Sequence[Adapter]) -> dict[str, list[str]]:
         """Load, warm up and probe adapters on every replica; take nothing away.
@@ -85,9 +81,9 @@ class Fleet:
         loaded: dict[str, list[str]] = {}
         for number, server in enumerate(self.servers, 1):
             try:
-                loaded[server.url] = [a.name for a in adapters if _make_ready(server, a)]
+                loaded[server.address] = [a.name for a in adapters if _make_ready(server, a)]
             except ServerError as error:
-                place = f"replica {number} of {len(self.servers)}, {server.url}"
+                place = f"replica {number} of {len(self.servers)}, {server.address}"
                 raise ServerError(f"{place}: {error}") from error
         return loaded
 
@@ -104,7 +100,7 @@ class Fleet:
         """
         loaded = self._load(adapters)
         wanted = {adapter.name: adapter.folder for adapter in adapters}
-        done = {server.url: server.reconcile(wanted) for server in self.servers}
+        done = {server.address: server.reconcile(wanted) for server in self.servers}
         if self.memory is not None:
             remember(self.memory, wanted)
         return {
@@ -118,7 +114,7 @@ class Fleet:
 
     def missing(self, names: Sequence[str]) -> dict[str, list[str]]:
         """Adapters that a replica lacks, by its URL; a replica that lacks none is left out."""
-        held = {server.url: server.models() for server in self.servers}
+        held = {server.address: server.models() for server in self.servers}
         lacking = {url: sorted(set(names) - set(models)) for url, models in held.items()}
         return {url: absent for url, absent in lacking.items() if absent}
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import requests
 
-from loop_pipeline.serving.student_server import ServerError, reason_of
+from loop_pipeline.serving.server_errors import ServerError, reason_of
 
 ANNOTATION = "loop-pipeline/adapters"
 ROLLOUT_S = 600.0

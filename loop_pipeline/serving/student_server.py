@@ -7,67 +7,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import requests
 
+from loop_pipeline.masking import masked
 from loop_pipeline.serving.adapter_check import misfit
+from loop_pipeline.serving.server_errors import ServerError, last_lines, reason_of, subject_of
+from loop_pipeline.serving.student_answer import Answer
 
-# What an answer without a single token counts as: surely wrong, yet a finite number.
-NO_TOKENS = -100.0
-SECONDS_BETWEEN_REPORTS = 5.0
 # vLLM may have been started a moment ago.
 START_S = 180.0
 # A machine that is gone does not refuse a connection, it says nothing.
 CONNECT_S = 5.0
 
 Messages = Sequence[Mapping[str, Any]]
-
-
-class ServerError(RuntimeError):
-    """The server did not do what it was asked. The text says where, what, and its own words."""
-
-    def __init__(self, text: str, *, status: int | None = None, words: str = "") -> None:
-        super().__init__(text)
-        self.status = status
-        self.words = words
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model answered, and how sure it was of each token."""
-
-    text: str
-    token_logprobs: list[float]
-    tokens_in: int
-    tokens_out: int
-    finish_reason: str
-    latency_ms: float
-
-    @property
-    def logprob_min(self) -> float:
-        """Natural log of the least probable token's probability."""
-        return min(self.token_logprobs, default=NO_TOKENS)
-
-    @property
-    def logprob_p10(self) -> float:
-        """Its 10% quantile over the tokens, interpolated."""
-        return float(np.quantile(self.token_logprobs, 0.1)) if self.token_logprobs else NO_TOKENS
-
-    @property
-    def logprob_mean(self) -> float:
-        """Its mean over the tokens."""
-        return float(np.mean(self.token_logprobs)) if self.token_logprobs else NO_TOKENS
-
-    @property
-    def logprob_sum(self) -> float:
-        """Its sum: the log of the probability of the whole answer, end mark included."""
-        return float(sum(self.token_logprobs)) if self.token_logprobs else NO_TOKENS
 
 
 @dataclass(frozen=True)
@@ -97,6 +54,11 @@ class StudentServer:
     _local: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
+
+    @property
+    def address(self) -> str:
+        """Its URL as people may see it."""
+        return masked(self.url)
 
     def wait_ready(self, seconds: float) -> None:
         """Wait until the server answers.
@@ -238,7 +200,7 @@ class StudentServer:
     def _call(
         self, method: str, path: str, body: Any = None, *, timeout: float | None = None
     ) -> Any:
-        asked = f"{method} {self.url}{path}" + (f" for {_subject(body)}" if body else "")
+        asked = f"{method} {self.url}{path}" + (f" for {subject_of(body)}" if body else "")
         try:
             reply = self._send(method, path, body, timeout or self.timeout)
         except requests.RequestException as error:
@@ -277,66 +239,3 @@ class StudentServer:
 
     def _log_end(self) -> str:
         return f"\n{last_lines(self.log_path)}" if self.log_path else ""
-
-
-def _subject(body: Mapping[str, Any]) -> str:
-    return repr(body.get("model") or body.get("lora_name"))
-
-
-def reason_of(error: requests.RequestException) -> str:
-    """Why no reply came, in the words of whoever has to mend it."""
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if "refused" in str(error):
-        return "nothing listens there (is it running? loop serve)"
-    return f"the connection broke ({type(error).__name__}: {error})"
-
-
-def last_lines(path: Path, count: int = 15) -> str:
-    """The end of a log file, with its name; says so if there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 200 * count))
-            lines = file.read().decode(errors="replace").splitlines()[-count:]
-    except OSError as error:
-        return f"(no log: {error})"
-    return f"last lines of {path}:\n  " + "\n  ".join(lines)
-
-
-def answer_all(
-    server: StudentServer,
-    model: str,
-    batch: Sequence[Messages],
-    *,
-    concurrency: int = 64,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[Answer]:
-    """Ask for many answers at once; the server batches them.
-
-    Args:
-        server: whom to ask.
-        model: adapter name, or ``base``.
-        batch: one list of messages a request.
-        concurrency: requests in flight.
-        on_progress: called with (answered, all) every few seconds and at the end.
-
-    Returns:
-        One answer a request, in the order asked.
-
-    Raises:
-        ServerError: the first request that failed; the rest is not asked any more.
-    """
-    told = time.monotonic()
-    with ThreadPoolExecutor(max_workers=concurrency) as pool:
-        futures = [pool.submit(server.answer, model, m) for m in batch]
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                future.result()
-                due = time.monotonic() - told > SECONDS_BETWEEN_REPORTS or done == len(futures)
-                if on_progress and due:
-                    told = time.monotonic()
-                    on_progress(done, len(futures))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [future.result() for future in futures]

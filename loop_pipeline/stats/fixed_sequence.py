@@ -1,26 +1,26 @@
-"""The one bound of the loop: a threshold that keeps its promise on new data, or none at all."""
+"""Fixed-sequence testing: a threshold that keeps its promise on new data, or none at all.
+
+Learn then Test (Angelopoulos et al. 2021, arXiv 2110.01052). Bounds of a single share are in
+``binomial``.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, binom
 
-from loop_pipeline.stats.binomial import smallest_certifiable
+from loop_pipeline.stats.binomial import lower_bound, p_at_most, smallest_certifiable
 
 Scores = NDArray[np.float64]
-
-
-Verdicts = NDArray[np.bool_]
-
+Right = NDArray[np.bool_]
 
 # Thresholds that a walk from strict to loose tries.
 STEPS = 60
 
 
 def bounded_threshold(
-    score: NDArray[np.float64],
-    good: NDArray[np.bool_],
+    score: Scores,
+    good: Right,
     *,
     alpha: float,
     delta: float,
@@ -50,15 +50,13 @@ def bounded_threshold(
     for k in np.unique(np.linspace(max(n // 2, start), n, steps).astype(int)):
         accepted = score >= ordered[k - 1]
         errors = int((accepted & ~good).sum())
-        if binom.cdf(errors, int(accepted.sum()), alpha) > delta:
+        if p_at_most(errors, int(accepted.sum()), alpha) > delta:
             break
         threshold = float(ordered[k - 1])
     return threshold
 
 
-def all_or_threshold(
-    score: NDArray[np.float64], good: NDArray[np.bool_], *, alpha: float, delta: float
-) -> float | None:
+def all_or_threshold(score: Scores, good: Right, *, alpha: float, delta: float) -> float | None:
     """Everything if that keeps the promise, else the loosest threshold of the walk that does.
 
     Each of the two has half of ``delta`` (Bonferroni), so together they break the promise with
@@ -75,13 +73,13 @@ def all_or_threshold(
         As ``bounded_threshold``.
     """
     usable = len(score) > 0 and bool(np.isfinite(score).all())
-    if usable and binom.cdf(int((~good).sum()), len(good), alpha) <= delta / 2:
+    if usable and p_at_most(int((~good).sum()), len(good), alpha) <= delta / 2:
         return float(score.min())
     return bounded_threshold(score, good, alpha=alpha, delta=delta / 2)
 
 
 def threshold_curve(
-    score: NDArray[np.float64], good: NDArray[np.bool_], *, delta: float, steps: int = 40
+    score: Scores, good: Right, *, delta: float, steps: int = 40
 ) -> list[tuple[float, float, float, float]]:
     """What each threshold would keep: (threshold, kept share, precision, exact lower bound).
 
@@ -92,6 +90,5 @@ def threshold_curve(
     for threshold in np.unique(ordered[np.linspace(0, len(score) - 1, steps).astype(int)])[::-1]:
         accepted = score >= threshold
         n, right = int(accepted.sum()), int((accepted & good).sum())
-        lower = float(beta.ppf(delta, right, n - right + 1)) if right else 0.0
-        curve.append((float(threshold), n / len(score), right / n, lower))
+        curve.append((float(threshold), n / len(score), right / n, lower_bound(right, n, delta)))
     return curve

@@ -14,7 +14,7 @@ from scipy.stats import binom, norm
 DRAWS = 2000
 
 
-class Interval(NamedTuple):
+class Difference(NamedTuple):
     """A difference of two means with its interval."""
 
     difference: float
@@ -31,7 +31,7 @@ def paired_bootstrap(
     draws: int = DRAWS,
     level: float = 0.95,
     seed: int = 0,
-) -> Interval:
+) -> Difference:
     """Mean of ``new - old`` with its bias-corrected and accelerated interval (BCa, Efron 1987).
 
     Whole clusters are drawn, so that rows that belong together count once. Clusters of the same
@@ -61,12 +61,12 @@ def paired_bootstrap(
     count, difference = len(sums), float(sums.sum() / sizes.sum())
     if not sums.any():
         edge = 1 - ((1 - level) / 2) ** (1 / count)
-        return Interval(difference, -edge, edge, len(gain))
+        return Difference(difference, -edge, edge, len(gain))
     kinds, times = np.unique(np.stack([sums, sizes]), axis=1, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(count, times / count, size=draws)
     means = (drawn @ kinds[0]) / (drawn @ kinds[1])
     low, high = np.quantile(means, _bca(means, difference, kinds, times, level))
-    return Interval(difference, float(low), float(high), len(gain))
+    return Difference(difference, float(low), float(high), len(gain))
 
 
 def _bca(

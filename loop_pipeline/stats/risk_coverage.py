@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from loop_pipeline.stats.fixed_sequence import Scores, Verdicts
+from loop_pipeline.stats.fixed_sequence import Right, Scores
 
 
-def risk_coverage(conf: Scores, agree: Verdicts) -> pd.DataFrame:
+def risk_coverage(conf: Scores, agree: Right) -> pd.DataFrame:
     """The whole trade: columns threshold, coverage, agreement, one row per distinct score.
 
     Args:
@@ -28,14 +28,14 @@ def risk_coverage(conf: Scores, agree: Verdicts) -> pd.DataFrame:
     )
 
 
-def swept_threshold(conf: Scores, agree: Verdicts, alpha: float) -> float | None:
+def swept_threshold(conf: Scores, agree: Right, alpha: float) -> float | None:
     """The loosest threshold that looks good on these rows. A control: it promises nothing."""
     curve = risk_coverage(conf, agree)
     fine = curve[curve["agreement"] >= 1 - alpha - 1e-12]
     return float(fine["threshold"].iloc[-1]) if len(fine) else None
 
 
-def uncertified_coverage(conf: Scores, agree: Verdicts, alpha: float) -> float:
+def uncertified_coverage(conf: Scores, agree: Right, alpha: float) -> float:
     """Coverage without a certificate: what the swept threshold would claim."""
     threshold = swept_threshold(conf, agree, alpha)
     return float((conf >= threshold).mean()) if threshold is not None else 0.0

@@ -5,15 +5,23 @@ Which requests are drawn, and how often, is decided where they are drawn.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from loop_pipeline.hashing import digest
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def coin(seed: int | str, prompt_id: str) -> float:
-    """A number in [0, 1) that is always the same for a seed and a prompt id."""
-    return int(digest("coin", str(seed), prompt_id)[:13], 16) / 16**13
+
+def coin(seed: int | str, key: str) -> float:
+    """A number in [0, 1) that is always the same for a seed and a key, often a prompt id.
+
+    Below a rate it is for that share of keys, and who is drawn at one rate is drawn at every higher
+    one. Another seed draws others.
+    """
+    return int(digest("coin", str(seed), key)[:13], 16) / 16**13
 
 
 def uniform_sample(p_review: pd.Series, *, seed: int | str = "thin") -> pd.Series:
@@ -25,4 +33,4 @@ def uniform_sample(p_review: pd.Series, *, seed: int | str = "thin") -> pd.Serie
     """
     keep = p_review.min() / p_review
     points = np.array([coin(seed, str(prompt_id)) for prompt_id in p_review.index])
-    return pd.Series(points < keep.to_numpy(), index=p_review.index)
+    return keep > points

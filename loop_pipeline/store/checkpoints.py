@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Engine, select
 
-from loop_pipeline.store.database import _first, insert_new, read, records, upsert
+from loop_pipeline.store.database import first_row, insert_new, read, records, upsert
 from loop_pipeline.store.tables import CheckpointRow, DeploymentRow
 
 # What the gate, the report and a reader of the store have to know of a training.
@@ -27,7 +27,7 @@ def newest_checkpoint(engine: Engine, *statuses: str) -> dict[str, Any] | None:
     statement = select(CheckpointRow.__table__).order_by(CheckpointRow.created_at.desc())
     if statuses:
         statement = statement.where(CheckpointRow.status.in_(statuses))
-    return _first(engine, statement)
+    return first_row(engine, statement)
 
 
 def set_checkpoint(engine: Engine, checkpoint_id: str, **values: Any) -> None:

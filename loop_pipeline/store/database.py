@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 from sqlalchemy import (
+    URL,
     Connection,
     Engine,
     Select,
@@ -17,14 +18,15 @@ from sqlalchemy import (
     event,
     func,
     inspect,
+    make_url,
     select,
-    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError
 
-from loop_pipeline.store.tables import (
-    Base,
-)
+from loop_pipeline.masking import masked
+from loop_pipeline.store.tables import Base
+from loop_pipeline.store.upgrade import StoreError, bring_up_to_date, sqlite_pragmas
 
 # SQLite takes at most 32,766 variables in one statement.
 CHUNK = 10_000
@@ -34,47 +36,30 @@ def open_store(url: str) -> Engine:
     """Connect to the store and bring its schema up to date.
 
     Raises:
+        StoreError: the URL is none, or the store cannot be used as it is; says what to do.
         sqlalchemy.exc.OperationalError: the database cannot be reached.
     """
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_pre_ping=True)
+    engine = create_engine(_checked(url), pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _sqlite_pragmas)
-    _upgrade(engine)
+        event.listen(engine, "connect", sqlite_pragmas)
+    bring_up_to_date(engine)
     return engine
 
 
-def _sqlite_pragmas(connection: Any, _record: Any) -> None:
-    # WAL: readers do not block the writer; 30 s: the gateway and a run may write at once.
-    for pragma in (
-        "journal_mode=WAL",
-        "foreign_keys=ON",
-        "busy_timeout=30000",
-        "synchronous=NORMAL",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _upgrade(engine: Engine) -> None:
-    migrations = Path(__file__).parent / "migrations"
-    head = max(p.name.split("_")[0] for p in (migrations / "versions").glob("[0-9]*.py"))
-    with engine.connect() as connection:
-        if (
-            inspect(connection).has_table("alembic_version")
-            and connection.scalar(text("select version_num from alembic_version")) == head
-        ):
-            return
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(migrations))
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":  # two processes may start at once
-            connection.execute(text("select pg_advisory_xact_lock(7316)"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+def _checked(url: str) -> URL:
+    # What the library says of a URL that it cannot read repeats parts of the password.
+    shown = f"LOOP_DATABASE_URL {masked(url)}"
+    if not url.startswith("sqlite:") and url.partition("?")[0].count("@") > 1:
+        raise StoreError(f"{shown}: write an @ in a name or a password as %40")
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        raise StoreError(
+            f"{shown} is no database URL; write postgresql+psycopg2://user:password@host:5432/name,"
+            " special characters of the password percent-encoded"
+        ) from None
 
 
 def insert_new(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> int:
@@ -113,16 +98,17 @@ def replace_days(
 ) -> None:
     """Make these rows the only ones of their days."""
     connection.execute(delete(table).where(table.__table__.c.day.in_(days)))
-    _insert(connection, table, rows)
+    insert_rows(connection, table, rows)
 
 
 def replace_all(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
     """Make these rows the only ones of their table."""
     connection.execute(delete(table))
-    _insert(connection, table, rows)
+    insert_rows(connection, table, rows)
 
 
-def _insert(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+def insert_rows(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows; none is no statement."""
     if rows:
         connection.execute(table.__table__.insert(), list(rows))  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -203,7 +189,8 @@ def follow(engine: Engine, prompt_id: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _first(engine: Engine, statement: Select[Any]) -> dict[str, Any] | None:
+def first_row(engine: Engine, statement: Select[Any]) -> dict[str, Any] | None:
+    """The first row of a query, None if there is none."""
     with engine.connect() as connection:
         row = connection.execute(statement.limit(1)).mappings().first()
     return dict(row) if row else None

@@ -10,13 +10,25 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection, Engine, func, select, update
 
-from loop_pipeline.store.database import _first, insert_new, read, upsert
+from loop_pipeline.store.checkpoints import checkpoint_rows, newest_checkpoint
+from loop_pipeline.store.database import first_row, insert_new, read, upsert
 from loop_pipeline.store.tables import CheckpointRow, PolicyRow, RolloutRow
 
 
 def active_policy(engine: Engine) -> dict[str, Any] | None:
     """The routing policy in force."""
-    return _first(engine, select(PolicyRow.__table__).where(PolicyRow.active_to.is_(None)))
+    return first_row(engine, select(PolicyRow.__table__).where(PolicyRow.active_to.is_(None)))
+
+
+def champion_of(engine: Engine) -> dict[str, Any] | None:
+    """The checkpoint that answers now: the one the policy in force names, else the newest approved.
+
+    It is the one that candidates have to match.
+    """
+    policy = active_policy(engine)
+    if policy is None or policy["checkpoint_id"] is None:
+        return newest_checkpoint(engine, "approved")
+    return next(iter(checkpoint_rows(engine, [policy["checkpoint_id"]])), None)
 
 
 def activate_policy(

@@ -125,7 +125,7 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
     return cheaper.merge(frontier, on="request").drop(columns="request")
 
 
-def replayed_pairs(engine: Engine, champion_id: str, challenger_id: str) -> pd.DataFrame:
+def held_out_pairs(engine: Engine, champion_id: str, challenger_id: str) -> pd.DataFrame:
     """Held-out requests that both answered offline: whether each disagreed with the frontier.
 
     Returns:

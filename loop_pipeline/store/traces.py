@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection, Engine, func, select
 
-from loop_pipeline.store.database import CHUNK, _insert, query, read
+from loop_pipeline.store.database import CHUNK, insert_rows, query, read
 from loop_pipeline.store.tables import (
     ContractRow,
     FeedbackRow,
@@ -23,7 +23,7 @@ from loop_pipeline.store.tables import (
 )
 
 
-def settle_splits(
+def fix_splits(
     connection: Connection, units: Sequence[dict[str, Any]], moved: Mapping[str, Sequence[str]]
 ) -> None:
     """Write the units of newly settled traces, and the splits that differ from the draw.
@@ -33,7 +33,7 @@ def settle_splits(
         units: rows of ``TraceUnitRow``.
         moved: prompt ids by their new split.
     """
-    _insert(connection, TraceUnitRow, units)
+    insert_rows(connection, TraceUnitRow, units)
     table: Any = TraceRow.__table__
     for split, prompt_ids in moved.items():
         for start in range(0, len(prompt_ids), CHUNK):

@@ -7,7 +7,6 @@ trainings, `mlflow_runs` what is known after a fit or an evaluation.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
+from loop_pipeline.masking import mask_secrets
 from loop_pipeline.store.mlflow_pages import MODEL, page_tags
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def few_retries(tracking_uri: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         first = str(error).partition("\n")[0]
-        said = re.sub(r"//[^/@\s]*@", "//", f"MLflow at {tracking_uri}: {first}")[:400]
-        raise TrackingDown(said) from error  # no password gets into a log
+        said = mask_secrets(f"MLflow at {tracking_uri}: {first}")[:400]
+        raise TrackingDown(said) from None  # what it came from may show a password
 
 
 def set_alias(
@@ -167,5 +167,6 @@ def point_alias(tracking_uri: str, registered_model: str, version: str) -> str |
     try:
         set_alias(tracking_uri, registered_model, version)
     except Exception as error:  # noqa: BLE001  whatever it is, what was switched stays switched
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        first = str(error).partition("\n")[0]
+        return f"{type(error).__name__}: {mask_secrets(first)}"
     return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, select
 
-from loop_pipeline.store.database import _first, _insert, count, replace_days
+from loop_pipeline.store.database import count, first_row, insert_rows, replace_days
 from loop_pipeline.store.tables import (
     CheckpointRow,
     DatasetRow,
@@ -42,7 +42,7 @@ def replace_pairs(
         for old in found
         if old["pair_id"] not in new
     ]
-    _insert(connection, SupersededPairRow, gone)
+    insert_rows(connection, SupersededPairRow, gone)
     replace_days(connection, LabeledPairRow, days, rows)
     return len(gone)
 
@@ -67,10 +67,10 @@ def pairs_last_trained(engine: Engine) -> tuple[int, dt.datetime | None]:
 
 def newest_dataset(engine: Engine) -> dict[str, Any] | None:
     """The training set that was frozen last."""
-    return _first(engine, select(DatasetRow.__table__).order_by(DatasetRow.created_at.desc()))
+    return first_row(engine, select(DatasetRow.__table__).order_by(DatasetRow.created_at.desc()))
 
 
 def newest_quality_model(engine: Engine) -> dict[str, Any] | None:
     """The quality score in use: the one fitted last."""
     table = QualityModelRow.__table__
-    return _first(engine, select(table).order_by(table.c.created_at.desc()))
+    return first_row(engine, select(table).order_by(table.c.created_at.desc()))

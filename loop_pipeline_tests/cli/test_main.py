@@ -36,6 +36,8 @@ def _loop(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
         (("replay", "imagenet"), {}, "imagenet"),
         (("report",), {}, "materialize loop_report"),
         (("serve",), {"LOOP_SERVE_PYTHON": "/no/python"}, "make serve-env"),
+        (("demo",), {"LOOP_SERVE_PYTHON": "/no/python"}, "make serve-env"),
+        (("demo",), {"LOOP_TRAIN_PYTHON": "/no/python"}, "LOOP_TRAIN_PYTHON"),
         (("rollback",), {}, "no policy is in force"),
         (("doctor",), {}, "no policy is in force"),
         (("doctor", "--outcomes", "/no/such/table.csv"), {}, "No such file"),
@@ -54,6 +56,36 @@ def test_one_line_says_what_is_wrong(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (("imprt", "x"), "Did you mean 'import'?"),
+        (("polcy",), "Did you mean 'policy'?"),
+        (("review", "exprt"), "Did you mean 'export'?"),
+        (("groups", "renam"), "Did you mean 'rename'?"),
+        (("rollout", "advance", "--reson", "x"), "--reason"),
+        (("doctor", "--outcome", "x"), "--outcomes"),
+    ],
+)
+def test_what_is_mistyped_suggests_what_was_meant(typed: tuple[str, ...], meant: str) -> None:
+    done = _loop(*typed)
+    assert done.returncode == 2
+    assert meant in done.stderr
+
+
+def test_no_command_shows_a_password(tmp_path: Path) -> None:
+    secret, home = "hunter2", {"LOOP_HOME": str(tmp_path)}
+    for arguments, variables in (
+        (("review", "push"), {"LOOP_MLFLOW_TRACKING_URI": f"http://ann:{secret}@127.0.0.1:9"}),
+        (("status",), {"LOOP_DATABASE_URL": f"postgresql+psycopg2://ann:{secret}@127.0.0.1:1/x"}),
+        (("serve",), {"LOOP_VLLM_URL": f"http://ann:{secret}@127.0.0.1"}),
+        (("status",), {"LOOP_JUDGE_RATE": secret}),
+    ):
+        done = _loop(*arguments, **home, **variables)
+        assert done.returncode != 0
+        assert secret not in done.stdout + done.stderr, arguments
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(

@@ -14,8 +14,8 @@ from loop_pipeline.defs.evaluation import EvaluationConfig, beats_champion, chec
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.store.checkpoints import newest_checkpoint
 from loop_pipeline_tests.conftest import free_port
+from loop_pipeline_tests.evaluation.arena import clever, fill, train
 from loop_pipeline_tests.serving.stub import Stub
-from loop_pipeline_tests.training.arena import clever, fill, train
 
 WRONG = {"good": 0.03, "bad": 0.3, "base": 0.2, "few-shot": 0.1}
 
@@ -71,7 +71,7 @@ def test_the_ui_shows_the_verdict_and_a_rejected_one_stops_the_run(
     assert "| base " in metadata["differences"]
     assert "**Wins**" in metadata["gallery"]
     assert Path(metadata["gallery_file"]).read_text().startswith("<!doctype html>")
-    assert "student-good" in metadata["verdicts"]
+    assert "student-good" in metadata["decisions"]
     assert "MLflow" in str(metadata["not_in_mlflow"]), "training left no run to add to"
     assert sum(len(str(value)) for value in metadata.values()) < 400_000
 

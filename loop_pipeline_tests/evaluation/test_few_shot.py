@@ -7,7 +7,8 @@ import pytest
 
 from loop_pipeline.evaluation.few_shot import evaluate_few_shot, nearest_examples, with_examples
 from loop_pipeline.groups.embedding.embedder import Embedder
-from loop_pipeline.serving.student_server import Answer, StudentServer
+from loop_pipeline.serving.student_answer import Answer
+from loop_pipeline.serving.student_server import StudentServer
 
 TOPICS = ["where is my parcel", "give me my money back", "the screen is broken"]
 

@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from loop_pipeline.confidence.coverage import CoverageFigures, compare_coverage
-from loop_pipeline.evaluation.gate import decide
+from loop_pipeline.evaluation.gate import best_champion, decide
 from loop_pipeline.stats.paired import lower_bound
 
 
@@ -60,15 +60,72 @@ def approved(rng: np.random.Generator, n: int, rates: tuple[float, float]) -> bo
     return decide(*students(rng, n, rates), groups=groups, coverage=coverage).approved
 
 
-@pytest.mark.parametrize(("n", "trials"), [(1000, 80)])
-def test_a_worse_candidate_is_refused_and_an_equal_one_passes(n: int, trials: int) -> None:
-    """With a thousand gold rows of which 8% are discordant, all claims together."""
+def test_a_worse_candidate_is_refused_and_an_equal_one_passes() -> None:
+    """With a thousand gold rows of which 8% are discordant, all claims together.
+
+    Measured in 200 draws: 85% of the equal ones pass, 4% of those that are worse by three points.
+    The limits are two standard deviations away: 10% and more of the worse ones would be seen.
+    """
+    n, trials = 1000, 80
     rng = np.random.default_rng(n)
     equal = sum(approved(rng, n, (0.93, 0.93)) for _ in range(trials))
     worse = sum(approved(rng, n, (0.90, 0.93)) for _ in range(trials))
-    assert equal >= trials * 0.80 - 3 * math.sqrt(trials * 0.8 * 0.2)
-    assert worse <= trials * 0.10 + 2 * math.sqrt(trials * 0.1 * 0.9)
-    assert worse / trials < 0.3 < 0.6 < equal / trials
+    assert equal >= trials * 0.85 - 2 * math.sqrt(trials * 0.85 * 0.15)
+    assert worse <= trials * 0.04 + 2 * math.sqrt(trials * 0.04 * 0.96)
+
+
+def champions(rng: np.random.Generator, n: int, *, anchored: bool) -> float:
+    """Points lost to 20 candidates in a row, each half a point worse than the champion of the day.
+
+    All of them meet the same gold rows.
+    """
+    hard, luck, shared = rng.normal(size=n), rng.random(n), 0.8
+
+    def answered(rate: float) -> pd.DataFrame:
+        own = shared * hard + (1 - shared**2) ** 0.5 * rng.normal(size=n)
+        chance = np.where(rng.random(n) < shared, luck, rng.random(n))
+        return answers(chance < expit(easiness(rate) + 2 * own))
+
+    rate = 0.93
+    past = {"first": answered(rate)}
+    for turn in range(20):
+        *_, name = past
+        worse = answered(rate - 0.005)
+        earlier = {key: rows for key, rows in past.items() if key != name}
+        best = best_champion(past[name], earlier) if anchored else None
+        if decide(worse, past[name], anchor=best[1] if best else None).approved:
+            rate -= 0.005
+            past[f"turn {turn}"] = worse
+    return 100 * (0.93 - rate)
+
+
+def test_many_small_losses_do_not_add_up() -> None:
+    """Known truth, 3,000 gold rows: the best champion ever is the anchor that today's is not."""
+    loose = np.mean([champions(np.random.default_rng(k), 3000, anchored=False) for k in range(5)])
+    held = np.mean([champions(np.random.default_rng(k), 3000, anchored=True) for k in range(5)])
+    assert held <= 2.0
+    assert loose >= held + 2.0
+
+
+def test_the_anchor_is_the_best_there_was_on_the_same_rows() -> None:
+    today = answers(np.arange(1000) >= 60)
+    better, worse = answers(np.arange(1000) >= 20), answers(np.arange(1000) >= 90)
+    few = answers(np.ones(1000, bool)).head(400)
+    found = best_champion(today, {"worse": worse, "better": better, "few": few})
+    assert found is not None
+    assert found[0] == "better"
+    assert best_champion(today, {"worse": worse}) is None
+    assert best_champion(today, {}) is None
+
+
+def test_a_candidate_that_matches_today_is_still_held_to_the_best() -> None:
+    today, best = answers(np.arange(1000) >= 60), answers(np.arange(1000) >= 20)
+    assert decide(today, today).approved
+    held = decide(today, today, anchor=best)
+    assert not held.approved
+    assert held.reasons[0].startswith("Agreement is 94.0%, the best champion so far's 98.0%")
+    assert held.figures["anchor"]["difference"] == pytest.approx(-0.04)
+    assert decide(best, today, anchor=best).approved
 
 
 def test_the_agreement_rule_at_every_size() -> None:
@@ -157,6 +214,43 @@ def test_the_guards_together_refuse_as_seldom_as_one() -> None:
     decision = decide(rows, rows, coverage=coverage)
     assert decision.approved
     assert "not significantly lower (p = 0.09 after Holm)" in " ".join(decision.reasons)
+
+
+def test_a_first_student_has_to_keep_its_contracts() -> None:
+    right = np.ones(1000, bool)
+    base = answers(right, np.arange(1000) < 400)
+
+    def first(kept: int) -> tuple[bool, str]:
+        rows = answers(right, np.arange(1000) < kept)
+        decision = decide(rows, None, base=base, base_was_fitted=True)
+        return decision.approved, decision.reasons[0]
+
+    assert first(950)[0]
+    refused, why = first(949)
+    assert not refused
+    assert why == (
+        "A first student has to keep its contracts in 95% of the gold rows; it does in 94.9%."
+    )
+
+
+def test_a_first_student_has_to_earn_a_certificate_somewhere() -> None:
+    """A demo on a busy machine approved one with 3.0% agreement and 47.6% of contracts kept."""
+    rows = answers(np.ones(1000, bool))
+    nothing, some = (CoverageFigures(share, None, None, 500, "no answers") for share in (0.0, 0.2))
+    refused = decide(rows, None, base=rows, base_was_fitted=True, coverage=nothing)
+    assert not refused.approved
+    assert "has to earn a certificate in one task group at least" in refused.reasons[0]
+    assert refused.figures["against"] == refused.reasons[:1]
+    assert decide(rows, None, base=rows, base_was_fitted=True, coverage=some).approved
+    assert decide(rows, rows, coverage=nothing).approved, "one that follows another is compared"
+
+
+def test_a_training_that_was_cut_short_is_said_first() -> None:
+    rows = answers(np.ones(1000, bool))
+    said = "The training was cut short by max_minutes."
+    decision = decide(rows, rows, cut_short=said)
+    assert decision.approved
+    assert decision.reasons[0] == said
 
 
 def test_without_a_champion_the_base_has_to_be_beaten() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from loop_pipeline.evaluation.metrics import (
     expected_calibration_error,
-    reliability,
+    reliability_bins,
     summarise,
     summarise_by,
 )
@@ -111,10 +111,10 @@ def test_the_bins_of_the_reliability_diagram_are_those_of_the_error() -> None:
     rng = np.random.default_rng(1)
     confidence = rng.random(5_000)
     right = rng.random(5_000) < confidence**2
-    bins = reliability(judged(5_000, confidence=confidence, agrees=right))
+    bins = reliability_bins(judged(5_000, confidence=confidence, agrees=right))
     assert sum(row["n"] for row in bins) == 5_000
     gap = sum(row["n"] * abs(row["confidence"] - row["agreement"]) for row in bins) / 5_000
     assert gap == pytest.approx(expected_calibration_error(confidence, right))
     assert all(row["low"] <= row["agreement"] <= row["high"] for row in bins)
-    [only] = reliability(judged(3, confidence=1.0))
+    [only] = reliability_bins(judged(3, confidence=1.0))
     assert (only["bin"], only["agreement"]) == (9, 1.0)

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from loop_pipeline.report.group_plots import best_model_figure, cluster_figure
 from loop_pipeline.report.plots import (
-    best_model_figure,
-    cluster_figure,
     contestants_figure,
     cost_coverage_figure,
     daily_counts_figure,

@@ -41,6 +41,15 @@ def test_texts_are_called_lexical_agreement() -> None:
     assert "lexical" not in summary(labels)
 
 
+def test_a_warning_comes_first_and_is_not_cut() -> None:
+    said = "The training was cut short by max_minutes: " + "a reason, " * 30 + "train again."
+    numbers = everything().model_copy(update={"warnings": [said]})
+    lines = summary(numbers).split("\n")
+    assert lines[2].startswith("Warning: The training was cut short")
+    assert said in " ".join(line.strip() for line in lines)
+    assert max(map(len, lines)) <= 100
+
+
 def test_what_is_missing_says_why() -> None:
     numbers = LoopNumbers(
         title="Half",

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from loop_pipeline.artifacts import policies
+from benchmarks.fixtures import add_student, student
+from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.rollout.commands import (
     advance_rollout,
     describe,
@@ -22,14 +23,14 @@ from loop_pipeline.rollout.commands import (
 )
 from loop_pipeline.rollout.release import CannotRelease, in_force, introduce
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.serving.student_server import ServerError
+from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.settings import LoopSettings, load_settings
 from loop_pipeline.store.checkpoints import adapter_name, record_deployment
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import CheckpointRow
 from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.rollout.test_canary_evidence import replay
-from loop_pipeline_tests.serving.examples import NEW, OLD, add_student, student
+from loop_pipeline_tests.serving.examples import NEW, OLD
 from loop_pipeline_tests.serving.stub import Stub
 
 OLD_NAME, NEW_NAME = adapter_name(OLD), adapter_name(NEW)
@@ -64,7 +65,7 @@ def desk(
     """OLD is the champion, NEW in shadow."""
     for name, bundle in zip((OLD, NEW), fitted, strict=True):
         add_student(engine, name)
-        introduce(engine, policies(settings), bundle, staged=True)
+        introduce(engine, policy_folder(settings), bundle, staged=True)
     return engine
 
 
@@ -85,7 +86,7 @@ def test_a_rollback_is_one_step_below_five_seconds_with_mlflow_down(
     said = tell(desk, settings)
     assert time.monotonic() - start < 5
     assert back.to_text() == fitted[0].to_text()
-    assert (policies(settings) / f"{back.sha256[:16]}.json").read_text() == back.to_text()
+    assert (policy_folder(settings) / f"{back.sha256[:16]}.json").read_text() == back.to_text()
     assert [stub.adapters[OLD_NAME] for stub in stubs] == ["/adapters/a"] * 2
     statuses = read(desk, CheckpointRow).set_index("checkpoint_id")["status"].to_dict()
     assert statuses == {OLD: "approved", NEW: "retired"}
@@ -144,7 +145,7 @@ def test_people_can_read_who_serves_and_who_did(
     text = describe(desk)
     assert f"champion    {OLD_NAME}" in text
     assert f"challenger  {NEW_NAME}, stage shadow, weight 0%" in text
-    assert "verdict     wait: 100 more paired requests" in text
+    assert "next step   wait: 100 more paired requests" in text
     record_deployment(desk, {OLD_NAME: OLD}, [stub.url for stub in stubs], "test")
     advance_rollout(desk, settings, actor="ann", reason="looks good")
     stop_rollout(desk, settings, actor="bob", reason="complaints")

@@ -8,21 +8,29 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, update
 
+from benchmarks.fixtures import add_student, student
 from loop_pipeline.rollout.release import (
     CannotRelease,
     advance,
     in_force,
     introduce,
     publish,
+    refused,
     roles,
     roll_back,
     without_canary,
 )
 from loop_pipeline.routing.policy import BadBundle, PolicyBundle
+from loop_pipeline.store.checkpoints import set_checkpoint
 from loop_pipeline.store.database import read, records
-from loop_pipeline.store.policies import PolicyChanged, policy_events, spent_recalibrations
+from loop_pipeline.store.policies import (
+    PolicyChanged,
+    champions_so_far,
+    policy_events,
+    spent_recalibrations,
+)
 from loop_pipeline.store.tables import CheckpointRow, PolicyRow
-from loop_pipeline_tests.serving.examples import NEW, NEWER, OLD, add_student, student
+from loop_pipeline_tests.serving.examples import NEW, NEWER, OLD
 
 WHO: dict[str, Any] = {"actor": "test", "reason": "because"}
 
@@ -212,3 +220,29 @@ def test_a_stored_policy_that_was_altered_is_not_returned_to(desk, folder, polic
     with pytest.raises(BadBundle, match="says sha256"):
         roll_back(desk, folder, **WHO)
     assert force(desk) == policies["new"]
+
+
+def test_while_no_student_is_good_enough_the_frontier_keeps_all(
+    world, engine: Engine, folder: Path
+) -> None:
+    """The first good one then serves at once, and a rollback returns to the frontier."""
+    add_student(engine, OLD)
+    set_checkpoint(engine, OLD, status="rejected")
+    found = refused(engine)
+    assert found is not None
+    assert found["checkpoint_id"] == OLD
+    nobody = introduce(engine, folder, world.frontier_only(), staged=True)
+    assert in_force(engine) == nobody
+    assert roles(engine) == {}
+    assert champions_so_far(engine) == []
+    assert spent_recalibrations(engine) == 0
+
+    add_student(engine, NEW)
+    assert refused(engine) is None
+    assert roles(engine)["champion"]["checkpoint_id"] == NEW
+    fitted = world.fit(student=student(NEW), previous=nobody)
+    assert introduce(engine, folder, fitted, staged=True) == fitted
+    assert champions_so_far(engine) == [NEW]
+    assert roll_back(engine, folder, **WHO) == nobody
+    assert statuses(engine) == {OLD: "rejected", NEW: "retired"}
+    assert roles(engine) == {}

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loop_pipeline.groups.assignment import member_rows
 from loop_pipeline.groups.clustering.fit import Groups, fit_groups
 from loop_pipeline.groups.embedding.embedder import Embedder
-from loop_pipeline.routing.policy_fit import fit_policy
+from loop_pipeline.groups.members import member_rows
+from loop_pipeline.routing.policy_fit import fit_policy, frontier_only
 
 WORDS = [
     "flight",
@@ -82,6 +82,19 @@ class World:
         }
         rows = self.answers if answers is None else answers
         return fit_policy(rows, self.groups, previous=previous, **(plain | changes))
+
+    def frontier_only(self, reason="the student was refused: why"):
+        """The policy while no student is good enough."""
+        return frontier_only(
+            self.groups,
+            reason=reason,
+            target_agreement=0.95,
+            delta=0.05,
+            frontier={"model": "big"},
+            costs={"frontier_usd_per_request": {g.group_id: 0.01 for g in self.groups.active}},
+            versions={"detector": "1"},
+            embedder_path="embedder.npz",
+        )
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ import pytest
 from loop_pipeline.confidence.certificate import shared_delta
 from loop_pipeline.confidence.request_score import fit_request_score
 from loop_pipeline.routing.offers import Contender, choose, expected_usd, make_offer
-from loop_pipeline.routing.policy import BadBundle, digest, load_bundle
+from loop_pipeline.routing.policy import BadBundle, load_bundle
 from loop_pipeline.routing.policy_fit import check_on_gold, gold_outcomes
+from loop_pipeline.routing.policy_seal import seal_of
 from loop_pipeline.routing.router import Router
 
 
@@ -100,7 +101,7 @@ def test_the_document_survives_and_refuses_a_model_it_does_not_have(three):
     document["others"] = []
     del document["sha256"]
     with pytest.raises(BadBundle, match="not a model of it"):
-        load_bundle(json.dumps(document | {"sha256": digest(document)}))
+        load_bundle(json.dumps(document | {"sha256": seal_of(document)}))
 
 
 def test_other_models_in_any_order_give_the_same_bytes(world, mini):

@@ -6,13 +6,14 @@ import json
 
 import pytest
 
-from loop_pipeline.routing.policy import BadBundle, digest, load_bundle
+from loop_pipeline.routing.policy import BadBundle, load_bundle
+from loop_pipeline.routing.policy_seal import seal_of
 
 
 def altered(bundle, resign=False, **fields):
     document = json.loads(bundle.to_text()) | fields
     if resign:
-        document["sha256"] = digest({k: v for k, v in document.items() if k != "sha256"})
+        document["sha256"] = seal_of({k: v for k, v in document.items() if k != "sha256"})
     return json.dumps(document)
 
 

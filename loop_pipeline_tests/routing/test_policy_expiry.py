@@ -8,8 +8,9 @@ import json
 import pandas as pd
 import pytest
 
-from loop_pipeline.routing.policy import BadBundle, digest, load_bundle
+from loop_pipeline.routing.policy import BadBundle, load_bundle
 from loop_pipeline.routing.policy_fit import expiry
+from loop_pipeline.routing.policy_seal import seal_of
 from loop_pipeline.routing.router import Router
 
 
@@ -69,4 +70,4 @@ def test_a_date_that_is_none_is_refused(bundle, expires):
     document = json.loads(bundle.to_text()) | {"expires": expires}
     del document["sha256"]
     with pytest.raises(BadBundle, match="policy refused"):
-        load_bundle(json.dumps(document | {"sha256": digest(document)}))
+        load_bundle(json.dumps(document | {"sha256": seal_of(document)}))

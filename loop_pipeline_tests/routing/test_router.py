@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.routing.policy import BadBundle
 from loop_pipeline.routing.policy_fit import served
-from loop_pipeline.routing.router import Router, coin
+from loop_pipeline.routing.router import Router
+from loop_pipeline.stats.sampling import coin
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(st.characters()) | st.integers(),
@@ -118,9 +121,9 @@ def test_it_never_raises(router, messages, prompt_id, template, answer, logprobs
 
 def test_the_coin_is_fair_fixed_and_free_of_the_arm():
     ids = [f"p{i}" for i in range(50_000)]
-    heads = [coin(i, 0.02) for i in ids]
+    heads = [coin("shadow", i) < 0.02 for i in ids]
     assert 0.018 < np.mean(heads) < 0.022
-    assert heads == [coin(i, 0.02) for i in ids]
+    assert heads == [coin("shadow", i) < 0.02 for i in ids]
 
 
 def test_threads_share_it(router, world):
@@ -151,3 +154,19 @@ def test_1500_characters_are_decided_in_milliseconds(router, world):
         router.decide(ask(text), "p", "aa")
         spent.append(time.thread_time() - start)
     assert np.median(spent) < 0.003
+
+
+def test_the_router_imports_alone_and_stays_small(world, bundle, tmp_path):
+    world.embedder.save(tmp_path / bundle.embedder_path)
+    (tmp_path / "policy.json").write_text(bundle.to_text(), "utf-8")
+    code = (
+        "import sys; from pathlib import Path; from loop_pipeline.routing.router import Router;"
+        f"Router.load(Path({str(tmp_path / 'policy.json')!r}));"
+        "heavy = {'pandas', 'sklearn', 'scipy.stats', 'sqlalchemy'};"
+        "print(sorted(heavy & set(sys.modules)));"
+        "print(int(Path('/proc/self/statm').read_text().split()[1]) * 4096 / 1e6)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy, megabytes = done.stdout.splitlines()
+    assert heavy == "[]"
+    assert float(megabytes) <= 110

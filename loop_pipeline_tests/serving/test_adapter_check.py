@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from loop_pipeline.serving.adapter_check import misfit, remember, remembered
-from loop_pipeline.serving.student_server import ServerError, StudentServer
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline_tests.serving.stub import Stub
 
 

@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loop_pipeline.serving.student_server import Reconciled, ServerError, StudentServer, answer_all
+from loop_pipeline.serving.ask_many import answer_all
+from loop_pipeline.serving.server_errors import ServerError
+from loop_pipeline.serving.student_server import Reconciled, StudentServer
 from loop_pipeline_tests.serving.stub import Stub
 
 

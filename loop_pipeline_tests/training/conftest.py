@@ -18,7 +18,7 @@ import pytest
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training.dataset.shingles import plain_text
-from loop_pipeline.training.dataset.splits import settle
+from loop_pipeline.training.dataset.splits import assign_splits
 
 COLOURS = {"sea": "blue", "grass": "green", "snow": "white", "coal": "black"}
 CONFIG = QLoRAConfig.from_profile(
@@ -63,6 +63,16 @@ def write_set(folder: Path, train: list[dict[str, Any]], validation: list[dict[s
     return folder
 
 
+def make_tiny_things_smaller(patch: pytest.MonkeyPatch) -> None:
+    """A base that is made within a second or two."""
+    from loop_pipeline.training import pretraining, tiny_tokenizer
+
+    small = {"HIDDEN": 64, "LAYERS": 2, "INTERMEDIATE": 128, "BATCH": 16, "MOST_EPOCHS": 100}
+    for name, value in small.items():
+        patch.setattr(pretraining, name, value)
+    patch.setattr(tiny_tokenizer, "VOCABULARY", 400)
+
+
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of 64 rows in ``set`` and a base in ``base``."""
@@ -73,11 +83,11 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = colour_rows(0, 64)
     write_set(folder / "set", rows, colour_rows(64, 16))
     others = [{**row, "completion": rows[i - 1]["completion"]} for i, row in enumerate(rows)]
-    small = {"HIDDEN": 64, "LAYERS": 2, "INTERMEDIATE": 128, "VOCABULARY": 400, "BATCH": 16}
+    write_set(folder / "other set", others, [])
+    config = CONFIG.model_copy(update={"base_tokens": 40_000})
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**small, "TOKENS_SEEN": 40_000, "MOST_EPOCHS": 100}.items():
-            patch.setattr(base, name, value)
-        base.pretrain_tiny(others, folder / "base", CONFIG, silent)
+        make_tiny_things_smaller(patch)
+        base.pretrain_tiny(folder / "other set", folder / "base", config, silent)
     return folder
 
 
@@ -129,7 +139,7 @@ START = dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
 
 
 def make_traces(*rows: dict[str, Any]) -> pd.DataFrame:
-    """Settled traces, as ``settle_traces`` returns them: ``text`` is what the user asked."""
+    """Settled traces, as ``split_traces`` returns them: ``text`` is what the user asked."""
     made = []
     for number, row in enumerate(rows):
         ts = START + dt.timedelta(minutes=number)
@@ -154,7 +164,7 @@ def make_traces(*rows: dict[str, Any]) -> pd.DataFrame:
         known = {"messages": messages, "text": plain_text(messages)}
         made.append(base | row | known)
     frame = pd.DataFrame(made).astype({"unit": object, "conversation_id": object})
-    settled = settle(frame).set_index("prompt_id")
+    settled = assign_splits(frame).set_index("prompt_id")
     frame = frame.set_index("prompt_id")
     frame.update(settled)
     return frame.reset_index()

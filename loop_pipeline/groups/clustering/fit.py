@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loop_pipeline.groups.assignment import Assigner, leaves_of
+from loop_pipeline.groups.assignment import Assigner
 from loop_pipeline.groups.clustering.leaves import fit_leaves
 from loop_pipeline.groups.clustering.lifecycle import Requests, Room
 from loop_pipeline.groups.clustering.naming import describe
 from loop_pipeline.groups.clustering.refit import fit_template
 from loop_pipeline.groups.embedding.embedder import Floats, unit
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
+from loop_pipeline.groups.members import leaves_of
 from loop_pipeline.groups.registry import Group, Groups
 
 
@@ -36,8 +37,8 @@ def fit_groups(
     Groups never cross a template. At the first fit a template is split only as far as each part
     can expect ``min_rows_per_group`` calibration rows and two halves of its rows agree on the
     split; later fits start from the groups there are, and change their number only by the rules
-    of ``clustering.lifecycle``. Fit on requests of the train split: groups chosen on calibration rows
-    would see them twice.
+    of ``lifecycle``. Fit on requests of the train split: groups chosen on calibration rows would
+    see them twice.
 
     Args:
         frame: columns prompt_id, text, template_hash, task; group_id and leaf_id (the old
@@ -85,7 +86,7 @@ def fit_groups(
         groups += fitted
     groups += _ended(groups, previous, version)
     result = Groups(embedder_version=version, groups=groups)
-    ids, distances = Assigner(result.active).many(vectors, frame["template_hash"])
+    ids, distances = Assigner(result.active).many(vectors, frame["template_hash"].tolist())
     result.groups += fit_leaves(result, frame, unit(vectors), ids, previous, version, seed)
     result.groups.sort(key=lambda g: g.group_id)
     leaves = leaves_of(result, vectors, ids)

@@ -70,7 +70,7 @@ def stack(units: Sequence[Unit]) -> Floats:
     return np.stack([u.centroid for u in units])
 
 
-def settle(vectors: Floats, units: Sequence[Unit]) -> None:
+def recentre(vectors: Floats, units: Sequence[Unit]) -> None:
     """Move the units' centroids to where k-means takes them."""
     if units and len(vectors):
         for unit, centroid in zip(units, kmeans(vectors, stack(units)), strict=True):

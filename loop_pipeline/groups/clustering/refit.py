@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loop_pipeline.groups.assignment import nearest
+from loop_pipeline.groups.clustering.group_bounds import floor_of, member_share
 from loop_pipeline.groups.clustering.kmeans import best_kmeans, id_of, rounded, stable_k
 from loop_pipeline.groups.clustering.lifecycle import (
     SMALL_REFITS,
@@ -17,17 +18,13 @@ from loop_pipeline.groups.clustering.lifecycle import (
     Unit,
     merged,
     newcomers,
-    settle,
+    recentre,
     small_for,
     split,
     stack,
 )
-from loop_pipeline.groups.embedding.embedder import UNFAMILIAR
 from loop_pipeline.groups.registry import Group, Groups
 
-# Of a group's members within its radius: where the embedder says what it does not know, distance
-# has little to add (CLINC150: 5 to 30% of strange requests seen, by familiarity 50%).
-MEMBER_SHARE, MEMBER_SHARE_ALONE = 0.998, 0.96
 MEMBERS_KEPT = 0.7  # of a group's members stay with it over a new embedder, or its id ends
 BIRTH_REFITS = 2
 
@@ -98,7 +95,7 @@ def _refitted(
         units, gone = merged(units, np.bincount(label, minlength=len(units)))
         room = room._replace(groups=room.groups + len(gone))
         ended += [_end(template, unit, "merged", unit.reason) for unit in gone]
-        settle(vectors, units)
+        recentre(vectors, units)
     label = nearest(vectors, stack(units))[0]
     stay, small = _retire(units, label, requests.new, window)
     ended += [_end(template, unit, "retired", unit.reason) for unit in small]
@@ -106,7 +103,7 @@ def _refitted(
         # Its requests belong to no other group because of that: they are nobody's now.
         kept = np.isin(label, [i for i, unit in enumerate(units) if unit in stay])
         requests = _part(requests, kept)
-        settle(requests.vectors, stay)
+        recentre(requests.vectors, stay)
         label = nearest(requests.vectors, stack(stay))[0]
     parts: list[Unit] = []
     for i, unit in enumerate(stay):
@@ -114,7 +111,7 @@ def _refitted(
             left = room._replace(groups=room.groups - len(parts))
             parts += split(template, _part(requests, label == i), unit, left, rng)
     if parts:
-        settle(requests.vectors, stay + parts)
+        recentre(requests.vectors, stay + parts)
     return _rows(template, requests, stay + parts) + ended
 
 
@@ -170,7 +167,7 @@ def _moved(template: str, requests: Requests, old: Sequence[Group]) -> list[Grou
             units.append(Unit(g.group_id, mean / norm, g, g.streak))
     if not units:
         units = [Unit("", requests.vectors[0])]
-    settle(requests.vectors, units)
+    recentre(requests.vectors, units)
     label = nearest(requests.vectors, stack(units))[0]
     ended = []
     for i, unit in enumerate(units):
@@ -192,13 +189,13 @@ def _rows(template: str, requests: Requests, units: Sequence[Unit]) -> list[Grou
     label, cosine = nearest(requests.vectors, centroids)
     rows = []
     for i, unit in enumerate(units):
-        floor = unit.before.floor if unit.before else _floor(requests, label == i)
+        floor = unit.before.floor if unit.before else floor_of(requests, label == i)
         own = 1 - cosine[(label == i) & (requests.known >= floor)]
         row = Group(
             group_id=unit.group_id,
             template_hash=template,
             centroid=rounded(unit.centroid),
-            radius=round(float(np.quantile(own, _share(requests))), 5) if len(own) else 0.0,
+            radius=round(float(np.quantile(own, member_share(requests))), 5) if len(own) else 0.0,
             floor=floor,
             size=len(own),
             streak=unit.streak,
@@ -215,17 +212,6 @@ def _rows(template: str, requests: Requests, units: Sequence[Unit]) -> list[Grou
     return rows
 
 
-def _share(requests: Requests) -> float:
-    return MEMBER_SHARE if requests.floor > 0 else MEMBER_SHARE_ALONE
-
-
-def _floor(requests: Requests, own: NDArray[np.bool_]) -> float:
-    """How much of a request must be known: as for all groups, less for a group of new wording."""
-    known = requests.known[own]
-    least = float(np.quantile(known, UNFAMILIAR)) if len(known) else 0.0
-    return round(min(requests.floor, 0.999 * least), 5)  # below what rounding does to alike rows
-
-
 def _candidate(template: str, unit: Unit, requests: Requests) -> Group:
     """A cluster of the unassigned pool that has to show itself once more."""
     distance = 1 - requests.vectors @ unit.centroid
@@ -234,8 +220,8 @@ def _candidate(template: str, unit: Unit, requests: Requests) -> Group:
         name=f"candidate {unit.group_id[:8]}",
         template_hash=template,
         centroid=rounded(unit.centroid),
-        radius=round(float(np.quantile(distance, _share(requests))), 5),
-        floor=_floor(requests, np.ones(len(distance), dtype=bool)),
+        radius=round(float(np.quantile(distance, member_share(requests))), 5),
+        floor=floor_of(requests, np.ones(len(distance), dtype=bool)),
         size=len(distance),
         status="candidate",
         streak=unit.streak,

@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 
 from loop_pipeline.groups.embedding.boilerplate import Boilerplate, learn
 from loop_pipeline.groups.embedding.ngrams import BITS, ngram_counts
+from loop_pipeline.whole_file import whole_file
 
 Floats = NDArray[np.float32]
 
@@ -186,11 +187,9 @@ class Embedder:
 
     def save(self, path: Path) -> None:
         """Write a .npz of float16 arrays; a reader never sees half of it."""
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with whole_file(path) as file:
             learned = to_bytes(self.boilerplate)
             np.savez(file, allow_pickle=False, **self._arrays, boilerplate=learned)
-        part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:

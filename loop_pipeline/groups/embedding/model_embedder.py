@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
+from loop_pipeline.groups.embedding.ask_encoder import EmbedderError, ask_endpoint, ask_process
 from loop_pipeline.groups.embedding.boilerplate import Boilerplate, learn
 from loop_pipeline.groups.embedding.embedder import (
     FIT_ROWS,
@@ -28,18 +23,11 @@ from loop_pipeline.groups.embedding.embedder import (
     unit,
 )
 from loop_pipeline.traces.messages import MAX_CHARS
+from loop_pipeline.whole_file import whole_file
 
-KEY = "LOOP_EMBEDDER_API_KEY"
-PROCESS = "loop_pipeline.groups.embedding.encoder_process"
-AT_ONCE, TIMEOUT_S, RETRIES = 128, 60.0, 3
-TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 DECIDING = (".json", ".safetensors", ".bin", ".onnx", ".txt", ".model")
 
 Run = Callable[[Sequence[str]], Floats]
-
-
-class EmbedderError(RuntimeError):
-    """The texts could not be embedded. One line: by what, and its own words."""
 
 
 class ModelEmbedder:
@@ -61,7 +49,15 @@ class ModelEmbedder:
         self._run = run
 
     @classmethod
-    def fit(cls, source: str, texts: Sequence[str], seed: int, python: Path | None = None) -> Self:
+    def fit(
+        cls,
+        source: str,
+        texts: Sequence[str],
+        seed: int,
+        python: Path | None = None,
+        *,
+        api_key: str = "",
+    ) -> Self:
         """Learn boilerplate and map from training texts; the model stays as it is.
 
         Args:
@@ -69,6 +65,7 @@ class ModelEmbedder:
             texts: training requests; a seeded sample of 20,000 is used if there are more.
             seed: of the sample.
             python: interpreter that runs a local model, in a process of its own; None: this one.
+            api_key: of an endpoint.
 
         Raises:
             EmbedderError: there is no such model, or it does not answer.
@@ -76,7 +73,7 @@ class ModelEmbedder:
         rng = np.random.default_rng(seed)
         kept = np.sort(rng.permutation(len(texts))[:FIT_ROWS])
         some = [str(texts[i]) for i in kept]
-        boilerplate, run = learn(some), _runner(source, python)
+        boilerplate, run = learn(some), _runner(source, python, api_key)
         fingerprint = fingerprint_of(source)
         plane = map_axes(unit(run([boilerplate.without(t) for t in some[: FIT_ROWS // 10]])))
         return cls(source, fingerprint, boilerplate, plane, run)
@@ -121,8 +118,7 @@ class ModelEmbedder:
     def save(self, path: Path) -> None:
         """Write a .npz that names the model; a reader never sees half of it."""
         about = json.dumps({"source": self.source, "fingerprint": self.fingerprint}).encode()
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with whole_file(path) as file:
             np.savez(
                 file,
                 allow_pickle=False,
@@ -131,7 +127,6 @@ class ModelEmbedder:
                 origin=self._origin,
                 axes=self._axes,
             )
-        part.replace(path)
 
 
 TextEmbedder = Embedder | ModelEmbedder
@@ -139,7 +134,12 @@ TextEmbedder = Embedder | ModelEmbedder
 
 
 def fit_embedder(
-    source: str, texts: Sequence[str], seed: int, python: Path | None = None
+    source: str,
+    texts: Sequence[str],
+    seed: int,
+    python: Path | None = None,
+    *,
+    api_key: str = "",
 ) -> TextEmbedder:
     """An embedder as ``LOOP_EMBEDDER`` names it: empty, a folder, or an http(s) URL.
 
@@ -148,6 +148,7 @@ def fit_embedder(
         texts: training requests.
         seed: of samples and of the randomised SVD.
         python: interpreter that runs a local model.
+        api_key: of an endpoint.
 
     Raises:
         EmbedderError: the model is not there or does not answer.
@@ -155,16 +156,17 @@ def fit_embedder(
     """
     if not source:
         return Embedder.fit(texts, seed=seed)
-    return ModelEmbedder.fit(source, texts, seed, python)
+    return ModelEmbedder.fit(source, texts, seed, python, api_key=api_key)
 
 
-def open_embedder(path: Path, python: Path | None = None) -> TextEmbedder:
+def open_embedder(path: Path, python: Path | None = None, *, api_key: str = "") -> TextEmbedder:
     """Read an embedder of any kind back.
 
     Args:
         path: what ``save`` wrote.
         python: interpreter that runs a local model in a process of its own, for many texts at
             once; None: it is loaded into this process at the first text.
+        api_key: of an endpoint.
 
     Raises:
         EmbedderError: the local model is gone, or is another than it was.
@@ -179,7 +181,7 @@ def open_embedder(path: Path, python: Path | None = None) -> TextEmbedder:
     source, fingerprint = about["source"], about["fingerprint"]
     if fingerprint_of(source) != fingerprint:
         raise EmbedderError(f"{source} is not the model that {path.name} was made with")
-    return ModelEmbedder(source, fingerprint, boilerplate, plane, _runner(source, python))
+    return ModelEmbedder(source, fingerprint, boilerplate, plane, _runner(source, python, api_key))
 
 
 def still_holds(embedder: TextEmbedder, source: str) -> bool:
@@ -215,9 +217,9 @@ def _is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def _runner(source: str, python: Path | None) -> Run:
+def _runner(source: str, python: Path | None, api_key: str) -> Run:
     if _is_url(source):
-        return lambda texts: ask_endpoint(texts, source)
+        return lambda texts: ask_endpoint(texts, source, api_key)
     if python is not None:
         return lambda texts: ask_process(texts, source, python)
     loaded: list[Any] = []
@@ -230,52 +232,3 @@ def _runner(source: str, python: Path | None) -> Run:
         return loaded[0].encode(texts)
 
     return here
-
-
-def ask_process(texts: Sequence[str], folder: str, python: Path) -> Floats:
-    """Have a local model embed texts in a process of its own.
-
-    Raises:
-        EmbedderError: it could not; one line.
-    """
-    with tempfile.TemporaryDirectory(prefix="loop-embedder-") as work:
-        given, made = Path(work, "in.jsonl"), Path(work, "out.npy")
-        given.write_text("".join(json.dumps(t) + "\n" for t in texts), encoding="utf-8")
-        command = [str(python), "-m", PROCESS, str(given), str(made), "--model", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            words = (done.stderr.strip() or "no message").splitlines()[-1]
-            raise EmbedderError(f"LOOP_EMBEDDER {folder}: {words}")
-        return np.load(made, allow_pickle=False)
-
-
-def ask_endpoint(texts: Sequence[str], url: str) -> Floats:
-    """Vectors from an OpenAI-compatible endpoint, a part at a time.
-
-    Args:
-        texts: to embed.
-        url: of ``/v1/embeddings``; the model's name is its fragment: ``https://host/v1/embeddings#name``.
-
-    Raises:
-        EmbedderError: it refuses, is not there after three attempts, or answers something else.
-    """
-    address, _, model = url.partition("#")
-    retry = Retry(RETRIES, backoff_factor=0.3, status_forcelist=TRY_AGAIN, allowed_methods=None)
-    session = requests.Session()
-    session.mount(address, HTTPAdapter(max_retries=retry))
-    headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get(KEY)) else {}
-    parts = []
-    for at in range(0, len(texts), AT_ONCE):
-        body = {"input": list(texts[at : at + AT_ONCE]), "model": model or "default"}
-        try:
-            answer = session.post(address, json=body, headers=headers, timeout=TIMEOUT_S)
-            answer.raise_for_status()
-            rows = sorted(answer.json()["data"], key=lambda row: row["index"])
-            part = np.array([row["embedding"] for row in rows], dtype=np.float32)
-        except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-            raise EmbedderError(f"LOOP_EMBEDDER {address}: {error!s:.200}") from None
-        if part.ndim != 2 or len(part) != len(body["input"]):
-            asked = len(body["input"])
-            raise EmbedderError(f"LOOP_EMBEDDER {address}: {asked} texts, vectors {part.shape}")
-        parts.append(part)
-    return np.concatenate(parts)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from loop_pipeline.child_environment import child_environment
 from loop_pipeline.labels.hallucination.wording_score import Detector, load_detector, shipped
 from loop_pipeline.settings import LoopSettings
 
@@ -79,7 +80,9 @@ def ask_encoder(
         given, judged = Path(folder, "in.jsonl"), Path(folder, "out.jsonl")
         given.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         command = [str(python), "-m", ENCODER, str(given), str(judged), "--model", str(encoder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=child_environment()
+        )
         if done.returncode:
             words = (done.stderr.strip() or "no message").splitlines()[-1]
             raise EncoderError(f"LOOP_ENCODER {encoder}: {words}")

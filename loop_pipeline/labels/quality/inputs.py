@@ -30,7 +30,7 @@ from loop_pipeline.store.tables import (
 from loop_pipeline.store.traces import read_feedback
 
 
-class Evidence(NamedTuple):
+class QualityInputs(NamedTuple):
     """Inputs of ``fit_quality``, by prompt_id."""
 
     features: pd.DataFrame
@@ -52,7 +52,7 @@ class Reviewed(NamedTuple):
     p_review: pd.Series | None
 
 
-def evidence(engine: Engine) -> Evidence:
+def quality_inputs(engine: Engine) -> QualityInputs:
     """Read what is known of all answers and what people found."""
     columns = ["prompt_id", "task", "template_hash", "conversation_id", "dedup_key", "producer"]
     traces = read(engine, TraceRow, columns=columns)
@@ -61,7 +61,7 @@ def evidence(engine: Engine) -> Evidence:
     talk = traces["conversation_id"].where(traces["conversation_id"].notna(), traces["dedup_key"])
     feedback = read_feedback(engine)
     flags = read(engine, HallucinationFlagRow, columns=["prompt_id", "flag"])
-    return Evidence(
+    return QualityInputs(
         features(read(engine, TraceSignalRow)),
         tasks(traces),
         verdicts(feedback, read(engine, ReviewerRow)),
@@ -71,7 +71,7 @@ def evidence(engine: Engine) -> Evidence:
     )
 
 
-def fit_evidence(known: Evidence, settings: LoopSettings) -> Fitted:
+def fit_on_inputs(known: QualityInputs, settings: LoopSettings) -> Fitted:
     """The quality score of what is known."""
     return fit_quality(
         known.features,
@@ -91,8 +91,8 @@ def refresh_quality(engine: Engine, settings: LoopSettings) -> tuple[QualityMode
     Returns:
         The score, and the doubtful verdicts as `reviews.doubtful.doubtful` gives them.
     """
-    known = evidence(engine)
-    model, out_of_fold = fit_evidence(known, settings)
+    known = quality_inputs(engine)
+    model, out_of_fold = fit_on_inputs(known, settings)
     thresholds = [p.threshold for p in model.promises.values() if p.threshold]
     row = {
         "version": model.version,
@@ -109,12 +109,12 @@ def refresh_quality(engine: Engine, settings: LoopSettings) -> tuple[QualityMode
     return model, doubts
 
 
-def reviewed(known: Evidence, settings: LoopSettings) -> Reviewed:
+def reviewed(known: QualityInputs, settings: LoopSettings) -> Reviewed:
     """Verdicts and proxy for estimates of mean quality (``stats.ppi``)."""
     good = relied_on(known.verdicts)["good"].astype(bool)
     if known.p_review is not None:  # who volunteered their verdicts was not drawn
         good = good[good.index.isin(known.p_review.index)]
-    fitted = fit_evidence(known, settings)
+    fitted = fit_on_inputs(known, settings)
     if not fitted.model.usable:
         return Reviewed(good, None, known.p_review)
     proxy = fitted.model.predict(known.features, known.tasks)

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
 
 from loop_pipeline.labels.signals import number
-from loop_pipeline.stats.binomial import smallest_certifiable
+from loop_pipeline.stats.binomial import p_at_most, smallest_certifiable
 from loop_pipeline.stats.sampling import coin
 
 DOUBT = 3.0
@@ -132,7 +131,7 @@ def reviews_needed(
         return None
     # The first threshold tried keeps half of the rows, and it has to pass by itself.
     least = top = smallest_certifiable(alpha, delta)
-    while binom.cdf(math.ceil(error_rate * top), top, alpha) > delta:
+    while p_at_most(math.ceil(error_rate * top), top, alpha) > delta:
         top += max(1, top // 50)
     rows = least if top == least else 2 * top
     needed = max(MIN_LABELS, math.ceil(rows / uniform_share))

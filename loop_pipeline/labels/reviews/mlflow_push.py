@@ -18,6 +18,7 @@ from sqlalchemy import Engine, bindparam
 
 from loop_pipeline.hashing import digest
 from loop_pipeline.labels.reviews.queue import open_items
+from loop_pipeline.masking import masked
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import ReviewItemRow
 from loop_pipeline.store.tracking import Tracking, experiment_id, few_retries, mlflow_client
@@ -61,9 +62,10 @@ def push_queue(engine: Engine, tracking: Tracking) -> tuple[int, str]:
     with few_retries(tracking.tracking_uri):
         _reopen_and_close(desk, queue_id, status.set_index("mlflow_trace_id")["status"])
     page = f"/#/experiments/{experiment}/review-queue?selectedQueueId={queue_id}"
-    if tracking.tracking_uri.startswith("http"):
-        return len(new), tracking.tracking_uri.rstrip("/") + page
-    return len(new), f"{page} of `mlflow ui --backend-store-uri {tracking.tracking_uri}`"
+    shown = masked(tracking.tracking_uri)
+    if shown.startswith("http"):
+        return len(new), shown.rstrip("/") + page
+    return len(new), f"{page} of `mlflow ui --backend-store-uri {shown}`"
 
 
 def _client(tracking: Tracking) -> TracingClient:

@@ -25,12 +25,12 @@ import pandas as pd
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
-from loop_pipeline.artifacts import write_whole
 from loop_pipeline.hashing import digest
 from loop_pipeline.store.database import records, upsert
 from loop_pipeline.store.tables import DatasetExclusionRow, DatasetMemberRow, DatasetRow
 from loop_pipeline.store.training_data import count_validated_pairs
 from loop_pipeline.training.dataset.selection import Selection
+from loop_pipeline.whole_file import write_whole
 
 MIN_ROWS = 200
 
@@ -61,7 +61,7 @@ def freeze(selection: Selection, parent: Path) -> TrainingSet:
         "train": [_lesson(row) for row in _dicts(train)],
         "validation": [_lesson(row) for row in _dicts(validation)],
         "preferences": [_preference(row) for row in _dicts(selection.preferences)],
-        "feedback": [_verdict(row) for row in _dicts(selection.feedback)],
+        "feedback": [_kto_row(row) for row in _dicts(selection.feedback)],
     }
     lines = {
         name: [json.dumps(row, ensure_ascii=False, sort_keys=True) for row in rows]
@@ -140,7 +140,7 @@ def _preference(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _verdict(row: dict[str, Any]) -> dict[str, Any]:
+def _kto_row(row: dict[str, Any]) -> dict[str, Any]:
     good = row["kind"] == "kto_pos"
     return {
         "prompt_id": row["prompt_id"],

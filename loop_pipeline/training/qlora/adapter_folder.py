@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from loop_pipeline.artifacts import write_whole
 from loop_pipeline.hashing import file_sha256
 from loop_pipeline.store.run_record import RunRecord
 from loop_pipeline.store.tracking import Tracking
+from loop_pipeline.whole_file import write_whole
 
 WEIGHTS = "adapter_model.safetensors"
 META = "meta.json"

@@ -29,16 +29,9 @@ FSDP = [
 ]
 
 
-def wanted_processes() -> int:
-    """``LOOP_TRAIN_PROCESSES``, else one for each GPU.
-
-    Raises:
-        ValueError: the variable is no positive number.
-    """
-    text = os.environ.get("LOOP_TRAIN_PROCESSES", "")
-    if text and (not text.isdigit() or int(text) < 1):
-        raise ValueError(f"LOOP_TRAIN_PROCESSES: not a number of processes (given: {text!r})")
-    return int(text) if text else max(1, torch.cuda.device_count())
+def wanted_processes(asked: int) -> int:
+    """As many as were asked for; 0 is one for each GPU, and one where there is none."""
+    return asked or max(1, torch.cuda.device_count())
 
 
 def launch_command(module: str, processes: int, *, gpu: bool) -> list[str]:
@@ -54,9 +47,9 @@ def launch_command(module: str, processes: int, *, gpu: bool) -> list[str]:
     return [sys.executable, "-m", "accelerate.commands.launch", *count, *FSDP, "--module", module]
 
 
-def become_several(module: str) -> None:
+def become_several(module: str, asked: int) -> None:
     """Replace this process by several if several are wanted and it is not yet one of them."""
-    processes = wanted_processes()
+    processes = wanted_processes(asked)
     if processes > 1 and "WORLD_SIZE" not in os.environ:
         command = launch_command(module, processes, gpu=torch.cuda.is_available())
         os.execv(command[0], command)  # noqa: S606

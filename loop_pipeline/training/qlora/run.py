@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
+from loop_pipeline.child_environment import child_environment
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.run_record import RunRecord, recorded_run
 from loop_pipeline.store.tracking import Tracking
@@ -70,6 +71,7 @@ def _git(*words: str) -> str:
     return subprocess.run(
         ["git", *words],  # noqa: S607
         cwd=Path(__file__).parent,
+        env=child_environment(),
         check=True,
         capture_output=True,
         text=True,

@@ -6,6 +6,7 @@ answers only. A run that was killed goes on from its last complete checkpoint.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,22 @@ from dagster_pipes import open_dagster_pipes
 
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
-from loop_pipeline.training.qlora import distributed as launch
+from loop_pipeline.training.qlora import distributed
 from loop_pipeline.training.qlora.preference import train_preference
 from loop_pipeline.training.qlora.sft import sft_job, train_adapter
 from loop_pipeline.training.qlora.sweep import run_sweep
 from loop_pipeline.training.qlora.tokens import Log
 
+MODULE = "loop_pipeline.training.qlora.train"
+
 
 def main() -> None:
     """Train and report the adapters through Pipes."""
-    launch.become_several("loop_pipeline.training.qlora.train")
-    if not launch.is_main():
-        train_all(launch.process_input(), lambda _: None)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--processes", type=int, default=0, help="0: one for each GPU")
+    distributed.become_several(MODULE, parser.parse_args().processes)
+    if not distributed.is_main():
+        train_all(distributed.process_input(), lambda _: None)
         return
     with open_dagster_pipes() as pipes:
         try:

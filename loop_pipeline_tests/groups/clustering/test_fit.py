@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loop_pipeline.groups.assignment import member_rows
 from loop_pipeline.groups.clustering.fit import Groups, fit_groups
 from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.groups.members import member_rows
 
 TOPICS = {
     "travel": [

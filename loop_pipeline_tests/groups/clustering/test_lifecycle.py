@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loop_pipeline.groups.assignment import member_rows, nearest
+from loop_pipeline.groups.assignment import nearest
 from loop_pipeline.groups.clustering.fit import fit_groups
 from loop_pipeline.groups.clustering.kmeans import kmeans
 from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.groups.members import member_rows
 from loop_pipeline.groups.registry import Groups
 
 WORDS = {

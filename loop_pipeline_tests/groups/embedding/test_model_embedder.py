@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loop_pipeline.groups.embedding.ask_encoder import EmbedderError, ask_endpoint
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.groups.embedding.model_embedder import (
-    KEY,
-    EmbedderError,
     ModelEmbedder,
-    ask_endpoint,
     fit_embedder,
     open_embedder,
     still_holds,
@@ -143,10 +141,9 @@ def test_another_model_in_the_folder_is_refused(folder: Path, tmp_path: Path) ->
 
 
 def test_an_endpoint_is_asked_with_key_and_model_and_rows_are_put_in_order(
-    endpoint: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    endpoint: ThreadingHTTPServer, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(KEY, "secret")
-    made = fit_embedder(address(endpoint), TEXTS, 0)
+    made = fit_embedder(address(endpoint), TEXTS, 0, api_key="secret")
     vectors = made.transform(TEXTS)
     counts = np.array([[t.split().count(w) for w in WORDS] for t in TEXTS], dtype=float)
     assert np.allclose(vectors, counts / np.linalg.norm(counts, axis=1, keepdims=True), atol=1e-3)

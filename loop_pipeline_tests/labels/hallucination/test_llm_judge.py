@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from loop_pipeline.cli.main import app
 from loop_pipeline.labels.hallucination.llm_judge import (
-    KEY,
     LONGEST,
     Judge,
     JudgeError,
@@ -138,15 +137,12 @@ def test_lost_connections_are_tried_again_but_not_for_ever(store: Engine, server
 
 
 @ONE_STORE
-def test_a_wrong_key_ends_it_and_is_not_repeated(
-    store: Engine, server: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(KEY, "sk-secret")
+def test_a_wrong_key_ends_it_and_is_not_repeated(store: Engine, server: Stub) -> None:
     server.fail = (401, "no such key: sk-secret")
     with pytest.raises(JudgeError, match="401") as error:
-        judge_sample(store, Judge(server.url, "base"), rate=1.0)
+        judge_sample(store, Judge(server.url, "base", "sk-secret"), rate=1.0)
     assert "sk-secret" not in str(error.value)
-    assert "sk-secret" not in repr(Judge(server.url, "base"))
+    assert "sk-secret" not in repr(Judge(server.url, "base", "sk-secret"))
 
 
 @ONE_STORE

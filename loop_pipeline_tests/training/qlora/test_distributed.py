@@ -8,14 +8,14 @@ pytest.importorskip("trl")
 import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-from loop_pipeline.training.qlora import distributed as launch
+from loop_pipeline.training.qlora import distributed
 
 MODULE = "loop_pipeline.training.qlora.train"
 
 
 def test_several_gpus_shard_one_base():
     """Accelerate takes the command line as it is meant; no GPU was there to run it."""
-    command = launch.launch_command(MODULE, 4, gpu=True)
+    command = distributed.launch_command(MODULE, 4, gpu=True)
     assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     given = launch_command_parser().parse_args(command[3:])
     checked, _, _ = _validate_launch_command(given)
@@ -25,16 +25,11 @@ def test_several_gpus_shard_one_base():
 
 
 def test_one_process_is_the_default(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("LOOP_TRAIN_PROCESSES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert launch.wanted_processes() == 1
-    launch.become_several(MODULE)  # returns: nothing to do
-    assert launch.is_main()
-    assert launch.main_decides(True)
+    assert distributed.wanted_processes(0) == 1
+    distributed.become_several(MODULE, 0)  # returns: nothing to do
+    assert distributed.is_main()
+    assert distributed.main_decides(True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert launch.wanted_processes() == 2
-    monkeypatch.setenv("LOOP_TRAIN_PROCESSES", "1")
-    assert launch.wanted_processes() == 1
-    monkeypatch.setenv("LOOP_TRAIN_PROCESSES", "all")
-    with pytest.raises(ValueError, match=r"LOOP_TRAIN_PROCESSES.*given: 'all'"):
-        launch.wanted_processes()
+    assert distributed.wanted_processes(0) == 2
+    assert distributed.wanted_processes(1) == 1

@@ -19,7 +19,7 @@ from loop_pipeline_tests.training.conftest import CONFIG
 def test_the_base_is_made_once(work: Path):
     lines: list[str] = []
     before = (work / "base" / "model.safetensors").stat().st_mtime_ns
-    meta = base.pretrain_tiny([], work / "base", CONFIG, lines.append)
+    meta = base.pretrain_tiny(work / "set", work / "base", CONFIG, lines.append)
     assert meta["rows"] == 64
     assert "reused" in lines[0]
     assert (work / "base" / "model.safetensors").stat().st_mtime_ns == before

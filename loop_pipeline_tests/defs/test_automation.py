@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine
 
 from loop_pipeline.definitions import defs
-from loop_pipeline.defs.automation import enough_new_pairs, label_traces, late_feedback, retrain
+from loop_pipeline.defs.automation import enough_new_pairs, late_feedback
+from loop_pipeline.defs.jobs import label_traces, retrain
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.store.database import insert_new, upsert
 from loop_pipeline.store.tables import (

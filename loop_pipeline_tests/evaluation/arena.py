@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 
 from loop_pipeline.defs.evaluation import ANSWERED
 from loop_pipeline.evaluation.contest import prepare
-from loop_pipeline.evaluation.verdicts import Bench
+from loop_pipeline.evaluation.decisions import Bench
 from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.report.evaluation_tables import write_files
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import read, upsert
@@ -138,6 +139,7 @@ def bench(engine: Engine, stub: Stub, *, again: bool = False) -> Bench:
         read_feedback(engine),
     )
     return Bench(
+        write_files=write_files,
         engine=engine,
         settings=settings,
         server=StudentServer(stub.url),

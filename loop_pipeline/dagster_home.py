@@ -1,0 +1,33 @@
+"""The folder in ``LOOP_HOME`` where Dagster keeps run history, schedules and sensors' places.
+
+Nothing here imports dagster: `defs` is what runs in it, `cli.ui` and the demo are what use it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from loop_pipeline.settings import LoopSettings
+
+PACKAGE = Path(__file__).parent
+# The name stays: schedules and sensors that were turned on are kept under it.
+WORKSPACE = """load_from:
+  - python_module: {module_name: loop_pipeline.definitions, location_name: loop}
+"""
+
+
+def dagster_home(settings: LoopSettings) -> Path:
+    """Make the folder: SQLite, or PostgreSQL where ``LOOP_DAGSTER_URL`` is set.
+
+    Returns:
+        Its absolute path, with ``dagster.yaml`` and ``workspace.yaml`` of this version.
+    """
+    home = settings.home.absolute() / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    name = "infra/dagster.yaml" if settings.dagster_url.get_secret_value() else "dagster.yaml"
+    # In the repository, or beside the package's modules in a wheel.
+    found = next(path for path in (PACKAGE.parent / name, PACKAGE / name) if path.exists())
+    shutil.copy(found, home / "dagster.yaml")
+    (home / "workspace.yaml").write_text(WORKSPACE, encoding="utf-8")
+    return home
