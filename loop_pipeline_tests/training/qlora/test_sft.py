@@ -32,6 +32,8 @@ from loop_pipeline.training.qlora.sft import (
 )
 from loop_pipeline_tests.training.conftest import COLOURS, CONFIG, colour_rows, silent, write_set
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 Make = Callable[..., Job]
 
 
