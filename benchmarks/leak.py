@@ -32,7 +32,7 @@ from loop_pipeline.demo.public_sets import load_set
 from loop_pipeline.store.database import open_store
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.training.dataset.selection import select_rows
-from loop_pipeline.training.dataset.splits import settle_traces
+from loop_pipeline.training.dataset.splits import split_traces
 
 REQUESTS, VARIANTS, CORRECTED, EVALUATED = 2000, 0.3, 0.1, 0.3
 COSINE = 0.9
@@ -82,7 +82,7 @@ def ours(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]
         path.write_text("".join(_line(row, start) for row in rows.to_dict("records")))
         engine = open_store(f"sqlite:///{folder}/loop.db")
         import_file(engine, path)
-        traces = settle_traces(engine)
+        traces = split_traces(engine)
         engine.dispose()
     pairs = rows[["prompt_id"]].assign(
         kind="sft", chosen=rows["answer"], rejected=None, score=0.99, reason="", day=""

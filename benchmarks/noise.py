@@ -17,7 +17,7 @@ import pandas as pd
 from benchmarks.record import Start, record, table
 from loop_pipeline.evaluation.held_out import evaluate
 from loop_pipeline.serving.student_server import START_S, StudentServer
-from loop_pipeline.serving.supervisor import start_supervisor, stop
+from loop_pipeline.serving.supervisor_process import start_supervisor, stop
 from loop_pipeline.settings import LoopSettings, load_settings
 from loop_pipeline.store.database import open_store
 from loop_pipeline.store.traces import read_traces

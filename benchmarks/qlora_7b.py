@@ -1,4 +1,4 @@
-"""Does the recipe of a 7B model resolve, what memory does it need, and does it step?
+"""Does the recipe of a 7B model resolve, fit, and step?
 
     python -m benchmarks.qlora_7b [--profile qwen2.5-7b] [--recipe recipe.yaml]
 
@@ -14,6 +14,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import torch
 import yaml
 
 from benchmarks.gpu_plan import SMALL_LENGTH, narrow
@@ -59,6 +60,7 @@ def main() -> None:
     parts = {name: round(value / 1e9, 2) for name, value in estimate.model_dump().items()}
     print(f"{json.dumps(parts)} = {estimate.total / 1e9:.1f}")
     print(f"one step of the same architecture, narrow, {SMALL_LENGTH} tokens a row:")
+    torch.set_num_threads(1)  # several wait for each other longer than these products take
     with tempfile.TemporaryDirectory() as folder:
         loss = step(config, Path(folder))
     print(f"loss {loss:.3f}")

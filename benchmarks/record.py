@@ -76,6 +76,7 @@ def record(
     packages: Sequence[str] = (),
     variables: Sequence[str] = (),
     notes: Sequence[str] = (),
+    folder: Path = RESULTS,
 ) -> Path:
     """Write the results of a run.
 
@@ -88,6 +89,7 @@ def record(
         packages: whose versions matter, beside those that always do.
         variables: of the environment that the benchmark reads and that hold a path.
         notes: sentences that must stand beside the figures.
+        folder: where the file goes, if not to the results of this checkout.
 
     Returns:
         The file.
@@ -108,8 +110,8 @@ def record(
         "notes": list(notes),
         "tables": list(tables),
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return path
 

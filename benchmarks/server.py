@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.fixtures import make_adapter, make_model
 from loop_pipeline.serving.student_server import StudentServer
-from loop_pipeline.serving.supervisor import start_supervisor, stop
+from loop_pipeline.serving.supervisor_process import start_supervisor, stop
 
 HIDDEN = 192
 START_S = 900

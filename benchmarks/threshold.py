@@ -24,6 +24,7 @@ import pandas as pd
 from benchmarks.record import Start, record, table
 from loop_pipeline.demo import simulated_traffic as traffic
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.pairs import candidates, label_pairs
 from loop_pipeline.labels.quality.model import QualityModel, fit_quality, score_quality
 from loop_pipeline.labels.reviews.reviewers import verdicts
@@ -52,7 +53,7 @@ def labelled(work: Path, traces: int) -> tuple[pd.DataFrame, dict[str, Any], Qua
     import_records(engine, records, source="reviews")
     feedback = read_feedback(engine)
     engine.dispose()
-    flags, judged = flag_hallucinations(frame), verdicts(feedback)
+    flags, judged = flag_hallucinations(frame, tiers=Tiers()), verdicts(feedback)
     known = features(trace_signals(frame, feedback, flags))
     chance = pd.Series(REVIEWED, index=drawn)
     promise = {"target_precision": 0.95, "delta": 0.05}
@@ -139,7 +140,9 @@ def main(traces: int = 6000) -> None:
         for number, (label, threshold) in enumerate(settings.items()):
             started = time.monotonic()
             tried = scores.assign(threshold=threshold)
-            pairs = label_pairs(frame, known["feedback"], known["flags"], tried, known["verdicts"])
+            pairs = label_pairs(
+                frame, known["feedback"], known["flags"], tried, known["verdicts"], tiers=Tiers()
+            )
             kept = pairs[pairs["kind"] == "sft"].merge(frame, on="prompt_id", suffixes=("", "_t"))
             kept = kept[kept["split"] == "train"].sample(frac=1, random_state=0)
             folder = work / str(number)

@@ -36,11 +36,7 @@ from loop_pipeline.demo.public_sets import load_set
 from loop_pipeline.demo.simulated_traffic import simulate
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.base_model import pretrain_tiny
-from loop_pipeline.training.qlora.sft import (
-    Tokens,
-    build_trainer,
-    tokenise,
-)
+from loop_pipeline.training.qlora.sft import Tokens, build_trainer, tokenise
 from loop_pipeline.training.qlora.tokens import Row
 
 Turn = Callable[[QLoRAConfig, Tokens, str, Path], Trainer]

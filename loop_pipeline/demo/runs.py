@@ -1,4 +1,7 @@
-"""The runs a newcomer starts: the simulated support desk, and the public sets."""
+"""The runs a newcomer starts: the simulated support desk, and the public sets.
+
+Not here: how one turn is run (``turn.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One whole turn of the loop, by the jobs a user would run, on an embedded store."""
+"""One whole turn of the loop, by the jobs a user would run, on an embedded store.
+
+Not here: which traffic it runs on (``runs.py``).
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ from loop_pipeline.dagster_home import dagster_home
 from loop_pipeline.masking import masked
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.serving.server_errors import last_lines
-from loop_pipeline.serving.supervisor import start_supervisor
-from loop_pipeline.serving.supervisor import stop as stop_supervisor
+from loop_pipeline.serving.supervisor_process import start_supervisor
+from loop_pipeline.serving.supervisor_process import stop as stop_supervisor
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import open_store, read
 from loop_pipeline.store.tables import TraceRow

@@ -1,4 +1,7 @@
-"""Reads every figure of the report from the store. Nothing is estimated here."""
+"""Reads every figure of the report from the store.
+
+Not here: estimates; and how figures are shown (``summary.py``, ``page.py``).
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ from loop_pipeline.report.numbers import (
     Served,
     cluster_points,
 )
+from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle, load_bundle
-from loop_pipeline.routing.policy_fit import check_on_gold
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.risk_coverage import risk_coverage, uncertified_coverage
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint

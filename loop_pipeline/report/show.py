@@ -1,4 +1,7 @@
-"""Prints the newest report and where to look further."""
+"""Prints the newest report and where to look further.
+
+Not here: making it (``gather.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The one screen at the end of a turn: at most 40 lines of 100 columns."""
+"""The one screen at the end of a turn: at most 40 lines of 100 columns.
+
+Not here: the page (``page.py``).
+"""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_people_can_read_who_serves_and_who_did(
     text = describe(desk)
     assert f"champion    {OLD_NAME}" in text
     assert f"challenger  {NEW_NAME}, stage shadow, weight 0%" in text
-    assert "verdict     wait: 100 more paired requests" in text
+    assert "next step   wait: 100 more paired requests" in text
     record_deployment(desk, {OLD_NAME: OLD}, [stub.url for stub in stubs], "test")
     advance_rollout(desk, settings, actor="ann", reason="looks good")
     stop_rollout(desk, settings, actor="bob", reason="complaints")

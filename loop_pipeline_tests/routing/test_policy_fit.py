@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from loop_pipeline.confidence.answer_score import logprob_features
+from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.routing.policy import load_bundle
-from loop_pipeline.routing.policy_fit import NotEnoughRows, check_on_gold, fit_score
+from loop_pipeline.routing.policy_fit import NotEnoughRows, fit_score
 from loop_pipeline.routing.router import Router
 
 

@@ -18,7 +18,7 @@ import pytest
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training.dataset.shingles import plain_text
-from loop_pipeline.training.dataset.splits import settle
+from loop_pipeline.training.dataset.splits import assign_splits
 
 COLOURS = {"sea": "blue", "grass": "green", "snow": "white", "coal": "black"}
 CONFIG = QLoRAConfig.from_profile(
@@ -139,7 +139,7 @@ START = dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
 
 
 def make_traces(*rows: dict[str, Any]) -> pd.DataFrame:
-    """Settled traces, as ``settle_traces`` returns them: ``text`` is what the user asked."""
+    """Settled traces, as ``split_traces`` returns them: ``text`` is what the user asked."""
     made = []
     for number, row in enumerate(rows):
         ts = START + dt.timedelta(minutes=number)
@@ -164,7 +164,7 @@ def make_traces(*rows: dict[str, Any]) -> pd.DataFrame:
         known = {"messages": messages, "text": plain_text(messages)}
         made.append(base | row | known)
     frame = pd.DataFrame(made).astype({"unit": object, "conversation_id": object})
-    settled = settle(frame).set_index("prompt_id")
+    settled = assign_splits(frame).set_index("prompt_id")
     frame = frame.set_index("prompt_id")
     frame.update(settled)
     return frame.reset_index()
