@@ -1,4 +1,7 @@
-"""Every setting in one schema: ``LOOP_*`` variables, ``loop.yaml`` here and in the home folder."""
+"""Every setting in one schema: ``LOOP_*`` variables, ``loop.yaml`` here and in the home folder.
+
+Not here: what a training varies (``recipe.py``).
+"""
 
 from __future__ import annotations
 

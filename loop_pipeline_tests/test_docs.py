@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 from pytest_examples import CodeExample, EvalExample, find_examples
+from typer.testing import CliRunner
 
 from docs import generate
+from loop_pipeline.cli.main import app
 from loop_pipeline.recipe import QLoRAConfig
 
 ROOT = Path(__file__).parents[1]
@@ -123,23 +125,22 @@ def split_environment(words: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def run(words: list[str], block: Block) -> None:
-    """Run one command as a reader would have typed it."""
+    """Run one command as a reader would have typed it; `loop` in this process, which is faster."""
     given, words = split_environment(words)
-    starts = {
-        "loop": [sys.executable, "-m", "loop_pipeline.cli.main"],
-        "python": [sys.executable],
-    }
-    program = words[0].removeprefix(".venv/bin/")
-    assert program in starts, f'{block.place}: {program} is not run here; say skip="why"'
+    told, program = f"{block.place}: {shlex.join(words)}", words[0].removeprefix(".venv/bin/")
+    if program == "loop":
+        said = CliRunner().invoke(app, words[1:], env=given)
+        assert said.exit_code == 0, f"{told}: {said.exception!r}\n{said.output[-2000:]}"
+        return
+    assert program == "python", f'{told} is not run here; say skip="why"'
     done = subprocess.run(
-        [*starts[program], *words[1:]],
+        [sys.executable, *words[1:]],
         env=os.environ | given,
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
-    told = f"{block.place}: {shlex.join(words)} ended with {done.returncode}"
     assert done.returncode == 0, f"{told}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
 
 

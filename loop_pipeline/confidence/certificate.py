@@ -1,4 +1,7 @@
-"""The promise of one task group, with the reason when none can be made."""
+"""The promise of one task group, with the reason when none can be made.
+
+Not here: which model a group goes to (``routing/offers.py``).
+"""
 
 from __future__ import annotations
 

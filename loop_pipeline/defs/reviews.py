@@ -132,9 +132,9 @@ def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materiali
     pictures = {n: dg.MetadataValue.md(plot_png_markdown(f)) for n, f in figures.items()}
     return dg.MaterializeResult(
         metadata={
+            "reason": model.reason,
             **model.metrics(),
             "doubtful": len(doubts),
-            "reason": model.reason,
             **pictures,
             "promises": dg.MetadataValue.md(promise_table(model.promises)),
             "quality": dg.MetadataValue.md(mean_table(model)),

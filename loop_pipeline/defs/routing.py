@@ -94,7 +94,8 @@ def _figures(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, 
         "logged_agreement": (judged.agreement, 1) if judged else (None, 1),
         "logged_usd_per_1000_requests": (judged.usd, 1000) if judged else (None, 1),
     }
-    return figures | {name: found.dr * by for name, (found, by) in estimates.items() if found}
+    figures |= {name: found.dr * by for name, (found, by) in estimates.items() if found}
+    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def _details(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The runs a newcomer starts: the simulated support desk, and the public sets."""
+"""The runs a newcomer starts: the simulated support desk, and the public sets.
+
+Not here: how one turn is run (``turn.py``).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from loop_pipeline.demo.public_sets import write_traffic
 from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
 from loop_pipeline.demo.size import SIZES, size_for
 from loop_pipeline.demo.turn import Turn
-from loop_pipeline.report.show import show
+from loop_pipeline.report.summary import show
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import ReviewItemRow

@@ -1,4 +1,7 @@
-"""One whole turn of the loop, by the jobs a user would run, on an embedded store."""
+"""One whole turn of the loop, by the jobs a user would run, on an embedded store.
+
+Not here: which traffic it runs on (``runs.py``).
+"""
 
 from __future__ import annotations
 

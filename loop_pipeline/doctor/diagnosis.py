@@ -1,4 +1,7 @@
-"""What `loop doctor` finds, and one sentence in plain words whether the router earns its keep."""
+"""What the doctor finds, and one plain sentence whether the router earns its keep.
+
+Not here: how it is shown (``terminal_report.py``, ``html_report.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Examines a policy on scored requests: its controls, what is proven, what was promised."""
+"""Examines a policy on scored requests: its controls, what is proven, what was promised.
+
+Not here: the sentence that sums it up (``diagnosis.py``).
+"""
 
 from __future__ import annotations
 

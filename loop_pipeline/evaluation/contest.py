@@ -1,4 +1,7 @@
-"""One candidate beside its rivals on the same gold rows: figures, differences, gallery, verdict."""
+"""One candidate beside its rivals on the same gold rows: figures, differences, gallery.
+
+Not here: the rule that approves (``gate.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a model answers to held-out requests, through the server that serves it, and what is wrong.
+"""What a model answers to held-out requests, through its server, and what is wrong with it.
+
+Not here: comparing two models (``contest.py``).
 
 Agreement compares with the frontier's logged answer; quality with the best answer that is known.
 """

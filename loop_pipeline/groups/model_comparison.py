@@ -1,4 +1,7 @@
-"""Which model does how well on which group, and at what price."""
+"""Which model does how well on which group, at what price, and which is best.
+
+Not here: who may answer what (``routing``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What each trace teaches, and why: the mapping from outcomes to training rows.
+"""What each trace teaches, and why: from outcomes to training rows.
+
+Not here: which rows are then used (``training/dataset/selection.py``).
 
 Who decides when people contradict each other: reviewers before users (and among them
 ``reviews.reviewers``), among users the newest action. A correction is used unless a reviewer found

@@ -1,5 +1,7 @@
 """What is known about each answer: reactions, edits, validity, grounding, confidence, length.
 
+Not here: reviews, which are what a score is fitted to (``reviews``).
+
 ``trace_signals`` are the named columns people see, in which a null means "not known";
 ``features`` are the same facts as the numbers that the quality score weighs. Reviewers' verdicts
 stand beside the signals and never among the features: they are what the score is fitted to.

@@ -1,4 +1,7 @@
-"""Reads every figure of the report from the store. Nothing is estimated here."""
+"""Reads every figure of the report from the store.
+
+Not here: estimates; and how figures are shown (``summary.py``, ``page.py``).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.confidence.answer_score_fit import scores
-from loop_pipeline.costs.attribution import attribute
+from loop_pipeline.report.bill import routed_costs
 from loop_pipeline.report.numbers import (
     Agreement,
     Coverage,
@@ -23,8 +26,8 @@ from loop_pipeline.report.numbers import (
     Served,
     cluster_points,
 )
+from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle, load_bundle
-from loop_pipeline.routing.policy_fit import check_on_gold
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.risk_coverage import risk_coverage, uncertified_coverage
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
@@ -53,7 +56,7 @@ def gather(
             request_text, one per distinct request; empty if there is none.
         served: a question that the deployed student has answered.
     """
-    traces = read(engine, TraceRow, columns=["prompt_id", "day", "simulated", "cost_usd"])
+    traces = read(engine, TraceRow, columns=["prompt_id", "day", "simulated"])
     groups, members = read(engine, TaskGroupRow), read(engine, GroupMemberRow)
     numbers = LoopNumbers(
         title=settings.title,
@@ -76,7 +79,7 @@ def gather(
         why = f"rejected: {newest['reason']}" if newest else "no student was trained yet"
         numbers.missing = dict.fromkeys(("agreement", "coverage", "groups", "costs", "curves"), why)
         return numbers
-    _add_student(numbers, checkpoint)
+    trained = _add_student(numbers, checkpoint)
     if active is None or active["checkpoint_id"] != checkpoint["checkpoint_id"]:
         why = "no routing policy for this student yet: everything goes to the frontier"
         numbers.missing = dict.fromkeys(("coverage", "groups", "costs", "curves"), why)
@@ -84,23 +87,12 @@ def gather(
     bundle = load_bundle(active["bundle"])
     numbers.policy_sha = bundle.sha256
     _add_routing(numbers, bundle, answers, groups)
-    billed = float(traces["cost_usd"].sum())
-    if billed == 0:
+    numbers.costs = routed_costs(engine, settings, bundle, training_seconds=trained)
+    if numbers.costs is None:
         numbers.missing["costs"] = "the traces carry no cost, and their model has no known price"
-        return numbers
-    covered = members["group_id"].map({g.group_id: g.coverage for g in _student(bundle)}).fillna(0)
-    cost = members["prompt_id"].map(traces.set_index("prompt_id")["cost_usd"])
-    asked = members["group_id"].isin([g.group_id for g in _student(bundle)])
-    numbers.costs = attribute(
-        requests=len(traces),
-        coverage=float(covered.sum() / len(traces)),
-        requests_per_hour=settings.requests_per_hour,
-        server_hourly_usd=settings.server_hourly_usd,
-        frontier_usd=billed,
-        covered_frontier_usd=float((covered * cost).sum()),
-        student_calls=int(asked.sum()),
-        shadow_rate=bundle.exploration_rate,
-    )
+    elif numbers.costs.pays is False:
+        # The policy's figures by group assume a load that the log does not bear out.
+        numbers.groups = [g.model_copy(update={"routed_usd": None}) for g in numbers.groups]
     return numbers
 
 
@@ -143,7 +135,8 @@ def _add_quality(numbers: LoopNumbers, engine: Engine) -> None:
         numbers.missing["quality"] = stored["reason"]
 
 
-def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> None:
+def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> float:
+    """Returns how long its training took, seconds."""
     numbers.checkpoint_id = checkpoint["checkpoint_id"]
     numbers.student_adapter = adapter_name(checkpoint["checkpoint_id"])
     numbers.dataset_id = checkpoint["dataset_id"]
@@ -158,6 +151,7 @@ def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> None:
     numbers.agreement = _agreement("all tasks", metrics)
     numbers.agreement.reference = metrics["gate"]["rival_agreement"]
     numbers.agreement_by_task = [_agreement(n, part) for n, part in metrics["tasks"].items()]
+    return float(meta.get("seconds", 0))
 
 
 def _agreement(name: str, part: dict[str, Any]) -> Agreement:

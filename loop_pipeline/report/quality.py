@@ -1,4 +1,7 @@
-"""Figures and tables of the quality score for Dagster and MLflow."""
+"""Pictures and tables of a fitted quality score.
+
+Not here: the fit (``labels/quality/model.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The rollout in progress, and what the answers to the same requests say about it."""
+"""The rollout in progress, and what the answers to the same requests say about it.
+
+Not here: what follows from it (``canary.py``).
+"""
 
 from __future__ import annotations
 

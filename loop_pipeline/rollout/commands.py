@@ -1,4 +1,7 @@
-"""What people and the sensor do to releases: adapters ready first, then the switch, then MLflow."""
+"""What people and the sensor do: adapters ready first, then the switch, then MLflow.
+
+Not here: the switch itself (``release.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the store knows of requests that a policy can be judged on: replayed ones and live ones."""
+"""What the store knows of requests that a policy can be judged on.
+
+Not here: the estimate (``stats/off_policy.py``).
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.labels.reviews.reviewers import verdicts
 from loop_pipeline.routing.calibration_rows import held_out_answers
+from loop_pipeline.routing.gold_check import gold_outcomes, served
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.routing.policy_fit import gold_outcomes, served
 from loop_pipeline.store.database import query, read, records
 from loop_pipeline.store.shadow_answers import ADAPTER, REQUEST, SHADOW_OF
 from loop_pipeline.store.tables import ContractRow, GroupMemberRow, QualityScoreRow, TraceRow

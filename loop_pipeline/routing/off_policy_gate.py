@@ -1,4 +1,7 @@
-"""May this policy come into force? Judged on logged requests before it decides any."""
+"""May this policy come into force? Estimated on logged requests before it decides any.
+
+Not here: where the requests come from (``logged_requests.py``).
+"""
 
 from __future__ import annotations
 

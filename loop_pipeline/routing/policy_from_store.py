@@ -20,12 +20,13 @@ from loop_pipeline.costs.prices import PRICES_DATE
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.model_comparison import frontier_usd_by_group
+from loop_pipeline.hashing import seal_of, subject_hash
 from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
+from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.routing.off_policy_gate import OffPolicyReport, check
 from loop_pipeline.routing.offers import choose
 from loop_pipeline.routing.policy import Offer, PolicyBundle, seal
-from loop_pipeline.routing.policy_fit import NotEnoughRows, check_on_gold, fit_policy
-from loop_pipeline.routing.policy_seal import seal_of, subject_hash
+from loop_pipeline.routing.policy_fit import NotEnoughRows, fit_policy
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import read

@@ -1,4 +1,7 @@
-"""Decides in about a millisecond who answers, and afterwards whether the answer may be served."""
+"""Decides in about a millisecond who answers, and afterwards whether the answer may go out.
+
+Not here: pandas, scikit-learn, and anything that waits: it runs inside an application.
+"""
 
 from __future__ import annotations
 

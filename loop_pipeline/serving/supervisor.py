@@ -1,5 +1,7 @@
 """Owns a vLLM server: starts it, restarts it when it dies, ends it when asked to.
 
+Not here: what is asked of it (``student_server.py``).
+
 Run: ``python -m loop_pipeline.serving.supervisor --base … --url … --log …``. It lives outside
 any Dagster run, so a run that ends never takes the server with it.
 """

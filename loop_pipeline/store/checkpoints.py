@@ -1,4 +1,7 @@
-"""Trained students and where they are loaded, as stored."""
+"""Trained adapters in the store: their status, their names, where they are loaded.
+
+Not here: who decides on them (``evaluation``, ``rollout``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Routing policies: which one is in force, and the log of every change."""
+"""Routing policies in the store: the one in force, and the history of changes.
+
+Not here: what a policy says (``routing/policy.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """One MLflow run, written to a file first: a training outlives the server that records it.
 
+Not here: what is recorded (``training/qlora/run.py``).
+
 What cannot be delivered stays in the file, and goes when the server is back: during the run, at its
 end, or whenever someone delivers the same folder again. MLflow keeps one of a point sent twice.
 """

@@ -1,4 +1,7 @@
-"""Who serves what: changes of the policy in force, loaded adapters, and paired answers."""
+"""Requests that several models answered, as the store has them.
+
+Not here: what they prove (``routing/calibration_rows.py``, ``rollout/canary_evidence.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Traces and the feedback on them, as stored.
+"""Questions about traces and feedback in the store.
+
+Not here: how they come in (``traces/ingest.py``).
 
 How they come in is in ``loop_pipeline.traces.ingest``.
 """

@@ -16,7 +16,7 @@ from loop_pipeline.doctor.examine import diagnose
 from loop_pipeline.doctor.from_store import NothingToJudge, outcomes_in_force, self_agreement
 from loop_pipeline.rollout.release import in_force, introduce
 from loop_pipeline.routing.calibration_rows import held_out_answers
-from loop_pipeline.routing.policy_fit import check_on_gold
+from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import ContractRow
@@ -58,7 +58,7 @@ def test_it_judges_the_policy_in_force_on_gold_rows(routed: Engine):
 
 def test_without_a_policy_or_gold_answers_it_says_what_is_missing(engine: Engine, world, tmp_path):
     settings = load_settings()
-    with pytest.raises(NothingToJudge, match="no policy is in force"):
+    with pytest.raises(NothingToJudge, match="no student is in force"):
         outcomes_in_force(engine, settings)
     store_world(engine, world.answers[world.answers["split"] != "gold"])
     folder = tmp_path / "home/artifacts/policies"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from loop_pipeline.confidence.answer_score import logprob_features
-from loop_pipeline.routing.policy_fit import NotEnoughRows, check_on_gold, fit_score
+from loop_pipeline.routing.gold_check import check_on_gold
+from loop_pipeline.routing.policy_fit import NotEnoughRows, fit_score
 
 
 def test_the_good_world_is_served_by_the_student_and_gold_confirms_it(world, bundle):

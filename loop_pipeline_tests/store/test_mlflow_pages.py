@@ -67,7 +67,7 @@ def test_a_run_is_named_by_what_it_is_and_what_came_out(tracking: Tracking, tmp_
     for agreement, verdict in ((0.912, "approved"), (0.912, "retired")):  # told again: not twice
         figures = {"gold_agreement": agreement}
         name = log_evaluation(tracking.tracking_uri, record.run_id, figures, [], verdict=verdict)
-        assert name == f"{title} · agreement 91.2% · {verdict}"
+        assert name == f"{verdict} 91.2% · {title}"
         run = client.get_run(record.run_id)
         assert (run.info.run_name, run.data.tags["verdict"]) == (name, verdict)
 

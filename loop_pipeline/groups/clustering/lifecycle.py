@@ -1,4 +1,7 @@
-"""Births, splits, merges and retirements of the groups of one template, at a refit."""
+"""Births, splits, merges and retirements of the groups of one template, at a refit.
+
+Not here: writing them down (``groups/lineage.py``).
+"""
 
 from __future__ import annotations
 

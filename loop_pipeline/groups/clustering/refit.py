@@ -1,4 +1,7 @@
-"""The groups of one template: a first fit, or a refit that starts from the registry."""
+"""The groups of one template: a first fit, or a refit that starts from the registry.
+
+Not here: the rules of births, splits and merges (``lifecycle.py``).
+"""
 
 from __future__ import annotations
 

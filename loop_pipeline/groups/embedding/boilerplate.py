@@ -1,4 +1,7 @@
-"""Wording that the requests of one template share: it says which template, not what is asked."""
+"""Wording that the requests of one template share: it tells the template, not what is asked.
+
+Not here: vectors (``embedder.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A hallucination flag on every answer: its contract decides where it can, its wording elsewhere.
+"""A hallucination flag on every answer, by the first tier that can tell.
+
+Not here: the tiers themselves, which have files of their own.
 
 Labels, tags and JSON have no other truth than their contract (T0). Texts are also held against the
 words of their request and context (T1), and where those leave it open against a local encoder, if

@@ -1,6 +1,6 @@
-"""P(good) of every answer, fitted to randomly drawn human verdicts and to nothing else.
+"""P(good) of every answer, fitted to randomly drawn reviews and to nothing else.
 
-Users' reactions are signals, never labels: they are given by who is unhappy or in a hurry.
+Not here: users' reactions as labels. They are signals: they come from who is unhappy or in a hurry.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class QualityModel(BaseModel):
         for name, mean in self.quality.items():
             found |= {f"quality/{name or 'all'}": mean.mean}
             found |= {f"quality_low/{name or 'all'}": mean.low}
-        return found
+        return {name: round(float(value), 4) for name, value in found.items()}
 
     def title(self) -> str:
         """The fit in a line, to be told apart from others in a list."""

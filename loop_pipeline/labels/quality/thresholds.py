@@ -1,4 +1,7 @@
-"""A threshold per task above which answers may be learned from, or the reason why there is none."""
+"""A threshold per task above which answers may be learned from, or the reason for none.
+
+Not here: thresholds for serving (``confidence/certificate.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The review queue in the store: who is drawn, what waits for whom, what has been decided.
+"""The review queue in the store: who is drawn, what waits for whom, what is decided.
+
+Not here: how people are asked (``mlflow_push.py``, ``spreadsheets.py``).
 
 An item is ``skipped`` (not drawn), ``open``, ``second`` (another reviewer is asked) or ``done``.
 """

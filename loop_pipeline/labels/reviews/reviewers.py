@@ -1,5 +1,7 @@
 """Who decides when people contradict each other, and how far each reviewer can be trusted.
 
+Not here: opinions of language models, which are signals (``labels/signals.py``).
+
 The rule, here and nowhere else. Everything that anybody said is kept; of each reviewer the newest
 word on an answer counts, once. Voices are added up in log-odds, each with the weight that its
 reviewer has earned on answers which others reviewed as well; of equal sums the newest word is

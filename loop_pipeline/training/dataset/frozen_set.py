@@ -1,5 +1,7 @@
 """A frozen training set: files in a folder, and the hash of their content is its name.
 
+Not here: which rows go in (``selection.py``).
+
 Nothing else goes into the name, so that the same rows make the same set in whatever order and
 whenever they come. Every line has the ``prompt_id`` of the trace it comes from.
 

@@ -1,4 +1,6 @@
-"""Rows whose answer does not fit their request: wrong labels, and labels bought by a trigger word.
+"""Rows whose answer does not fit their request: wrong labels, and labels bought by a word.
+
+Not here: answers that are made up (``labels/hallucination``).
 
 Both guards ask a linear model what the rest of the rows say about a request. A row is left out only
 if they say something else clearly: another answer fits it as well as that answer's own requests,

@@ -1,5 +1,7 @@
 """Which rows a student learns from, and for every other one why not.
 
+Not here: files (``frozen_set.py``).
+
 In this order: nothing that touches a held-out row (``overlap``); of near-duplicates the best copy,
 which knows how often it was asked; no row that looks poisoned (``poison``), unless a reviewer has
 seen it; no user, wording or day of a source beyond its share. Then up to 10% of the rows that an

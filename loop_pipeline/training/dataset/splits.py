@@ -1,5 +1,7 @@
 """Which side of the fence a request is on, decided once for all that belongs together.
 
+Not here: which rows are then learned from (``selection.py``).
+
 The hash at import draws a split for every request alone. That is no fence: a request comes again
 with a greeting, or as the next turn of its conversation, and is drawn again. So rows that belong
 together form a *unit*: rows of one conversation, near-duplicates (0.7), and texts that share

@@ -1,4 +1,7 @@
-"""One adapter from its inputs to its ``meta.json``: trained, recorded, saved, registered."""
+"""One adapter from its inputs to its ``meta.json``: trained, recorded, saved, registered.
+
+Not here: the training loop (``trainer.py``).
+"""
 
 from __future__ import annotations
 

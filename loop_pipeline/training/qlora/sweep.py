@@ -1,4 +1,7 @@
-"""A small sweep: some recipes of a grid, and the adapter with the least validation loss."""
+"""A small sweep: some recipes of a grid, and the adapter with the least validation loss.
+
+Not here: how one adapter is trained (``run.py``).
+"""
 
 from __future__ import annotations
 

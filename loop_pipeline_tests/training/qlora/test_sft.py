@@ -32,6 +32,8 @@ from loop_pipeline.training.qlora.sft import (
 )
 from loop_pipeline_tests.training.conftest import COLOURS, CONFIG, colour_rows, silent, write_set
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 Make = Callable[..., Job]
 
 
@@ -142,7 +144,7 @@ def test_an_adapter_is_one_version_which_can_be_the_champion(
     log_evaluation(tracking.tracking_uri, run_id, figures, files, verdict="approved")
     run = client.get_run(run_id)
     assert run.data.metrics["gold_agreement"] == 0.9
-    assert run.info.run_name == f"tiny · {trained['rows']} pairs · agreement 90.0% · approved"
+    assert run.info.run_name == f"approved 90.0% · tiny · {trained['rows']} pairs"
 
 
 def test_the_same_run_is_not_trained_twice(
