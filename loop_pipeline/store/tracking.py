@@ -5,6 +5,7 @@ Everything goes by run id, so that it works from any process. `run_record` write
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -37,6 +38,8 @@ def mlflow_client(tracking_uri: str) -> MlflowClient:
     """A client of one MLflow store."""
     from mlflow.tracking import MlflowClient
 
+    # That it makes its tables is of no interest to who starts a training.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=tracking_uri)
 
 
