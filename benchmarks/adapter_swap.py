@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 from sqlalchemy import Engine
 
-from benchmarks.server import World, serving
+from benchmarks.fixtures import add_student, student
+from benchmarks.record import Start, record, table
+from benchmarks.server import World, serving, vllm_release
 from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.rollout.commands import return_to_previous
@@ -29,7 +31,6 @@ from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import open_store
-from loop_pipeline_tests.serving.examples import add_student, student
 
 CLIENTS, SWAPS, PAUSE_S, TOKENS = 8, 8, 5.0, 8
 SCORE = ScoreWeights(
@@ -136,7 +137,8 @@ def run(world: World) -> tuple[pd.DataFrame, Traffic]:
 
 
 def main() -> None:
-    """Print how long changes took and what the clients saw."""
+    """Print how long changes took and what the clients saw, and write it down."""
+    start = Start()
     with serving(adapters=4) as world:
         changes, traffic = run(world)
     asked = pd.DataFrame(traffic.rows, columns=pd.Index(["at", "seconds", "problem"]))
@@ -146,13 +148,25 @@ def main() -> None:
         touched = (end >= change.at) & (asked["at"] <= change.at + change.seconds)
         asked.loc[touched, "when"] = f"during a {change.what}"
     failed = asked[asked["problem"] != ""]
-    took = changes.groupby("what")["seconds"].describe()[["count", "min", "50%", "max"]]
+    took = changes.groupby("what")["seconds"].describe()[["count", "50%", "min", "max"]]
+    took.columns = ["n", "median", "least", "most"]
     seen = asked.groupby("when")["seconds"].quantile([0.5, 0.99, 1.0]).unstack() * 1000
-    seen.columns = ["p50 ms", "p99 ms", "max ms"]
+    seen.columns = ["p50", "p99", "most"]
     seen["requests"] = asked["when"].value_counts()
+    seen["failed"] = failed["when"].value_counts().reindex(seen.index, fill_value=0)
     sys.stdout.write(f"seconds a change took\n{took.round(2).to_string()}\n\n")
-    sys.stdout.write(f"what {CLIENTS} clients saw\n{seen.round(1).to_string()}\n\n")
+    sys.stdout.write(f"milliseconds that {CLIENTS} clients saw\n{seen.round(1).to_string()}\n\n")
     sys.stdout.write(f"{len(asked)} requests, {len(failed)} failed\n")
+    tables = [
+        table("A change", took.reset_index(), dict.fromkeys(("median", "least", "most"), "s")),
+        table(
+            f"A request of one of {CLIENTS} clients",
+            seen.reset_index(),
+            dict.fromkeys(("p50", "p99", "most"), "ms"),
+        ),
+        table("All", [{"requests": len(asked), "failed": len(failed)}]),
+    ]
+    record(__file__, __doc__, tables, start, notes=[vllm_release()])
     if len(failed):
         sys.stdout.write(f"{failed['problem'].iloc[0]}\n")
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""How long a decision takes on prompts of 1,500 characters, beside LiteLLM's offline routers.
+"""How long does a decision take on long prompts, beside LiteLLM's offline routers?
 
     LOOP_BENCH_DATA=../shared/data LOOP_BENCH_LITELLM=PYTHON python -m benchmarks.decision
 
@@ -21,7 +21,8 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from benchmarks.data import load
-from benchmarks.litellm_routers import ask
+from benchmarks.litellm_routers import RELEASE, VARIABLE, ask
+from benchmarks.record import Start, record, table
 from loop_pipeline.groups.clustering.fit import fit_groups
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.groups.members import member_rows
@@ -115,15 +116,17 @@ def timed(router: Router, texts: list[str]) -> tuple[list[float], list[float], d
 
 def line(name: str, seconds: list[float], busy: list[float]) -> dict[str, Any]:
     """One row of the table."""
-    row: dict[str, Any] = {"router": name}
-    for what, times in (("", seconds), ("busy ", busy)):
+    row: dict[str, Any] = {"router": name, "kind": "ours" if name.startswith("R") else "control"}
+    for what, times in (("", seconds), ("processor ", busy)):
         p50, p99 = np.percentile(times, [50, 99]) * 1_000
-        row |= {f"{what}p50 ms": p50, f"{what}p99 ms": p99, f"{what}1/s": len(times) / sum(times)}
+        each = len(times) / sum(times)
+        row |= {f"{what}p50": p50, f"{what}p99": p99, f"{what}decisions a second": each}
     return row
 
 
 def main() -> None:
-    """Print a row per router and turn."""
+    """Print a row per router and turn, and write them down."""
+    begun = Start()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # LiteLLM's process inherits it
     lines, arms = [], {}
@@ -141,12 +144,16 @@ def main() -> None:
                 {"turn": turn} | line(f"LiteLLM {version}", found["seconds"], found["busy"])
                 for version, found in peers.items()
             ]
-    sys.stdout.write(
+    title = (
         f"{PROMPTS} prompts of {CHARS} characters, {REPEATS} times a turn; "
         f"{len(router.bundle.groups)} groups, to the student {arms['student']}, "
-        f"to the frontier {arms['frontier']}\n"
-        f"{pd.DataFrame(lines).round(3).to_string(index=False)}\n"
+        f"to the frontier {arms['frontier']}"
     )
+    sys.stdout.write(f"{title}\n{pd.DataFrame(lines).round(3).to_string(index=False)}\n")
+    units = {name: "ms" for name in lines[0] if name.endswith(("p50", "p99"))}
+    rivals = [RELEASE] if any(line["kind"] == "control" for line in lines) else []
+    tables = [table(title, lines, units)]
+    record(__file__, __doc__, tables, begun, rivals=rivals, variables=[VARIABLE])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.record import Start, record, table
 from loop_pipeline.training.dataset.near_duplicates import components, jaccard, similar_pairs
 from loop_pipeline.training.dataset.selection import COPIES
 from loop_pipeline.training.dataset.shingles import plain_text, shingle
@@ -54,7 +55,8 @@ def _variant(text: str, rng: np.random.Generator) -> str:
 
 
 def main(rows: int = ROWS) -> None:
-    """Print the figures."""
+    """Print the figures, and write them down."""
+    start = Start()
     texts, source = requests(rows)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wall, used = time.monotonic(), time.process_time()
@@ -82,16 +84,29 @@ def main(rows: int = ROWS) -> None:
     grouped = np.argsort(group, kind="stable")
     together = group[grouped][1:] == group[grouped][:-1]
     right = source[grouped][1:][together] == source[grouped][:-1][together]
-    sys.stdout.write(
-        f"rows                            {rows:,}\n"
-        f"distinct texts                  {len(distinct):,}\n"
-        f"seconds                         {wall:.0f} ({used:.0f} of processor time)\n"
-        f"peak memory, GB                 {peak / 1e6:.2f} ({before / 1e6:.2f} before grouping)\n"
-        f"planted variants                {len(planted):,}\n"
-        f"of them above {COPIES}, found        {found[near].mean():.5f} of {near.sum():,}\n"
-        f"of all, found                   {found.mean():.5f}\n"
-        f"neighbours in a group, right    {right.mean():.5f} of {len(right):,}\n"
-    )
+    figures = {
+        "requests": rows,
+        "distinct texts": len(distinct),
+        "time": wall,
+        "processor time": used,
+        "peak memory": peak / 1e6,
+        "memory before grouping": before / 1e6,
+        "planted variants": len(planted),
+        f"of them at a likeness of {COPIES} or more": int(near.sum()),
+        "of these, found": found[near].mean(),
+        "of all planted, found": found.mean(),
+        "neighbours in a group": len(right),
+        "of these, of one request": right.mean(),
+    }
+    units = dict.fromkeys(("time", "processor time"), "s")
+    units |= dict.fromkeys(("peak memory", "memory before grouping"), "GB")
+    units |= {
+        name: "share" for name in figures if name.startswith("of ") and "likeness" not in name
+    }
+    for name, value in figures.items():
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
+        sys.stdout.write(f"{name:36} {shown}\n")
+    record(__file__, __doc__, [table("One grouping from scratch", [figures], units)], start)
 
 
 if __name__ == "__main__":

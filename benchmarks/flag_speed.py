@@ -1,4 +1,4 @@
-"""How long it takes to flag a day of answers, and one answer while somebody waits.
+"""How long does it take to flag a day of answers, and one while somebody waits?
 
     python -m benchmarks.flag_speed
 
@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.record import Start, record, table
 from loop_pipeline.labels.hallucination.flags import check_answer, flag_hallucinations
-from loop_pipeline.labels.hallucination.tiers import tiers_of
+from loop_pipeline.labels.hallucination.tiers import Tiers, tiers_of
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import records
 
@@ -72,20 +73,26 @@ def _trace(rng: random.Random, vocabulary: list[str], number: int, kind: str) ->
     }
 
 
-def bulk(frame: pd.DataFrame, name: str) -> str:
+def bulk(frame: pd.DataFrame, name: str) -> dict[str, Any]:
     """Flag all of them and say how long it took."""
-    length = frame["context"].dropna().str.len().mean()
-    start = time.perf_counter()
-    decided = flag_hallucinations(frame)["tier"].value_counts().to_dict()
-    wall = time.perf_counter() - start
-    return f"{name}: {len(frame):,} in {wall:.1f} s, {decided}; contexts of {length:.0f} characters"
+    start, began = time.perf_counter(), time.process_time()
+    decided = flag_hallucinations(frame, tiers=Tiers())["tier"].value_counts().to_dict()
+    return {
+        "answers": name,
+        "n": len(frame),
+        "time": time.perf_counter() - start,
+        "processor time": time.process_time() - began,
+        "characters of context": frame["context"].dropna().str.len().mean(),
+        **{f"decided by {tier}": count for tier, count in decided.items()},
+    }
 
 
 def main() -> None:
-    """Print a line for each bulk and for each kind alone."""
-    frame = traffic(ROWS)
-    sys.stdout.write(bulk(frame, "mixed") + "\n")
-    sys.stdout.write(bulk(traffic(ROWS, ["text"]), "texts only") + "\n")
+    """Print a line for each bulk and for each kind alone, and write them down."""
+    begun = Start()
+    frame, singles = traffic(ROWS), []
+    bulks = [bulk(frame, "mixed"), bulk(traffic(ROWS, ["text"]), "texts only")]
+    sys.stdout.write(pd.DataFrame(bulks).round(2).to_string(index=False) + "\n")
     tiers = tiers_of(load_settings())
     for kind, part in frame[ROWS // 2 :].groupby("template_hash"):
         taken = []
@@ -94,7 +101,13 @@ def main() -> None:
             check_answer(trace, tiers=tiers)
             taken.append(1000 * (time.perf_counter() - start))
         p50, p99 = np.quantile(taken, [0.5, 0.99])
-        sys.stdout.write(f"one {kind}: p50 {p50:.2f} ms, p99 {p99:.2f} ms\n")
+        singles.append({"one": kind, "n": len(taken), "p50": p50, "p99": p99})
+    sys.stdout.write(pd.DataFrame(singles).round(2).to_string(index=False) + "\n")
+    tables = [
+        table("All of a day's answers", bulks, {"time": "s", "processor time": "s"}),
+        table("One answer while somebody waits", singles, {"p50": "ms", "p99": "ms"}),
+    ]
+    record(__file__, __doc__, tables, begun)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,6 @@ def prove(plan: Plan, work: Path, out: Path) -> dict[str, str]:
 
 def write(plan: Plan, work: Path, out: Path, start: record.Start, failed: dict[str, str]) -> None:
     """The figures so far, in the form of every benchmark's result."""
-    record.RESULTS = out
     version = importlib.metadata.version("trl")
     notes = [
         f"Profile {plan.profile}"
@@ -126,6 +125,7 @@ def write(plan: Plan, work: Path, out: Path, start: record.Start, failed: dict[s
         rivals=[f"trl {version}"],
         packages=PACKAGES,
         notes=notes,
+        folder=out,
     )
 
 

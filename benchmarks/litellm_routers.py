@@ -14,9 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 VARIABLE = "LOOP_BENCH_LITELLM"
+RELEASE = "LiteLLM 1.106.2"
 
 
 def ask(prompts: Sequence[str], *, repeats: int = 0) -> dict[str, Any] | str:
@@ -43,7 +45,10 @@ def ask(prompts: Sequence[str], *, repeats: int = 0) -> dict[str, Any] | str:
     )
     if found.returncode:
         return f"LiteLLM's routers skipped: {interpreter} failed: {found.stderr[-300:]}"
-    return json.loads(found.stdout.splitlines()[-1])
+    answer = json.loads(found.stdout.splitlines()[-1])
+    if (release := f"LiteLLM {answer.pop('release')}") != RELEASE:
+        return f"LiteLLM's routers skipped: {interpreter} has {release}, expected {RELEASE}"
+    return answer
 
 
 def _answer(prompts: list[str], repeats: int) -> dict[str, Any]:
@@ -65,7 +70,7 @@ def _answer(prompts: list[str], repeats: int) -> dict[str, Any]:
         """How likely the cheapest tier fails."""
         return 1 - second.predict(prompt, classify_prompt(prompt)).probabilities[1]
 
-    answer = {}
+    answer: dict[str, Any] = {"release": metadata.version("litellm")}
     for name, decide in {"v1": lambda p: first.classify(p)[1], "v2": failure}.items():
         scores, seconds, busy = [decide(p) for p in prompts], [], []
         for _ in range(repeats):

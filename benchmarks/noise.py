@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.record import Start, record, table
 from loop_pipeline.evaluation.held_out import evaluate
 from loop_pipeline.serving.student_server import START_S, StudentServer
-from loop_pipeline.serving.supervisor import start_supervisor, stop
+from loop_pipeline.serving.supervisor_process import start_supervisor, stop
 from loop_pipeline.settings import LoopSettings, load_settings
 from loop_pipeline.store.database import open_store
 from loop_pipeline.store.traces import read_traces
@@ -38,7 +39,8 @@ def train(settings: LoopSettings, folder: str, seed: int, out: Path) -> dict[str
 
 
 def main(repeats: int = 2) -> None:
-    """Train, answer, print."""
+    """Train, answer, print, write down."""
+    start = Start()
     settings = load_settings()
     engine, recipe = open_store(settings.store_url), settings.recipe()
     dataset = newest_dataset(engine)
@@ -80,6 +82,9 @@ def main(repeats: int = 2) -> None:
         finally:
             stop(process)
     sys.stdout.write(f"{len(gold)} gold rows\n{pd.DataFrame(rows).round(4).to_string()}\n")
+    units = dict.fromkeys(("agreement on gold", "same answers as the first"), "share")
+    tables = [table(f"Each training's answers to {len(gold)} gold rows", rows, units)]
+    record(__file__, __doc__, tables, start, packages=["torch", "peft", "trl"])
 
 
 if __name__ == "__main__":

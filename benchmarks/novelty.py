@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
 from benchmarks.data import load
+from benchmarks.record import Start, record, table
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.stats.mmd import novelty
 
@@ -74,7 +75,8 @@ def alarms(known: Vectors, novel: Vectors, model: Any, seed: int) -> dict[str, f
 
 
 def main() -> None:
-    """Print a row per unseen domain and one for all."""
+    """Print a row per unseen domain and one for all, and write them down."""
+    start = Start()
     data = json.loads(load("clinc150", "data_full.json.gz"))
     lines: list[dict[str, Any]] = []
     for number, (name, intents) in enumerate(json.loads(load("clinc150", "domains.json")).items()):
@@ -90,10 +92,14 @@ def main() -> None:
     frame = pd.DataFrame(lines)
     whole = {"unseen": "all"} | frame.drop(columns="unseen").mean().to_dict()
     frame = pd.concat([frame, pd.DataFrame([whole])])
-    sys.stdout.write(
-        f"{REPEATS} windows of {WINDOW} a domain, {NOVEL:.0%} novel, nominal {LEVEL:.0%}\n"
-        f"{frame.round(3).to_string(index=False)}\n"
+    note = (
+        f"{REPEATS} windows of {WINDOW} requests with and {REPEATS} without novel ones a domain, "
+        f"{NOVEL:.0%} of them novel; the test's level is {LEVEL:.0%}."
     )
+    sys.stdout.write(f"{note}\n{frame.round(3).to_string(index=False)}\n")
+    units = {c: "share" for c in frame if c.endswith((" false", " power"))}
+    tables = [table("How often each detector rings", frame, units | {"seconds": "s"})]
+    record(__file__, __doc__, tables, start, notes=[note])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""Writes tables of outcomes for `loop doctor --outcomes`.
+"""Does a certified policy earn its keep on other people's models?
 
     LOOP_BENCH_DATA=../shared/data python -m benchmarks.outcomes FOLDER
+
+Writes tables of outcomes for `loop doctor --outcomes`, and asks the doctor about each: groups,
+scores and certificates are made on two parts of it, the figures on the third.
 
 clinc150.csv: the stand-in student of `benchmarks.certificate` (linear, on TF-IDF, with its margin
 as score) beside the gold label as frontier, on the 7,500 requests of validation and test, by
@@ -29,10 +32,19 @@ import numpy as np
 
 from benchmarks.certificate import clinc150
 from benchmarks.data import load
+from benchmarks.record import Start, record, table
 from benchmarks.routing import SPLIT_SEED, mmlu
 from loop_pipeline.costs.prices import price
+from loop_pipeline.doctor.diagnosis import POLICY
+from loop_pipeline.doctor.examine import diagnose
+from loop_pipeline.doctor.outcome_table import read_table
+from loop_pipeline.doctor.rehearsal import rehearse
+from loop_pipeline.doctor.terminal_report import text
 
-STUDENT_USD, LABEL_TOKENS = 0.00026, 600
+TARGET = 0.95
+DELTA = 0.05
+STUDENT_USD = 0.00026
+LABEL_TOKENS = 600
 USD_PER_MILLION = {"mixtral-8x7b": 0.24, "gpt-4-1106": 24.7}
 ARENA_FILES = {
     "claude-3-haiku": "claude-3-haiku-20240307.jsonl.gz",
@@ -47,16 +59,16 @@ def clinc150_rows() -> Iterator[Row]:
     margin, right, domain = clinc150()
     data = json.loads(load("clinc150", "data_full.json.gz"))
     frontier = price("claude-opus-5")
-    for i, (text, _) in enumerate(data["val"] + data["test"]):
+    for i, (asked, _) in enumerate(data["val"] + data["test"]):
         yield {
             "prompt_id": f"clinc{i}",
-            "text": text,
+            "text": asked,
             "group": domain[i],
             "student.quality": int(right[i]),
             "student.cost": STUDENT_USD,
             "student.score": round(float(margin[i]), 6),
             "frontier.quality": 1,
-            "frontier.cost": round(frontier.cost(LABEL_TOKENS + len(text) // 4, 0, 4), 8),
+            "frontier.cost": round(frontier.cost(LABEL_TOKENS + len(asked) // 4, 0, 4), 8),
         }
 
 
@@ -87,11 +99,30 @@ def arena_rows() -> Iterator[Row]:
     yield from found.values()
 
 
+def examined(name: str, path: Path) -> dict[str, Any]:
+    """A line for each router on the third part of a table of outcomes; the verdict is the title."""
+    found = diagnose(rehearse(read_table(path), target=TARGET, delta=DELTA))
+    sys.stdout.write(f"{text(found)}\n")
+    lines = []
+    for router in found.routers:
+        line: Row = {"router": router.name, "kind": "ours" if router.name == POLICY else "control"}
+        line["sent away"] = router.share_away
+        for figure, interval in (("of these agree", router.agreement), ("quality", router.quality)):
+            line[figure] = None
+            if interval:
+                ends = {f"{figure} low": interval.low, f"{figure} high": interval.high}
+                line |= {figure: interval.value} | ends
+        lines.append(line | {"cost of 1,000": 1_000 * router.usd})
+    units = dict.fromkeys(("sent away", "of these agree", "quality"), "share")
+    return table(f"{name}. {found.verdict}", lines, units | {"cost of 1,000": "USD"})
+
+
 TABLES = {"clinc150": clinc150_rows, "routellm_mmlu": mmlu_rows, "routerarena": arena_rows}
 
 
 def main() -> None:
-    """Write one table a set."""
+    """Write one table a set, and what the doctor says about it."""
+    start, tables = Start(), []
     if len(sys.argv) != 2:
         sys.exit("usage: python -m benchmarks.outcomes FOLDER")
     folder = Path(sys.argv[1])
@@ -103,6 +134,8 @@ def main() -> None:
             writer.writeheader()
             writer.writerows(rows)
         sys.stdout.write(f"{folder / name}.csv: {len(rows):,} rows\n")
+        tables.append(examined(name, folder / f"{name}.csv"))
+    record(__file__, __doc__, tables, start)
 
 
 if __name__ == "__main__":

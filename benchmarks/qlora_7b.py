@@ -1,4 +1,4 @@
-"""Does the recipe of a 7B model resolve, what memory does it need, and does it step?
+"""Does the recipe of a 7B model resolve, fit, and step?
 
     python -m benchmarks.qlora_7b [--profile qwen2.5-7b] [--recipe recipe.yaml]
 
@@ -14,10 +14,12 @@ import json
 import tempfile
 from pathlib import Path
 
+import torch
 import yaml
 
 from benchmarks.gpu_plan import SMALL_LENGTH, narrow
 from benchmarks.random_base import full_tokens, make_rows, write_base
+from benchmarks.record import Start, record, table
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.memory_estimate import KNOWN, architecture, estimate_memory
 from loop_pipeline.training.qlora.sft import build_trainer
@@ -38,7 +40,8 @@ def step(config: QLoRAConfig, folder: Path) -> float:
 
 
 def main() -> None:
-    """Resolve, estimate, step."""
+    """Resolve, estimate, step, write down."""
+    start = Start()
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", default="qwen2.5-7b", choices=list(KNOWN))
     parser.add_argument("--recipe", type=Path, help="a recipe instead of a profile")
@@ -57,8 +60,20 @@ def main() -> None:
     parts = {name: round(value / 1e9, 2) for name, value in estimate.model_dump().items()}
     print(f"{json.dumps(parts)} = {estimate.total / 1e9:.1f}")
     print(f"one step of the same architecture, narrow, {SMALL_LENGTH} tokens a row:")
+    torch.set_num_threads(1)  # several wait for each other longer than these products take
     with tempfile.TemporaryDirectory() as folder:
-        print(f"loss {step(config, Path(folder)):.3f}")
+        loss = step(config, Path(folder))
+    print(f"loss {loss:.3f}")
+    sizes = {
+        "recipe": config.profile,
+        "parameters": round(shape.quantised + shape.others),
+        "of them new in the adapter": round(adapter),
+    }
+    memory = {f"of it {name}": value for name, value in parts.items()}
+    figures = sizes | {"memory estimated": estimate.total / 1e9} | memory | {"loss, narrow": loss}
+    units = dict.fromkeys(("memory estimated", *memory), "GB")
+    tables = [table("Random weights, one GPU estimated", [figures], units)]
+    record(__file__, __doc__, tables, start, packages=["torch", "transformers", "peft", "trl"])
 
 
 if __name__ == "__main__":

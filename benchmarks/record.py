@@ -57,10 +57,11 @@ def table(
             A column without one is a plain number or a text.
     """
     records = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
+    columns = list(dict.fromkeys(str(name) for row in records for name in row))
     return {
         "title": title,
-        "columns": list(dict.fromkeys(str(name) for row in records for name in row)),
-        "units": {name: unit for name, unit in (units or {}).items() if name in records[0]},
+        "columns": columns,
+        "units": {name: unit for name, unit in (units or {}).items() if name in columns},
         "rows": [{str(k): _plain(v) for k, v in row.items()} for row in records],
     }
 
@@ -75,6 +76,7 @@ def record(
     packages: Sequence[str] = (),
     variables: Sequence[str] = (),
     notes: Sequence[str] = (),
+    folder: Path = RESULTS,
 ) -> Path:
     """Write the results of a run.
 
@@ -87,6 +89,7 @@ def record(
         packages: whose versions matter, beside those that always do.
         variables: of the environment that the benchmark reads and that hold a path.
         notes: sentences that must stand beside the figures.
+        folder: where the file goes, if not to the results of this checkout.
 
     Returns:
         The file.
@@ -107,8 +110,8 @@ def record(
         "notes": list(notes),
         "tables": list(tables),
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return path
 
@@ -124,9 +127,10 @@ def _plain(value: Any) -> Any:
 
 def _described(doc: str) -> tuple[str, str]:
     """The question, and the paragraphs on how it is measured, without the command."""
-    question, *rest = re.split(r"\n\s*\n", doc.strip())
-    kept = [part for part in rest if not part.startswith("    ")]
-    return " ".join(question.split()), "\n\n".join(" ".join(p.split()) for p in kept)
+    first, *rest = re.split(r"\n\s*\n", doc.strip())
+    question, _, more = " ".join(first.split()).partition("? ")
+    kept = [" ".join(part.split()) for part in rest if not part.startswith("    ")]
+    return f"{question.rstrip('?')}?", "\n\n".join([*([more] if more else []), *kept])
 
 
 def _command(name: str, variables: Sequence[str]) -> str:
@@ -142,7 +146,8 @@ def _commit() -> dict[str, Any]:
     """The commit, and whether code differed from it; results and documents may."""
     program = shutil.which("git")
     if program is None or not (ROOT / ".git").exists():
-        return {"commit": "unknown", "code_changed": True}
+        # A copy without its history, as on a rented machine: who copied it says which it is.
+        return {"commit": os.environ.get("LOOP_BENCH_COMMIT", "unknown"), "code_changed": False}
 
     def git(*words: str) -> str:
         command = [program, *words]

@@ -1,4 +1,4 @@
-"""How well a score of the request alone tells when the strong model is needed.
+"""How well does a score of the request alone tell when the strong model is needed?
 
     LOOP_BENCH_DATA=../shared/data LOOP_BENCH_LITELLM=PYTHON python -m benchmarks.routing
 
@@ -18,6 +18,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,17 +27,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.data import load, unpacked
-from benchmarks.litellm_routers import ask
+from benchmarks.litellm_routers import RELEASE, VARIABLE, ask
+from benchmarks.record import Start, record, table
 from loop_pipeline.confidence.request_score import fit_request_score
 from loop_pipeline.groups.embedding.embedder import Embedder
 
 LABELS, DRAWS, BINS = 1_500, 20, 10
 SPLIT_SEED, DRAW_SEED = 20_240, 500
 PUBLISHED = {  # Table 2 of arXiv 2406.18665v4: APGR, CPT50, CPT80
-    "published: BERT, arena + gold": (0.572, 41.30, 72.20),
-    "published: matrix factorization, arena + gold": (0.597, 35.46, 71.40),
-    "published: causal LLM, arena + gold": (0.600, 35.49, 70.31),
-    "published: SW ranking, arena + gold": (0.603, 35.40, 71.55),
+    "BERT, arena + gold": (0.572, 41.30, 72.20),
+    "matrix factorization, arena + gold": (0.597, 35.46, 71.40),
+    "causal LLM, arena + gold": (0.600, 35.49, 70.31),
+    "SW ranking, arena + gold": (0.603, 35.40, 71.55),
 }
 
 Numbers = NDArray[np.float64]
@@ -133,7 +135,9 @@ def routers(
 
 
 def main() -> None:
-    """Print a table per pool."""
+    """Print a table per pool, and write them down."""
+    start = Start()
+    tables: list[dict[str, Any]] = []
     texts, weak, strong = mmlu()
     named = routers(texts, weak, strong)
     halves = np.random.default_rng(SPLIT_SEED).permutation(len(texts))
@@ -152,7 +156,7 @@ def main() -> None:
             most = f"{name}, {len(chosen_on)} labels (the other half)"
             found[most] = [figures(score, weak[held_out], strong[held_out], 0)]
         lines = [
-            {"router": name}
+            {"router": name, "kind": "ours" if name.startswith("request score") else "control"}
             | {
                 f"{what}{of}": value
                 for i, what in enumerate(("APGR", "CPT50", "CPT80"))
@@ -164,14 +168,22 @@ def main() -> None:
             for name, draws in found.items()
         ]
         frame = pd.DataFrame(lines)
-        sys.stdout.write(
+        title = (
             f"{pool_name}: {len(pool)} rows, {DRAWS} draws of {LABELS} labels, all others scored; "
-            f"weak {weak[pool].mean():.4f}, strong {strong[pool].mean():.4f}\n"
-            + frame.round(3).to_string(index=False)
-            + "\n\n"
+            f"weak {weak[pool].mean():.4f}, strong {strong[pool].mean():.4f}"
         )
-    for name, row in PUBLISHED.items():
-        sys.stdout.write(f"{name}: APGR {row[0]}, CPT50 {row[1]}, CPT80 {row[2]}\n")
+        sys.stdout.write(f"{title}\n{frame.round(3).to_string(index=False)}\n\n")
+        tables.append(table(title, lines))
+    quoted = [
+        {"router": name, "kind": "published"}
+        | dict(zip(("APGR", "CPT50", "CPT80"), row, strict=True))
+        for name, row in PUBLISHED.items()
+    ]
+    sys.stdout.write(pd.DataFrame(quoted).to_string(index=False) + "\n")
+    tables.append(table("Published: Table 2 of arXiv 2406.18665v4, all rows", quoted))
+    rivals = [f"{RELEASE}, {name[8:]}" for name in named if name.startswith("LiteLLM ")]
+    used = (VARIABLE, "LOOP_BENCH_MMLU_VECTORS")
+    record(__file__, __doc__, tables, start, rivals=rivals, variables=used)
 
 
 if __name__ == "__main__":

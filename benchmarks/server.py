@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.fixtures import make_adapter, make_model
 from loop_pipeline.serving.student_server import StudentServer
-from loop_pipeline.serving.supervisor import start_supervisor, stop
-from loop_pipeline_tests.serving.tiny import make_adapter, make_model
+from loop_pipeline.serving.supervisor_process import start_supervisor, stop
 
 HIDDEN = 192
 START_S = 900
+PYTHON = Path(os.environ.get("LOOP_SERVE_PYTHON", ".venv-serve/bin/python"))
+
+
+def vllm_release() -> str:
+    """Name and version of the vLLM that answers."""
+    asked = [str(PYTHON), "-c", "from importlib.metadata import version; print(version('vllm'))"]
+    return (
+        "vLLM " + subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    )
 
 
 @dataclass(frozen=True)
@@ -37,9 +48,7 @@ def serving(adapters: int) -> Iterator[World]:
             probe.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         log = home / "vllm.log"
-        process = start_supervisor(
-            str(base), url, Path(".venv-serve/bin/python"), log, max_lora_rank=8
-        )
+        process = start_supervisor(str(base), url, PYTHON, log, max_lora_rank=8)
         try:
             server = StudentServer(url, log_path=log)
             server.wait_ready(START_S)

@@ -1,4 +1,4 @@
-"""What does the quality threshold do for the student? Agreement against pairs kept.
+"""What does the quality threshold do for the student?
 
     python -m benchmarks.threshold [traces]
 
@@ -21,8 +21,10 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
+from benchmarks.record import Start, record, table
 from loop_pipeline.demo import simulated_traffic as traffic
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.pairs import candidates, label_pairs
 from loop_pipeline.labels.quality.model import QualityModel, fit_quality, score_quality
 from loop_pipeline.labels.reviews.reviewers import verdicts
@@ -36,7 +38,6 @@ from loop_pipeline.traces.records import Feedback
 
 WORSE = {"WRONG": 0.12, "WRONG_IF_HARD": 0.35, "HALLUCINATED": 0.20}
 REVIEWED, TESTED = 0.12, 800
-PLOT = Path("threshold.png")
 
 
 def labelled(work: Path, traces: int) -> tuple[pd.DataFrame, dict[str, Any], QualityModel, Any]:
@@ -52,7 +53,7 @@ def labelled(work: Path, traces: int) -> tuple[pd.DataFrame, dict[str, Any], Qua
     import_records(engine, records, source="reviews")
     feedback = read_feedback(engine)
     engine.dispose()
-    flags, judged = flag_hallucinations(frame), verdicts(feedback)
+    flags, judged = flag_hallucinations(frame, tiers=Tiers()), verdicts(feedback)
     known = features(trace_signals(frame, feedback, flags))
     chance = pd.Series(REVIEWED, index=drawn)
     promise = {"target_precision": 0.95, "delta": 0.05}
@@ -126,8 +127,8 @@ def answers(base: Path, adapter: Path, rows: pd.DataFrame) -> list[str]:
 
 
 def main(traces: int = 6000) -> None:
-    """Print the table and draw the curve."""
-    lines = []
+    """Print the table, and write it down."""
+    start, lines = Start(), []
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         frame, known, model, scores = labelled(work, traces)
@@ -139,7 +140,9 @@ def main(traces: int = 6000) -> None:
         for number, (label, threshold) in enumerate(settings.items()):
             started = time.monotonic()
             tried = scores.assign(threshold=threshold)
-            pairs = label_pairs(frame, known["feedback"], known["flags"], tried, known["verdicts"])
+            pairs = label_pairs(
+                frame, known["feedback"], known["flags"], tried, known["verdicts"], tiers=Tiers()
+            )
             kept = pairs[pairs["kind"] == "sft"].merge(frame, on="prompt_id", suffixes=("", "_t"))
             kept = kept[kept["split"] == "train"].sample(frac=1, random_state=0)
             folder = work / str(number)
@@ -150,33 +153,22 @@ def main(traces: int = 6000) -> None:
                 {
                     "threshold": label,
                     "pairs": len(kept),
-                    "of them right": round(float((kept["chosen"] == kept["truth"]).mean()), 3),
-                    "student right": round(float(right.mean()), 3),
-                    "95% interval": f"[{low:.3f}, {high:.3f}]",
-                    "seconds": round(time.monotonic() - started),
+                    "of them right": (kept["chosen"] == kept["truth"]).mean(),
+                    "student right": right.mean(),
+                    "student right low": low,
+                    "student right high": high,
+                    "n": len(right),
+                    "time": time.monotonic() - started,
                 }
             )
             sys.stdout.write(f"{lines[-1]}\n")
             sys.stdout.flush()
-    table = pd.DataFrame(lines)
-    sys.stdout.write(f"\n{len(tested)} held-out requests\n{table.to_string(index=False)}\n")
-    draw(table)
-
-
-def draw(table: pd.DataFrame) -> None:
-    """Agreement with the truth against pairs kept."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(table["pairs"], table["student right"], "o-")
-    axes.plot(table["pairs"], table["of them right"], "s--", color="#999999")
-    for row in table.to_dict("records"):
-        axes.annotate(f" {row['threshold']}", (row["pairs"], row["student right"]), fontsize=8)
-    axes.set(xlabel="pairs kept", ylabel="share right")
-    axes.legend(["student, held out", "pairs it learned from"], frameon=False)
-    figure.savefig(PLOT, dpi=110)
-    sys.stdout.write(f"plot: {PLOT.absolute()}\n")
+    found = pd.DataFrame(lines)
+    shown = found.round(3).to_string(index=False)
+    sys.stdout.write(f"\n{len(tested)} held-out requests\n{shown}\n")
+    units = {"of them right": "share", "student right": "share", "time": "s"}
+    title = f"A student by threshold, on {len(tested)} held-out requests of {traces:,} traces"
+    record(__file__, __doc__, [table(title, lines, units)], start, packages=["torch", "peft"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tokens a second of the supervised stage against TRL's defaults, at the same loss.
+"""How fast is the supervised stage beside TRL's defaults, at the same loss?
 
     LOOP_BENCH_DATA=../shared/data OMP_NUM_THREADS=1 python -m benchmarks.training_speed
 
@@ -22,22 +22,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from transformers import AutoTokenizer, PrinterCallback, Trainer
 
+from benchmarks.record import Start, record, table
 from benchmarks.trl_defaults import trl_trainer
 from loop_pipeline.demo.public_sets import load_set
 from loop_pipeline.demo.simulated_traffic import simulate
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.base_model import pretrain_tiny
-from loop_pipeline.training.qlora.sft import (
-    Tokens,
-    build_trainer,
-    tokenise,
-)
+from loop_pipeline.training.qlora.sft import Tokens, build_trainer, tokenise
 from loop_pipeline.training.qlora.tokens import Row
 
 Turn = Callable[[QLoRAConfig, Tokens, str, Path], Trainer]
@@ -133,7 +132,7 @@ def measure(turn: Turn, config: QLoRAConfig, tokens: Tokens, base: str, out: Pat
     return Result(wall, cpu, validation_loss(trainer.model, tokens))
 
 
-def compare(name: str, rows: list[Row], count: int, repeats: int, work: Path) -> pd.DataFrame:
+def compare(name: str, rows: list[Row], count: int, repeats: int, work: Path) -> dict[str, Any]:
     """One table: a line for each way to train."""
     folder, base = freeze(rows, count, work / name), work / name / "base"
     config = QLoRAConfig.from_profile("tiny")
@@ -153,15 +152,17 @@ def compare(name: str, rows: list[Row], count: int, repeats: int, work: Path) ->
             sys.stderr.write(f"{name} {repeat + 1}/{repeats} {label}: {results[label][-1]}\n")
     size = sum(len(p) + len(a) for p, a in tokens.train)
     lengths = [len(p) + len(a) for p, a in tokens.train]
-    print(
-        f"\n{name}: {count} rows, {size:,} tokens, length {min(lengths)} to {max(lengths)}, median "
+    title = (
+        f"{name}: {count} rows, {size:,} tokens, length {min(lengths)} to {max(lengths)}, median "
         f"{statistics.median(lengths):g}; medians of {repeats} turns, "
         f"{torch.get_num_threads()} threads, {'GPU' if torch.cuda.is_available() else 'CPU'}"
     )
-    return table(results, size)
+    found = speeds(results, size)
+    print(f"\n{title}\n{pd.DataFrame(found).round(3).to_string(index=False)}")
+    return table(title, found)
 
 
-def table(results: dict[str, list[Result]], size: int) -> pd.DataFrame:
+def speeds(results: dict[str, list[Result]], size: int) -> list[dict[str, Any]]:
     """Speeds, and ours as a multiple of each rival: the median of the turns' own ratios."""
     lines = []
     for label, runs in results.items():
@@ -171,20 +172,23 @@ def table(results: dict[str, list[Result]], size: int) -> pd.DataFrame:
         ]
         lines.append(
             {
-                "": label,
-                "tokens/s": round(size / statistics.median(r.wall for r in runs)),
-                "tokens/CPU s": round(size / statistics.median(r.cpu for r in runs)),
-                "ours is, wall": f"{statistics.median(walls):.2f}x",
-                "ours is, CPU": f"{statistics.median(ratios):.2f}x "
-                f"[{min(ratios):.2f}, {max(ratios):.2f}]",
-                "validation loss": round(statistics.mean(r.loss for r in runs), 4),
+                "training": label,
+                "kind": "ours" if label.startswith("ours") else "control",
+                "tokens a second": size / statistics.median(r.wall for r in runs),
+                "tokens a processor second": size / statistics.median(r.cpu for r in runs),
+                "times as fast is ours": statistics.median(walls),
+                "by processor time": statistics.median(ratios),
+                "by processor time low": min(ratios),
+                "by processor time high": max(ratios),
+                "validation loss": statistics.mean(r.loss for r in runs),
             }
         )
-    return pd.DataFrame(lines)
+    return lines
 
 
 def main() -> None:
-    """Print a table for each set."""
+    """Print a table for each set, and write them down."""
+    start = Start()
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--repeats", type=int, default=3)
@@ -197,8 +201,10 @@ def main() -> None:
             sets["clinc150"] = clinc150(data)
         except FileNotFoundError as error:
             sys.stderr.write(f"clinc150 is left out: {error}\n")
-        for name, rows in sets.items():
-            print(compare(name, rows, given.rows, given.repeats, work).to_string(index=False))
+        tables = [compare(n, rows, given.rows, given.repeats, work) for n, rows in sets.items()]
+    packages = ("torch", "transformers", "peft", "trl", "bitsandbytes")
+    rivals = [f"TRL {version('trl')}"]
+    record(__file__, __doc__, tables, start, rivals=rivals, packages=packages)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import requests
 
-from benchmarks.server import serving
+from benchmarks.record import Start, record, table
+from benchmarks.server import serving, vllm_release
 
 ROUNDS, REQUESTS, IN_FLIGHT, TOKENS = 12, 96, 16, 16
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -49,7 +49,8 @@ def rate(url: str, session: requests.Session, extra: dict[str, Any], salt: int) 
 
 
 def main() -> None:
-    """Print requests a second of each variant and its ratio to the one without."""
+    """Print requests a second of each variant and its ratio to the one without; write them down."""
+    start = Start()
     with serving(adapters=1) as world, requests.Session() as session:
         session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=IN_FLIGHT))
         world.server.load("student", world.adapters[0])
@@ -59,18 +60,23 @@ def main() -> None:
             {n: rate(world.server.url, session, extra, i) for n, extra in VARIANTS.items()}
             for i in range(ROUNDS)
         ]
-    table = pd.DataFrame(rounds)
-    ratios = table.div(table["without"], axis=0)
+    rates = pd.DataFrame(rounds)
+    ratios = rates.div(rates["without"], axis=0)
     summary = pd.DataFrame(
         {
-            "requests/s (median)": table.median(),
-            "ratio (median)": ratios.median(),
-            "ratio (25%)": ratios.quantile(0.25),
-            "ratio (75%)": ratios.quantile(0.75),
+            "requests a second": rates.median(),
+            "of those without": ratios.median(),
+            "of those without low": ratios.quantile(0.25),
+            "of those without high": ratios.quantile(0.75),
         }
     )
-    note = f"{ROUNDS} rounds of {REQUESTS} requests, {IN_FLIGHT} in flight, {TOKENS} tokens each"
-    sys.stdout.write(f"{summary.round(3).to_string()}\n{note}, numpy {np.__version__}\n")
+    summary = summary.rename_axis("log-probabilities").reset_index()
+    note = (
+        f"Medians and quartiles of {ROUNDS} rounds of {REQUESTS} requests, {IN_FLIGHT} in flight, "
+        f"{TOKENS} tokens each; {vllm_release()}"
+    )
+    sys.stdout.write(f"{summary.round(3).to_string()}\n{note}\n")
+    record(__file__, __doc__, [table(note, summary)], start)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ wheels=.gpu_wheels
 fail() { echo "gpu_proof: $*" >&2; exit 1; }
 
 pack() {
-  local needed=(bitsandbytes trl datasets dill multiprocess peft pydantic pydantic_core annotated-types typing-inspection typing_extensions)
+  local needed=(bitsandbytes trl datasets dill multiprocess peft pydantic pydantic_core pydantic-settings python-dotenv annotated-types typing-inspection typing_extensions)
   local pinned=() python=${LOOP_PYTHON:-.venv/bin/python} name size
   for name in "${needed[@]}"; do
     pinned+=("$(grep -i "^$name==" infra/constraints-pipeline.txt)") || fail "$name is not in infra/constraints-pipeline.txt"
@@ -24,6 +24,8 @@ pack() {
   for name in "$wheels"/*.whl; do "$python" -m zipfile -e "$name" "$wheels" && rm "$name"; done
   # The libraries for other accelerators are 120 MB.
   find "$wheels/bitsandbytes" -name 'libbitsandbytes_*.so' ! -name '*_cuda130.so' ! -name '*_cpu.so' -delete
+  # The copy may come without its history; the result names the commit all the same.
+  git rev-parse --short=7 HEAD >"$wheels/commit"
   size=$(du -sm "$wheels" | cut -f1)
   [ "$size" -le 40 ] || fail "$wheels has $size MB, at most 40 can be carried"
   echo "gpu_proof: $wheels has $size MB: carry it beside the checkout, there: bash infra/gpu_proof.sh run"
@@ -35,6 +37,7 @@ run() {
   local free
   free=$(df -Pm /dev/shm 2>/dev/null | awk 'NR==2 {print $4}')
   if [ "${free:-0}" -ge 24000 ]; then export TMPDIR=/dev/shm; fi
+  export LOOP_BENCH_COMMIT=${LOOP_BENCH_COMMIT:-$(cat "$wheels/commit")}
   mkdir -p "${OUT:-benchmarks/results}"
   PYTHONUNBUFFERED=1 PYTHONPATH="$PWD/$wheels:$PWD" python3 -m benchmarks.gpu_proof --out "${OUT:-benchmarks/results}" "$@"
 }

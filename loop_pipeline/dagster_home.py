@@ -5,7 +5,6 @@ Nothing here imports dagster: `defs` is what runs in it, `cli.ui` and the demo a
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def dagster_home(settings: LoopSettings) -> Path:
     """
     home = settings.home.absolute() / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    name = "infra/dagster.yaml" if os.environ.get("LOOP_DAGSTER_URL") else "dagster.yaml"
+    name = "infra/dagster.yaml" if settings.dagster_url.get_secret_value() else "dagster.yaml"
     # In the repository, or beside the package's modules in a wheel.
     found = next(path for path in (PACKAGE.parent / name, PACKAGE / name) if path.exists())
     shutil.copy(found, home / "dagster.yaml")

@@ -6,7 +6,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-RETRIES = 3
+# Three attempts in all.
+RETRIES = 2
 # Busy, rate limited or restarting; anything else will not mend itself.
 TRY_AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 

@@ -1,4 +1,6 @@
-"""What a training run may vary: one schema for a file, the Launchpad form and the process's input.
+"""What a training run may vary: one schema for a file, the Launchpad form and the process.
+
+Not here: how it is trained (``training/qlora``).
 
 A *profile* is a set of defaults, nothing else; ``tiny`` differs from the 7B ones by numbers only.
 """

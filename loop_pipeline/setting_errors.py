@@ -12,8 +12,8 @@ from pathlib import Path
 import yaml
 from pydantic_core import ErrorDetails
 
-# Read outside the schema: by the set-up, and by the Dagster instance.
-ELSEWHERE = {"LOOP_PYTHON", "LOOP_DAGSTER_URL"}
+# Read outside the schema, by the set-up.
+ELSEWHERE = {"LOOP_PYTHON"}
 # A variable this like a setting's is one misspelt; any other LOOP_* may be somebody else's
 # (Kubernetes makes LOOP_PORT and more for a service called `loop`).
 ALIKE = 0.85

@@ -1,4 +1,7 @@
-"""Every setting in one schema: ``LOOP_*`` variables, ``loop.yaml`` here and in the home folder."""
+"""Every setting in one schema: ``LOOP_*`` variables, ``loop.yaml`` here and in the home folder.
+
+Not here: what a training varies (``recipe.py``).
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,10 @@ class LoopSettings(BaseSettings):
     title: str = Field("The loop", description="Heading of the report.")
     notes: list[str] = Field([], description="Sentences that every report must carry.")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home folder.")
+    dagster_url: SecretStr = Field(
+        SecretStr(""),
+        description="PostgreSQL for Dagster's storage, from the environment only; empty: SQLite.",
+    )
     mlflow_tracking_uri: str = Field("", description="Empty: SQLite in the home folder.")
     first_day: dt.date = Field(dt.date(2026, 1, 1), description="First day of the partitions.")
     train_python: Path = Field(Path(sys.executable), description="Interpreter that trains.")
@@ -173,6 +180,7 @@ class LoopSettings(BaseSettings):
             "artifact_root": str(self.artifacts / "mlflow"),
             "experiment": "loop",
             "registered_model": "loop-student",
+            "data": self.title,
         }
 
     @classmethod

@@ -2,108 +2,123 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
+import re
 import shutil
-import signal
-import socket
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine
 
 from loop_pipeline.store.database import open_store
+from loop_pipeline_tests import shared
 from loop_pipeline_tests.serving.stub import Stub
+from loop_pipeline_tests.shared import TEMPLATE, free_port, fresh_database, made_once
+
+__all__ = ["free_port", "fresh_database"]
+STORES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+SLOW_FILE = re.compile(r"^pytestmark = (\[[^\]]*|.*)\bmark\.slow\b", re.MULTILINE)
+NIGHTLY = "installs or repeats in full what a smaller test shows: pytest --nightly runs it"
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nightly", action="store_true", help="run what takes too long for each day")
 
 
-def _postgres_tool(name: str) -> str:
-    found = shutil.which(name) or next(
-        map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)), None
-    )
-    if found is None:
-        pytest.skip(f"PostgreSQL is not installed here ({name} not found)")
-    return found
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers with as many threads each as there are cores would only wait for each other."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file that is slow as a whole is not imported where no slow test is asked for."""
+    if "not slow" not in config.getoption("markexpr") or collection_path.suffix != ".py":
+        return None
+    return True if SLOW_FILE.search(collection_path.read_text("utf-8")) else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the nightly ones with a reason; start the longest first; keep a file on one worker."""
+    for item in items:
+        if item.get_closest_marker("nightly") and not config.getoption("--nightly"):
+            item.add_marker(pytest.mark.skip(reason=NIGHTLY))
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(config.rootpath))))
+    if hasattr(config, "workerinput"):
+        items.sort(key=_cost)
+
+
+def _cost(item: pytest.Item) -> int:
+    # Two workers end together only if what takes minutes is not begun last.
+    return next((i for i, name in enumerate(("serve", "slow")) if item.get_closest_marker(name)), 2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In the process that started the workers: end what they share."""
+    if not hasattr(session.config, "workerinput"):
+        factory: pytest.TempPathFactory = session.config._tmp_path_factory  # pyright: ignore[reportAttributeAccessIssue]
+        shared.end_postgres(factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of an empty PostgreSQL server on a free port; gone at the end of the session."""
-    initdb, server = _postgres_tool("initdb"), _postgres_tool("postgres")
-    folder = Path(tempfile.mkdtemp(prefix="loop-postgres-"))
-    as_user: dict[str, Any] = {}
-    if getpass.getuser() == "root":  # PostgreSQL refuses to run as root
-        shutil.chown(folder, "postgres")
-        as_user = {"user": "postgres"}
-    port, data = free_port(), folder / "data"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
-    subprocess.run(
-        [initdb, "-D", data, "-U", "loop", "-A", "trust", "-E", "UTF8"],
-        check=True,
-        **quiet,
-        **as_user,
-    )
-    options = ["-p", str(port), "-k", folder, "-c", "fsync=off", "-c", "listen_addresses=127.0.0.1"]
-    process = subprocess.Popen([server, "-D", data, *options], **quiet, **as_user)
-    url = f"postgresql+psycopg2://loop@127.0.0.1:{port}/postgres"
-    try:
-        _wait_for(url, process)
-        yield url
-    finally:
-        process.send_signal(signal.SIGINT)  # "fast": does not wait for clients
-        process.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of a run see."""
+    return shared.run_folder(tmp_path_factory)
 
 
-def _wait_for(url: str, process: subprocess.Popen[Any]) -> None:
-    import time
-
-    engine = create_engine(url)
-    for _ in range(150):
-        assert process.poll() is None, "PostgreSQL ended while it was starting"
-        try:
-            with engine.connect():
-                return
-        except OperationalError:
-            time.sleep(0.2)
-    raise TimeoutError("PostgreSQL did not start in 30 s")
+@pytest.fixture(scope="session")
+def postgres(run_folder: Path) -> str:
+    """URL of the run's PostgreSQL server."""
+    return shared.postgres_url(run_folder)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def store_url(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> str:
-    """A fresh, empty store; also where ``LOOP_*`` points to during the test."""
+@pytest.fixture(scope="session")
+def sqlite_template(run_folder: Path) -> Path:
+    """A SQLite store with the newest schema and no rows, to be copied."""
+
+    def make(path: Path) -> None:
+        open_store(f"sqlite:///{path}").dispose()
+
+    return made_once(run_folder / "template.db", make)
+
+
+@pytest.fixture
+def loop_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No setting of the machine's counts; ``LOOP_HOME`` is the test's own. Returns that folder."""
     for name in [n for n in os.environ if n.startswith("LOOP_") and n != "LOOP_BENCH_DATA"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("LOOP_HOME", str(tmp_path / "home"))
-    url = f"sqlite:///{tmp_path / 'home' / 'loop.db'}"
+    return tmp_path / "home"
+
+
+@pytest.fixture(params=STORES)
+def store_url(
+    request: pytest.FixtureRequest, loop_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """A fresh store without rows; also where ``LOOP_*`` points to during the test."""
+    url = f"sqlite:///{loop_environment / 'loop.db'}"
     if request.param == "postgres":
-        url = fresh_database(request.getfixturevalue("postgres"))
+        url = fresh_database(request.getfixturevalue("postgres"), TEMPLATE)
+    else:
+        loop_environment.mkdir(exist_ok=True)
+        shutil.copy(request.getfixturevalue("sqlite_template"), loop_environment / "loop.db")
     monkeypatch.setenv("LOOP_DATABASE_URL", url)
     return url
 
 
-def fresh_database(server_url: str) -> str:
-    """Make an empty database on a server. Returns its URL."""
-    name = f"loop_{os.urandom(6).hex()}"
-    engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"create database {name}"))
-    engine.dispose()
-    return f"{server_url.rsplit('/', 1)[0]}/{name}"
+@pytest.fixture(params=STORES)
+def empty_database(request: pytest.FixtureRequest, loop_environment: Path) -> str:
+    """URL of a database without a single table."""
+    if request.param == "postgres":
+        return fresh_database(request.getfixturevalue("postgres"))
+    loop_environment.mkdir(exist_ok=True)
+    return f"sqlite:///{loop_environment / 'loop.db'}"
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import dagster as dg
@@ -47,14 +49,47 @@ def test_the_stages_are_the_asset_groups(location: dg.Definitions) -> None:
     assert found == STAGES
 
 
-def test_every_asset_and_check_says_what_it_is(location: dg.Definitions) -> None:
-    graph = location.resolve_asset_graph()
-    for key in graph.get_all_asset_keys():
-        assert graph.get(key).description, key
-    checks = graph.asset_check_keys
-    assert len(checks) >= 10
-    for check in checks:
-        assert graph.get(check).description, check
+def described(location: dg.Definitions) -> dict[str, str]:
+    """What Dagster's pages say of every definition, by kind and name."""
+    repository, graph = location.get_repository_def(), location.resolve_asset_graph()
+    jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
+    automations = [*repository.schedule_defs, *repository.sensor_defs]
+    found = {f"asset {key.to_user_string()}": graph.get(key) for key in graph.get_all_asset_keys()}
+    found |= {f"check {key.name}": graph.get(key) for key in graph.asset_check_keys}
+    found |= {f"job {job.name}": job for job in jobs}
+    found |= {f"{type(one).__name__} {one.name}": one for one in automations}
+    return {name: one.description or "" for name, one in found.items()}
+
+
+def test_every_definition_says_what_it_is_when_to_run_it_and_where_to_read_more(
+    location: dg.Definitions,
+) -> None:
+    said = described(location)
+    kinds = Counter(name.split()[0] for name in said)
+    assert kinds["asset"] >= 19
+    assert kinds["check"] >= 15
+    assert kinds["job"] >= 12
+    assert kinds["ScheduleDefinition"] + kinds["BuildScheduleFromPartitionsJob"] >= 5
+    assert kinds["SensorDefinition"] >= 4
+    for name, text in said.items():
+        pages = re.findall(r"\bdocs/[\w/-]+\.md\b", text)
+        assert pages, f"{name} links to no page"
+        for page in pages:
+            assert (ROOT / page).is_file(), f"{name} links to {page}, which is not there"
+        first = text.partition("\n\n")[0]
+        assert first.endswith("."), name
+        if name.startswith("check"):
+            assert "**If it fails,**" in text, name
+            assert "**What to do:**" in text, name
+        elif name != "asset trace_log":
+            assert re.search(r"\*\*When to run it:\*\*|^When to turn it on:", text, re.M), name
+
+
+def test_a_check_that_stops_nothing_says_so(location: dg.Definitions) -> None:
+    said, graph = described(location), location.resolve_asset_graph()
+    for key in graph.asset_check_keys:
+        harmless = re.search("only warns|nothing stops", said[f"check {key.name}"])
+        assert graph.get(key).blocking or harmless, key.name
 
 
 def test_what_ships_is_gated(location: dg.Definitions) -> None:

@@ -1,4 +1,7 @@
-"""When do two answers say the same? The one definition that every figure and promise rests on."""
+"""When two answers say the same: the one definition that all figures and promises use.
+
+Not here: how good an answer is (``labels/quality``).
+"""
 
 from __future__ import annotations
 

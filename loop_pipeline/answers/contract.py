@@ -1,4 +1,7 @@
-"""T0: does an answer keep its contract? Deterministic, no statistics, no model."""
+"""Does an answer keep its contract? Deterministic: no statistics, no model.
+
+Not here: what a text rests on (``labels/hallucination``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Numbers, ids, URLs and e-mail addresses of an answer: each has to stand in its request."""
+"""Numbers, ids, URLs and e-mail addresses of an answer, which have to stand in its request.
+
+Not here: the wording of an answer (``labels/hallucination``).
+"""
 
 from __future__ import annotations
 

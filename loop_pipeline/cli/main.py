@@ -66,7 +66,7 @@ def replay(
 @app.command()
 def serve() -> None:
     """Serve the base model with vLLM, restarted if it dies; adapters are loaded by the loop."""
-    from loop_pipeline.serving.supervisor import check_interpreter
+    from loop_pipeline.serving.server_command import check_interpreter
     from loop_pipeline.serving.supervisor import serve as keep_serving
 
     settings = load_settings()
@@ -113,7 +113,7 @@ def judge() -> None:
 @app.command()
 def report() -> None:
     """Print the newest report and where to look further."""
-    from loop_pipeline.report.show import show
+    from loop_pipeline.report.summary import show
 
     show(load_settings())
 
@@ -153,7 +153,7 @@ def status() -> None:
 
 def _check_environments() -> None:
     """A whole turn trains and serves: what it takes for that is looked for before it begins."""
-    from loop_pipeline.serving.supervisor import check_interpreter
+    from loop_pipeline.serving.server_command import check_interpreter
     from loop_pipeline.training.libraries import check_training_libraries
 
     settings = load_settings()

@@ -1,14 +1,17 @@
-"""The promise of one task group, with the reason when none can be made."""
+"""The promise of one task group, with the reason when none can be made.
+
+Not here: which model a group goes to (``routing/offers.py``).
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
+from loop_pipeline.stats.binomial import clopper_pearson, lower_bound, smallest_certifiable
 from loop_pipeline.stats.fixed_sequence import Right, Scores, bounded_threshold
 
 # Fields that schema versions 2 and 3 added.
@@ -46,6 +49,33 @@ def shared_delta(delta: float, groups: int, recalibration: int) -> float:
     Summed over all groups and all recalibrations there will ever be, it is at most ``delta``.
     """
     return delta / max(groups, 1) * 6 / (math.pi**2 * recalibration**2)
+
+
+def promise_state(
+    good: int, n: int, *, target: float, delta: float, groups: int
+) -> Literal["kept", "in doubt", "broken", "nothing served"]:
+    """What the served answers of one group say about its promise.
+
+    The rows must be ones that nothing was fitted on. All groups share ``delta``: with chance at
+    most ``delta`` any of them is called broken although its promise holds.
+
+    Args:
+        good: served answers that agreed with the frontier's.
+        n: served answers.
+        target: promised share of agreement.
+        delta: chance that all verdicts together may be wrong with.
+        groups: how many groups get a verdict.
+
+    Returns:
+        ``in doubt`` is below what is promised, which may be chance; ``broken`` cannot be chance.
+    """
+    if n == 0:
+        return "nothing served"
+    if good / n >= target:
+        return "kept"
+    # The upper end of a two-sided interval: its level leaves delta / groups on this side.
+    most = clopper_pearson(good, n, 1 - 2 * delta / max(groups, 1))[1]
+    return "broken" if most < target else "in doubt"
 
 
 def certify_group(conf: Scores, agree: Right, alpha: float, delta: float) -> Certificate:

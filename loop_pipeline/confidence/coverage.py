@@ -1,4 +1,6 @@
-"""How much of the traffic a student could be certified for, and whether another could for less.
+"""How much of the traffic a student could be certified for, and whether another has less.
+
+Not here: the certificates in force (``routing/policy.py``).
 
 Certified coverage jumps: an equal student has over two points less in 13 to 48% of the draws
 (simulated: 250 to 500 rows a group, one to six groups, 93 to 97% agreement). So a loss has to be

@@ -1,4 +1,6 @@
-"""How likely the cheap model's answer is as good as the frontier's, read from the request alone.
+"""How likely a cheap model's answer will do, read from the request alone.
+
+Not here: scores of an answer (``answer_score.py``).
 
 Only the ranking matters: no promise rests on the value.
 """

@@ -1,4 +1,7 @@
-"""What the routed traffic costs beside what the frontier would have billed for it."""
+"""What routed traffic costs, item by item, beside what the frontier would have billed.
+
+Not here: prices of a token (``prices.py``).
+"""
 
 from __future__ import annotations
 

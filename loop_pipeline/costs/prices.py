@@ -1,4 +1,7 @@
-"""What frontier models bill. A dated copy of list prices, so that every figure names its date."""
+"""What frontier models bill: a copy of list prices with its date.
+
+Not here: what a student costs (``attribution.py``).
+"""
 
 from __future__ import annotations
 

@@ -4,78 +4,74 @@ import datetime as dt
 
 import dagster as dg
 
+from loop_pipeline.defs.jobs import (
+    draw_reviews,
+    label_traces,
+    refresh_quality,
+    refresh_report,
+    regroup,
+    retrain,
+)
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.store.traces import days_touched
 from loop_pipeline.store.training_data import count_validated_pairs, pairs_last_trained
 
-_S = dg.AssetSelection
-
-_KNOWN, _LEARNED = ("raw_traces", "hallucination_flags"), ("quality_scores", "labeled_pairs")
-label_traces = dg.define_asset_job(
-    "label_traces",
-    _S.assets(*_KNOWN, "trace_signals", *_LEARNED),
-    description="Days of traffic become labeled pairs.",
-)
-describe_traces = dg.define_asset_job(
-    "describe_traces",
-    _S.assets(*_KNOWN, "trace_signals"),
-    description="Flags and signals of days of traffic: what reviews are drawn by.",
-)
-score_traces = dg.define_asset_job(
-    "score_traces",
-    _S.assets("trace_signals", *_LEARNED),
-    description="Score and pair days again, by the newest reviews and quality score.",
-)
-refresh_quality = dg.define_asset_job(
-    "refresh_quality",
-    _S.assets("reviewers", "quality_model"),
-    description="Weigh reviewers; fit the quality score and its thresholds on what they have said.",
-)
-draw_reviews = dg.define_asset_job(
-    "draw_reviews",
-    _S.assets("review_queue"),
-    description="Draw the traces that people should look at.",
-)
-ask_judge = dg.define_asset_job(
-    "ask_judge",
-    _S.assets("judge_verdicts"),
-    description="Ask the language model at LOOP_JUDGE_URL about a sample of answers.",
-)
-regroup = dg.define_asset_job(
-    "regroup",
-    _S.assets("task_groups", "group_model_stats"),
-    description="Assign all traffic to task groups; ids survive.",
-)
-make_base = dg.define_asset_job(
-    "make_base",
-    _S.assets("training_set", "base_model"),
-    description="Freeze a training set and make sure that there is a base model to serve.",
-)
-retrain = dg.define_asset_job(
-    "retrain",
-    _S.groups("training", "serving", "routing", "report") | _S.assets("group_model_stats"),
-    description="Train, evaluate, gate, deploy, route, report. Needs `loop serve` to be running.",
-)
-deploy = dg.define_asset_job(
-    "deploy",
-    _S.assets("vllm_deployment"),
-    description="Make the running server serve the approved adapter.",
-)
-refresh_report = dg.define_asset_job("refresh_report", _S.groups("report"))
-
+# Dagster shows the words of schedules and sensors as they are, without markdown.
 daily_labels = dg.build_schedule_from_partitioned_job(
-    label_traces, name="daily_labels", hour_of_day=2
+    label_traces,
+    name="daily_labels",
+    hour_of_day=2,
+    description="""At 02:00 UTC the day before becomes training pairs (job label_traces).
+
+When to turn it on: once your traffic is imported every day before that hour. Days that came
+later are not made up for: run the job for them, or turn late_feedback on.
+
+Read more in docs/reference/jobs.md.""",
 )
 daily_reviews = dg.ScheduleDefinition(
-    job=draw_reviews, cron_schedule="0 4 * * *", name="daily_reviews"
+    job=draw_reviews,
+    cron_schedule="0 4 * * *",
+    name="daily_reviews",
+    description="""At 04:00 UTC new answers are drawn for review (job draw_reviews).
+
+When to turn it on: if people look at the queue every few days.
+
+Read more in docs/concepts/reviews.md.""",
 )
 weekly_quality = dg.ScheduleDefinition(
-    job=refresh_quality, cron_schedule="0 1 * * 1", name="weekly_quality"
+    job=refresh_quality,
+    cron_schedule="0 1 * * 1",
+    name="weekly_quality",
+    description="""On Mondays at 01:00 UTC the quality score is fitted again (job
+refresh_quality).
+
+When to turn it on: once reviews come in every week. Days that were scored before keep their
+scores until score_traces runs.
+
+Read more in docs/concepts/quality.md.""",
 )
-weekly_groups = dg.ScheduleDefinition(job=regroup, cron_schedule="0 3 * * 1", name="weekly_groups")
+weekly_groups = dg.ScheduleDefinition(
+    job=regroup,
+    cron_schedule="0 3 * * 1",
+    name="weekly_groups",
+    description="""On Mondays at 03:00 UTC all traffic is put into task groups again (job
+regroup).
+
+When to turn it on: once traffic comes in every week.
+
+Read more in docs/concepts/groups.md.""",
+)
 daily_report = dg.ScheduleDefinition(
-    job=refresh_report, cron_schedule="0 6 * * *", name="daily_report"
+    job=refresh_report,
+    cron_schedule="0 6 * * *",
+    name="daily_report",
+    description="""At 06:00 UTC the report is written again (job refresh_report).
+
+When to turn it on: once a policy is in force and somebody reads the report.
+
+Read more in docs/concepts/costs.md.""",
 )
+
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -84,14 +80,31 @@ UNFINISHED = [
 ]
 
 
-@dg.sensor(job=retrain, minimum_interval_seconds=300)
+def in_flight(instance: dg.DagsterInstance, job: str) -> dg.SkipReason | None:
+    """The reason to wait while a run of a job is queued or going on; None: there is none."""
+    unfinished = dg.RunsFilter(job_name=job, statuses=UNFINISHED)
+    runs = instance.get_runs(unfinished, limit=1)
+    return dg.SkipReason(f"run {runs[0].run_id} of {job} is not over yet") if runs else None
+
+
+@dg.sensor(
+    job=retrain,
+    minimum_interval_seconds=300,
+    description="""Trains again each time enough new training pairs have come (job retrain).
+
+When to turn it on: once a first retrain went well. It starts when the number of validated
+pairs crosses another multiple of LOOP_RETRAIN_EVERY, no training is going on, and the last one is
+LOOP_RETRAIN_COOLDOWN_HOURS ago. Each tick says how many pairs are still missing. After a failed
+training it does not try again before the next multiple; re-execute that run by hand.
+
+Read more in docs/concepts/training.md.""",
+)
 def enough_new_pairs(
     context: dg.SensorEvaluationContext, loop: Loop
 ) -> dg.SensorResult | dg.SkipReason:
-    """Retrain each time the number of validated pairs crosses another multiple of the threshold."""
-    unfinished = dg.RunsFilter(job_name=retrain.name, statuses=UNFINISHED)
-    if runs := context.instance.get_runs(unfinished, limit=1):
-        return dg.SkipReason(f"run {runs[0].run_id} is still training")
+    """Ask for a training when the pairs have crossed another multiple of the threshold."""
+    if skip := in_flight(context.instance, retrain.name):
+        return skip
     engine, settings = loop.engine(), loop.settings()
     pairs = count_validated_pairs(engine)
     trained_at, when = pairs_last_trained(engine)
@@ -112,11 +125,21 @@ def enough_new_pairs(
 LATE_OVERLAP = dt.timedelta(minutes=10)
 
 
-@dg.sensor(job=label_traces, minimum_interval_seconds=600)
+@dg.sensor(
+    job=label_traces,
+    minimum_interval_seconds=600,
+    description="""Labels days again whose answers got feedback after they were labelled, and only
+those (job label_traces).
+
+When to turn it on: together with daily_labels. What came in before it is turned on is not
+looked at: run the job for those days.
+
+Read more in docs/concepts/quality.md.""",
+)
 def late_feedback(
     context: dg.SensorEvaluationContext, loop: Loop
 ) -> dg.SensorResult | dg.SkipReason:
-    """Label again the days whose answers got feedback after they were labelled, and only those."""
+    """Ask for the labelled days that have got feedback since the last tick."""
     now = dt.datetime.now(dt.UTC)
     if context.cursor is None:
         return dg.SensorResult(cursor=now.isoformat())

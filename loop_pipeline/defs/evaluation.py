@@ -1,4 +1,4 @@
-"""Evaluation: trained adapters' answers to held-out traffic, and the verdicts on them."""
+"""Evaluation: trained adapters' answers to held-out traffic, and the decisions on them."""
 
 from typing import Any
 
@@ -10,8 +10,9 @@ from loop_pipeline.artifacts import embedder_path, evaluation_folder
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.training import qlora_checkpoint
 from loop_pipeline.evaluation.contest import prepare
+from loop_pipeline.evaluation.decisions import Bench, decide_waiting, deliver, last_decisions
 from loop_pipeline.evaluation.gallery import to_markdown
-from loop_pipeline.evaluation.verdicts import Bench, deliver, judge_waiting, last_verdicts
+from loop_pipeline.evaluation.metrics import flat_metrics
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
@@ -32,6 +33,20 @@ from loop_pipeline.store.traces import read_feedback, read_traces
 
 # Splits that no student learns from; it answers them through the server that will serve it.
 ANSWERED = ("validation", "calibration", "gold")
+# Of `evaluation.metrics.flat_metrics`.
+PLOTTED = (
+    "gold_agreement",
+    "gold_agreement_low",
+    "gold_agreement_high",
+    "gate_rival_agreement",
+    "gate_difference",
+    "gate_coverage_candidate",
+    "gate_coverage_rival",
+    "gold_validity",
+    "gold_hallucination",
+    "gold_ece",
+    "gold_auroc",
+)
 
 
 class EvaluationConfig(dg.Config):
@@ -48,19 +63,28 @@ class EvaluationConfig(dg.Config):
 def checkpoint_evaluation(
     context: dg.AssetExecutionContext, config: EvaluationConfig, loop: Loop
 ) -> dg.MaterializeResult:
-    """Candidates against the champion on held-out traffic, answered through the server that serves.
+    """The gate: new students against the one that serves, on requests that nobody learned from.
 
-    The verdict is written into the data: only an approved checkpoint is deployed and routed to.
+    All answer through the server that will serve them, and are compared row by row. Only an
+    approved student is deployed. The reasons are in plain words; what speaks against comes first.
+
+    **When to run it:** the job `retrain` does; `loop serve` has to be running. To judge a refused
+    student once more, materialize it with `again: true`.
+
+    **If it fails,** a server did not answer or there is nothing to decide on; the
+    decisions stay as they were, and answers that were given are kept.
+
+    **Read more** in `docs/concepts/gate.md`.
     """
     engine, settings = loop.engine(), loop.settings()
     if newest_checkpoint(engine) is None:
         raise dg.Failure("no checkpoint to evaluate: materialize qlora_checkpoint")
-    judged, failed = judge_waiting(_bench(context, loop, again=config.again))
+    judged, failed = decide_waiting(_bench(context, loop, again=config.again))
     untold = deliver(engine, settings)
     for key, why in [*failed.items(), *untold.items()]:
         context.log.warning(f"{adapter_name(key)}: {why}")
     if failed and not judged:
-        raise dg.Failure(f"the verdicts stay as they were: {'; '.join(failed.values())}")
+        raise dg.Failure(f"the decisions stay as they were: {'; '.join(failed.values())}")
     missing = {"not_judged": failed, "not_in_mlflow": untold}
     return dg.MaterializeResult(metadata=_metadata(loop, missing))
 
@@ -90,36 +114,46 @@ def _bench(context: dg.AssetExecutionContext, loop: Loop, *, again: bool) -> Ben
 
 
 def _metadata(loop: Loop, missing: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """What the UI shows: every verdict of the last evaluation, and the one that matters in full."""
+    """What the UI shows: all decisions of the last evaluation, and the one that matters in full."""
     engine, settings = loop.engine(), loop.settings()
-    verdicts = last_verdicts(engine)
+    decisions = last_decisions(engine)
     problems = {name: dg.MetadataValue.json(found) for name, found in missing.items() if found}
-    if not verdicts:
+    if not decisions:
         return {"status": "nothing was judged yet", **problems}
-    shown = next((row for row in verdicts if row["status"] == "approved"), verdicts[-1])
+    shown = next((row for row in decisions if row["status"] == "approved"), decisions[-1])
     metrics, folder = shown["metrics"], evaluation_folder(settings, shown["checkpoint_id"])
     reasons = "\n".join(f"- {reason}" for reason in metrics["reasons"])
-    contestants, curve = metrics["contestants"], metrics["reliability"]
+    pictures = {
+        "side_by_side": contestants_figure(metrics["contestants"]),
+        "reliability": reliability_figure(metrics["reliability"]),
+    }
     return {
-        "dagster/row_count": count(engine, StudentAnswerRow, checkpoint_id=shown["checkpoint_id"]),
         "status": shown["status"],
         "reasons": dg.MetadataValue.md(reasons),
-        "rival": metrics["rival"],
-        "gold_agreement": metrics["agreement"],
-        "verdicts": dg.MetadataValue.md(_verdict_table(verdicts)),
+        "dagster/row_count": count(engine, StudentAnswerRow, checkpoint_id=shown["checkpoint_id"]),
+        "judged": len(decisions),
+        "approved": sum(row["status"] == "approved" for row in decisions),
+        **_figures(metrics),
+        **{n: dg.MetadataValue.md(plot_png_markdown(figure)) for n, figure in pictures.items()},
+        "decisions": dg.MetadataValue.md(_decision_table(decisions)),
         "contestants": dg.MetadataValue.md(contestants_table(metrics)),
         "differences": dg.MetadataValue.md(differences_table(metrics)),
         "newer_than_the_training_set": fresh_sentence(metrics),
-        "side_by_side": dg.MetadataValue.md(plot_png_markdown(contestants_figure(contestants))),
-        "reliability": dg.MetadataValue.md(plot_png_markdown(reliability_figure(curve))),
         "gallery": dg.MetadataValue.md(to_markdown(read_gallery(folder))),
         "gallery_file": dg.MetadataValue.path(str(folder / "gallery.html")),
+        "rival": metrics["rival"],
         "metrics": dg.MetadataValue.json(metrics),
         **problems,
     }
 
 
-def _verdict_table(verdicts: list[dict[str, Any]]) -> str:
+def _figures(metrics: dict[str, Any]) -> dict[str, float]:
+    """The figures that are compared from student to student, named as in MLflow."""
+    flat = flat_metrics(metrics)
+    return {name: round(flat[name], 4) for name in PLOTTED if name in flat}
+
+
+def _decision_table(decisions: list[dict[str, Any]]) -> str:
     rows = [
         {
             "adapter": adapter_name(row["checkpoint_id"]),
@@ -129,26 +163,36 @@ def _verdict_table(verdicts: list[dict[str, Any]]) -> str:
             "hallucination": row["metrics"]["hallucination"],
             "certified coverage": row["metrics"]["gate"].get("coverage", {}).get("candidate"),
         }
-        for row in verdicts
+        for row in decisions
     ]
     return pd.DataFrame(rows).to_markdown(index=False)
 
 
 @dg.asset_check(asset=checkpoint_evaluation, blocking=True)
 def beats_champion(loop: Loop) -> dg.AssetCheckResult:
-    """A candidate of the last evaluation was approved; a rejected one goes no further.
+    """A student of the last evaluation was approved; a refused one goes no further.
 
-    Where no student serves yet a refusal is only a warning: the run goes on, everything stays at
-    the frontier, and the report says why.
+    **If it fails,** the student that serves goes on serving, and nothing after this runs. Where no
+    student serves yet it only warns: everything stays at the frontier, and the report says why.
+
+    **What to do:** read the reasons. Too few held-out requests: import more traffic. Worse than the
+    one that serves: more pairs, a larger base, or a longer training.
+
+    **Read more** in `docs/concepts/gate.md`.
     """
-    verdicts = last_verdicts(loop.engine())
-    best = next((row for row in verdicts if row["status"] == "approved"), None)
-    said = [f"{adapter_name(row['checkpoint_id'])}: {row['reason']}" for row in verdicts]
+    decisions = last_decisions(loop.engine())
+    best = next((row for row in decisions if row["status"] == "approved"), None)
+    said = [f"{adapter_name(row['checkpoint_id'])}: {row['reason']}" for row in decisions]
     return dg.AssetCheckResult(
         passed=best is not None,
         severity=dg.AssetCheckSeverity.ERROR
-        if roles(loop.engine()) or not verdicts
+        if roles(loop.engine()) or not decisions
         else dg.AssetCheckSeverity.WARN,
         description=best["reason"] if best else " | ".join(said) or "nothing was judged yet",
-        metadata=best["metrics"]["gate"] if best else {},
+        metadata=_gate(best or decisions[-1]) if decisions else {},
     )
+
+
+def _gate(decision: dict[str, Any]) -> dict[str, Any]:
+    metrics = decision["metrics"]
+    return _figures(metrics) | {"gate": dg.MetadataValue.json(metrics["gate"])}

@@ -23,11 +23,12 @@ from loop_pipeline.groups.lineage import write_groups
 from loop_pipeline.groups.members import member_rows
 from loop_pipeline.groups.model_comparison import (
     group_statistics,
+    held_out_rows,
     inferred_verdicts,
     logged_rows,
-    replayed_rows,
 )
-from loop_pipeline.labels.quality.inputs import evidence, reviewed
+from loop_pipeline.groups.registry import UNASSIGNED
+from loop_pipeline.labels.quality.inputs import quality_inputs, reviewed
 from loop_pipeline.report.group_plots import best_model_figure, cluster_figure
 from loop_pipeline.report.plots import plot_png_markdown
 from loop_pipeline.settings import LoopSettings
@@ -45,10 +46,23 @@ from loop_pipeline.store.tables import (
 from loop_pipeline.store.traces import read_traces
 from loop_pipeline.traces.messages import request_text
 
+LEAST_ASSIGNED = 0.9
+
 
 @dg.asset(deps=[trace_log], group_name="groups", kinds={"scikitlearn"}, code_version="2")
 def task_groups(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
-    """Clusters of requests with ids that survive refits: the units that get a certificate."""
+    """Task groups: requests that are alike. A group is what gets a promise, or none.
+
+    Ids survive: a group that stays keeps its id and its name, and the table of changes says what
+    was born, split, merged or retired. Leaves are finer parts that are reported, not certified.
+
+    **When to run it:** the job `regroup` does, weekly, after the first import, and after a new kind
+    of request came in.
+
+    **If it fails,** the groups before it stay in use. Without imported traffic there are none.
+
+    **Read more** in `docs/concepts/groups.md`.
+    """
     engine, settings = loop.engine(), loop.settings()
     traces = _requests(loop)
     train = (traces["split"] == "train").to_numpy()
@@ -115,32 +129,52 @@ def _describe(groups: Groups, members: pd.DataFrame, changes: list[Any]) -> dict
     leaves = table[table["parent_id"].notna() & (table["status"] == "active")]
     points = members.merge(names[["group_id", "name"]], on="group_id", how="left")
     told = pd.DataFrame(changes, columns=["kind", "from", "to", "reason"])
+    unassigned = members["group_id"] == UNASSIGNED
     return {
         "dagster/row_count": len(groups.active),
+        "requests": len(members),
+        "unassigned_share": float(unassigned.mean()) if len(members) else 0.0,
         "leaves": len(leaves),
-        "unassigned": int((members["group_id"] == "unassigned").sum()),
+        "changes": len(told),
+        "map": dg.MetadataValue.md(plot_png_markdown(cluster_figure(points))),
         "groups": dg.MetadataValue.md(names.to_markdown(index=False)),
         "parts": dg.MetadataValue.md(
             leaves[["parent_id", "group_id", "name", "size"]].to_markdown(index=False)
         ),
-        "changes": dg.MetadataValue.md(told.to_markdown(index=False) if len(told) else "none"),
-        "map": dg.MetadataValue.md(plot_png_markdown(cluster_figure(points))),
+        "changes_table": dg.MetadataValue.md(
+            told.to_markdown(index=False) if len(told) else "none"
+        ),
     }
 
 
 @dg.asset_check(asset=task_groups, blocking=True)
 def groups_cover_the_traffic(loop: Loop) -> dg.AssetCheckResult:
-    """At least nine in ten requests belong to a group; the others always go to the frontier."""
+    """At least nine in ten requests belong to a group; the others always go to the frontier.
+
+    **If it fails,** too much traffic could never be answered by a student. Nothing after it runs.
+
+    **What to do:** look at a few requests without a group (`loop groups list`). Often they have a
+    new prompt template: run `regroup` again when it has traffic. A date or a name in the system
+    prompt makes each text a template of its own: move it into the user's message.
+
+    **Read more** in `docs/concepts/groups.md`.
+    """
     members = read(loop.engine(), GroupMemberRow, columns=["group_id"])
-    share = float((members["group_id"] != "unassigned").mean()) if len(members) else 0.0
-    return dg.AssetCheckResult(passed=share >= 0.9, metadata={"assigned_share": share})
+    share = float((members["group_id"] != UNASSIGNED).mean()) if len(members) else 0.0
+    return dg.AssetCheckResult(passed=share >= LEAST_ASSIGNED, metadata={"assigned_share": share})
 
 
 @dg.asset_check(asset=task_groups)
 def traffic_looks_as_before(loop: Loop) -> dg.AssetCheckResult:
-    """Early warning: the newest 500 requests could come from the same traffic as those before.
+    """The newest 500 requests could come from the same traffic as those before them.
 
-    It asks for a look; certificates and groups stay as they are.
+    **If it fails,** it only warns: the traffic looks different. Certificates and groups stay as
+    they are, and their promises are about traffic as it was.
+
+    **What to do:** look at the newest requests. A burst of similar requests can set it off. If the
+    traffic has really changed, run `regroup`, and `retrain` when enough of it is there.
+
+    **Read more** in `docs/concepts/groups.md`.
     """
     found = novelty(*newest_and_before(loop.engine()))
     return dg.AssetCheckResult(
@@ -159,18 +193,27 @@ def traffic_looks_as_before(loop: Loop) -> dg.AssetCheckResult:
     code_version="2",
 )
 def group_model_stats(loop: Loop) -> dg.MaterializeResult:
-    """Which model is best for which group: quality, agreement, cost and latency side by side."""
+    """Which model is best for which group: quality, agreement, cost and latency side by side.
+
+    Only requests are compared that a coin drew, not those that a router picked.
+
+    **When to run it:** the jobs `regroup` and `retrain` do.
+
+    **If it fails,** nothing depends on it: the policy is fitted without it.
+
+    **Read more** in `docs/concepts/groups.md`.
+    """
     engine, settings = loop.engine(), loop.settings()
     traces, members = read_traces(engine), read(engine, GroupMemberRow)
     flags = read(engine, HallucinationFlagRow, columns=["prompt_id", "flag"])
-    known = reviewed(evidence(engine), settings)
+    known = reviewed(quality_inputs(engine), settings)
     rows, about = [logged_rows(traces, members)], {}
     if student := newest_checkpoint(engine, "approved"):
         name = student["checkpoint_id"]
         answers = read(engine, StudentAnswerRow, checkpoint_id=name, split=["calibration", "gold"])
         unit = student_usd_per_request(settings.server_hourly_usd, settings.requests_per_hour)
         about = {"model": adapter_name(name), "usd_per_request": unit}
-        rows.append(replayed_rows(answers, traces, members, **about))
+        rows.append(held_out_rows(answers, traces, members, **about))
         about = {
             "student": about["model"],
             "inferred": inferred_verdicts(answers, traces, known.good),
@@ -183,8 +226,11 @@ def group_model_stats(loop: Loop) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(stats),
-            "table": dg.MetadataValue.md(stats.to_markdown(index=False)),
-            "best": dg.MetadataValue.md(best.to_markdown(index=False)),
+            "models": int(stats["model"].nunique()),
+            "groups": int(stats["group_id"].nunique()),
+            "groups_with_a_clear_best": int(best["more_than_noise"].eq(True).sum()),
             "plot": dg.MetadataValue.md(plot_png_markdown(best_model_figure(stats, names))),
+            "best": dg.MetadataValue.md(best.to_markdown(index=False)),
+            "table": dg.MetadataValue.md(stats.to_markdown(index=False)),
         }
     )

@@ -3,65 +3,86 @@
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
 from loop_pipeline.labels.hallucination.llm_judge import judge_of, judge_sample
-from loop_pipeline.labels.quality.inputs import evidence, fit_evidence
+from loop_pipeline.labels.quality.inputs import refresh_quality
 from loop_pipeline.labels.quality.model import QualityModel
 from loop_pipeline.labels.quality.thresholds import MIN_AUC
-from loop_pipeline.labels.reviews.doubtful import doubtful
 from loop_pipeline.labels.reviews.queue import describe, take_reviews_in, update_queue
-from loop_pipeline.report.plots import (
-    plot_png_markdown,
+from loop_pipeline.report.plots import plot_png_markdown
+from loop_pipeline.report.quality import (
+    mean_table,
+    promise_table,
+    quality_figures,
+    weights_table,
 )
-from loop_pipeline.report.quality import promise_table, quality_figures
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.database import read, upsert
-from loop_pipeline.store.tables import (
-    QualityModelRow,
-    ReviewerRow,
-    ReviewItemRow,
-)
-from loop_pipeline.store.tracking import Tracking, TrackingDown, few_retries, record_fit
+from loop_pipeline.store.database import read
+from loop_pipeline.store.mlflow_runs import record_fit
+from loop_pipeline.store.tables import ReviewerRow, ReviewItemRow
+from loop_pipeline.store.tracking import Tracking, TrackingDown, few_retries
 from loop_pipeline.store.training_data import newest_quality_model
 
 MAX_ECE = 0.1
+STATES = ("open", "second", "done", "skipped")
 
 
 @dg.asset(deps=[trace_log, "trace_signals"], group_name="labels", kinds={"pandas"})
 def review_queue(loop: Loop) -> dg.MaterializeResult:
-    """Who is drawn for human review, with which chance and why; every trace has its chance."""
+    """Which answers are drawn for people to look at, with which chance and why.
+
+    Every answer has a known chance, a higher one where there is a reason to doubt it, so that a few
+    hundred reviews speak for all traffic. *open*: waits for a reviewer; *second*: waits for another
+    reviewer; *done*; *skipped*: was not drawn.
+
+    **When to run it:** the job `draw_reviews` does, after `describe_traces`. The plan below says
+    how many more reviews each promise takes; `loop review` prints the same.
+
+    **If it fails,** the store cannot be read or written; nothing is lost, run it again.
+
+    **Read more** in `docs/concepts/reviews.md`.
+    """
     engine, settings = loop.engine(), loop.settings()
     looked_at = update_queue(engine, base_rate=settings.review_rate)
     items = read(engine, ReviewItemRow, columns=["status"])
-    states = items["status"].value_counts()
     drawn = looked_at[looked_at["status"] == "open"]
+    reasons = drawn["reason"].value_counts().head(12).to_markdown()
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(items),
+            **{state: int((items["status"] == state).sum()) for state in STATES},
             "looked_at": len(looked_at),
             "drawn": len(drawn),
-            "states": dg.MetadataValue.md(states.to_markdown() or "none"),
-            "reasons": dg.MetadataValue.md(
-                drawn["reason"].value_counts().head(12).to_markdown() or "none"
-            ),
             "plan": dg.MetadataValue.md("\n".join(f"- {s}" for s in describe(engine, settings))),
+            "reasons": dg.MetadataValue.md(reasons or "none"),
         }
     )
 
 
 @dg.asset(deps=[trace_log], group_name="labels", kinds={"pandas"})
 def reviewers(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
-    """How far each reviewer can be trusted, from answers that others reviewed as well."""
+    """How far each reviewer can be trusted, from answers that others reviewed as well.
+
+    **When to run it:** the job `refresh_quality` does, after reviews came in (`loop review import`,
+    `loop review pull`).
+
+    **If it fails,** the store cannot be read or written; no verdict is lost, run it again.
+
+    **Read more** in `docs/concepts/reviews.md`.
+    """
     engine = loop.engine()
-    for warning in take_reviews_in(engine):
+    warnings = take_reviews_in(engine)
+    for warning in warnings:
         context.log.warning(warning)
     crew = read(engine, ReviewerRow)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(crew),
+            "reviews": int(crew["reviews"].sum()),
+            "reviewed_twice": int(crew["overlaps"].sum()),
+            "warnings": len(warnings),
             "reviewers": dg.MetadataValue.md(crew.to_markdown(index=False, floatfmt=".2f")),
         }
     )
@@ -69,12 +90,21 @@ def reviewers(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeRe
 
 @dg.asset_check(asset=reviewers)
 def reviewers_can_be_relied_on(loop: Loop) -> dg.AssetCheckResult:
-    """Nobody answers like a coin, or clearly worse than the others."""
+    """Nobody answers like a coin, or clearly worse than the others.
+
+    **If it fails,** it only warns: the word of those who are named counts less, or not at all, and
+    their answers wait for somebody else.
+
+    **What to do:** look at a few of their answers together. The question may be unclear.
+
+    **Read more** in `docs/concepts/reviews.md`.
+    """
     warnings = read(loop.engine(), ReviewerRow)["warning"].dropna().tolist()
     return dg.AssetCheckResult(
         passed=not warnings,
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(warnings) or None,
+        metadata={"warnings": len(warnings)},
     )
 
 
@@ -84,33 +114,77 @@ def reviewers_can_be_relied_on(loop: Loop) -> dg.AssetCheckResult:
     kinds={"scikitlearn", "mlflow"},
 )
 def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
-    """What P(good) is made of, fitted on reviews, and thresholds that keep their promise."""
-    engine, settings = loop.engine(), loop.settings()
-    known = evidence(engine)
-    model, out_of_fold = fit_evidence(known, settings)
-    row = {
-        "version": model.version,
-        "created_at": pd.Timestamp.now(tz="UTC").to_pydatetime(),
-        "labels": model.n_labels,
-        "model": model.model_dump(mode="json"),
-        "threshold": min(
-            (p.threshold for p in model.promises.values() if p.threshold), default=None
-        ),
-        "reason": model.reason,
-    }
-    with engine.begin() as connection:
-        upsert(connection, QualityModelRow, [row])
-    doubts = doubtful(known.verdicts, out_of_fold)
-    take_reviews_in(engine, doubts)
+    """How likely an answer is good, fitted to reviews, with thresholds that keep their promise.
+
+    The pictures: which signals move the score; whether a score of 0.8 means eight in ten; what
+    each threshold would keep; the share of good answers by task. Without enough reviews there is
+    no score or no threshold, and the reason says how many are missing. That is no failure.
+
+    **When to run it:** the job `refresh_quality` does, weekly or after many reviews. Then run
+    `score_traces` for all days.
+
+    **If it fails,** the score before it stays in use; the message says what could not be read.
+
+    **Read more** in `docs/concepts/quality.md`.
+    """
+    model, doubts = refresh_quality(loop.engine(), loop.settings())
     figures = quality_figures(model)
-    facts = _describe(model, figures) | _record(context, settings, model, figures)
-    facts["doubtful_verdicts"] = dg.MetadataValue.md(doubts.to_markdown(index=False) or "none")
-    return dg.MaterializeResult(metadata=facts)
+    pictures = {n: dg.MetadataValue.md(plot_png_markdown(f)) for n, f in figures.items()}
+    return dg.MaterializeResult(
+        metadata={
+            "reason": model.reason,
+            **model.metrics(),
+            "doubtful": len(doubts),
+            **pictures,
+            "promises": dg.MetadataValue.md(promise_table(model.promises)),
+            "quality": dg.MetadataValue.md(mean_table(model)),
+            "weights_table": dg.MetadataValue.md(weights_table(model)),
+            "doubtful_verdicts": dg.MetadataValue.md(doubts.to_markdown(index=False) or "none"),
+            "calibration": model.calibrator.kind,
+            "version": model.version,
+            **_record(context, loop.settings(), model, figures),
+        }
+    )
+
+
+def _record(
+    context: dg.AssetExecutionContext,
+    settings: LoopSettings,
+    model: QualityModel,
+    figures: dict[str, Any],
+) -> dict[str, Any]:
+    """The fit as an MLflow run. An MLflow that is down costs the record, not the score."""
+    target = settings.mlflow_target() | {"experiment": "loop-quality"}
+    tags = {"dagster_run_id": context.run.run_id}
+    tracking = Tracking.model_validate(target | {"tags": tags})
+    try:
+        with few_retries(tracking.tracking_uri):
+            run_id = record_fit(
+                tracking,
+                model.version,
+                name=model.title(),
+                metrics=model.metrics(),
+                figures={f"{name}.png": figure for name, figure in figures.items()},
+                details={"model.json": model.model_dump(mode="json")},
+            )
+    except TrackingDown as error:
+        context.log.warning(str(error))
+        return {"mlflow": f"not recorded: {error}"}
+    return {"mlflow_run": run_id}
 
 
 @dg.asset_check(asset=quality_model)
 def score_can_be_believed(loop: Loop) -> dg.AssetCheckResult:
-    """The score says good as often as people do, to within ten points, and tells good from bad."""
+    """The score says good as often as people do, to within ten points, and tells good from bad.
+
+    **If it fails,** it only warns. The score is off by more than ten points (ECE), or it hardly
+    tells good answers from bad ones (AUC under 0.6); then no threshold is promised.
+
+    **What to do:** review more if there are under a few hundred reviews. Otherwise the signals are
+    too weak: log what users do with the answers, and give the traces their contracts.
+
+    **Read more** in `docs/concepts/quality.md`.
+    """
     stored = newest_quality_model(loop.engine())
     figures = stored["model"]["figures"] if stored else {}
     believed = bool(figures) and figures["ece"] <= MAX_ECE and figures["auc"] >= MIN_AUC
@@ -124,64 +198,18 @@ def score_can_be_believed(loop: Loop) -> dg.AssetCheckResult:
 
 @dg.asset(deps=[trace_log], group_name="labels", kinds={"openai"})
 def judge_verdicts(loop: Loop) -> dg.MaterializeResult:
-    """What a language model says about a sample of answers: a signal, never a label."""
+    """What a language model says about a sample of answers: a signal, never a label.
+
+    **When to run it:** the job `ask_judge`, by hand, if LOOP_JUDGE_URL names such a model. Each
+    answer is asked about once; `usd` is what it cost.
+
+    **If it fails,** URL, model or key is wrong, and the message says which. Verdicts that came in
+    before are kept.
+
+    **Read more** in `docs/concepts/hallucination.md`.
+    """
     settings = loop.settings()
     if (judge := judge_of(settings)) is None:
         return dg.MaterializeResult(metadata={"judge": "none: set LOOP_JUDGE_URL and its model"})
     done = judge_sample(loop.engine(), judge, rate=settings.judge_rate)
     return dg.MaterializeResult(metadata=done.model_dump(exclude_none=True) | {"says": str(done)})
-
-
-def _describe(model: QualityModel, figures: dict[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "labels": model.n_labels,
-        "reason": model.reason,
-        "version": model.version,
-        "calibration": model.calibrator.kind,
-        "thresholds": dg.MetadataValue.md(promise_table(model.promises)),
-        "quality": dg.MetadataValue.md(
-            pd.DataFrame({n or "all": q.model_dump() for n, q in model.quality.items()})
-            .T.reset_index(names="task")
-            .to_markdown(index=False, floatfmt=".3f")
-        ),
-    }
-    if model.usable:
-        weights = pd.DataFrame(model.stack.weights, index=pd.Index(model.stack.columns))
-        weights = weights.rename(columns={"": "all tasks"}).sort_values("all tasks", key=abs)[::-1]
-        facts["weights_table"] = dg.MetadataValue.md(weights.to_markdown(floatfmt="+.2f"))
-    facts |= {
-        name: model.figures[name] for name in ("ece", "brier", "auc") if name in model.figures
-    }
-    plots = {n: dg.MetadataValue.md(plot_png_markdown(f)) for n, f in figures.items()}
-    return facts | plots
-
-
-def _record(
-    context: dg.AssetExecutionContext,
-    settings: LoopSettings,
-    model: QualityModel,
-    figures: dict[str, Any],
-) -> dict[str, Any]:
-    """The fit as an MLflow run. An MLflow that is down costs the record, not the score."""
-    target = settings.mlflow_target() | {"experiment": "loop-quality"}
-    tracking = Tracking.model_validate(target | {"tags": {"dagster_run_id": context.run_id}})
-    metrics = {name: model.figures[name] for name in ("ece", "brier", "auc") if model.figures}
-    metrics |= {"labels": float(model.n_labels)}
-    for name, promise in model.promises.items():
-        if promise.threshold is not None:
-            metrics[f"threshold/{name}"] = promise.threshold
-    for name, mean in model.quality.items():
-        metrics |= {f"quality/{name or 'all'}": mean.mean, f"quality_low/{name or 'all'}": mean.low}
-    try:
-        with few_retries(tracking.tracking_uri):
-            run_id = record_fit(
-                tracking,
-                model.version,
-                metrics=metrics,
-                figures={f"{name}.png": figure for name, figure in figures.items()},
-                details={"model.json": model.model_dump(mode="json")},
-            )
-    except TrackingDown as error:
-        context.log.warning(str(error))
-        return {"mlflow": f"not recorded: {error}"}
-    return {"mlflow_run": run_id}

@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from loop_pipeline.defs.automation import UNFINISHED, deploy
+from loop_pipeline.defs.automation import in_flight
+from loop_pipeline.defs.jobs import deploy
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.rollout.canary_evidence import current_rollout
 from loop_pipeline.rollout.commands import step_rollout
@@ -19,35 +20,59 @@ def next_step(context: dg.OpExecutionContext, loop: Loop) -> None:
 
 @dg.job
 def move_rollout() -> None:
-    """Do what the evidence on the canary says: the next stage, or its end."""
+    """Take the new student one step on, or end its trial, as the evidence says.
+
+    **When to run it:** the sensor `canary_watch` does. By hand it does no harm: without enough
+    evidence it changes nothing. `loop rollout status` says where the trial stands.
+
+    **Read more** in `docs/concepts/rollout.md`.
+    """
     next_step()
 
 
-@dg.sensor(job_name="move_rollout", minimum_interval_seconds=60)
+@dg.sensor(
+    job_name="move_rollout",
+    minimum_interval_seconds=60,
+    description="""Watches the new student on trial (canary): ends the trial if it disagrees with
+the frontier more often than the champion, and gives it more traffic if it does not.
+
+When to turn it on: if LOOP_ROLLOUT is staged and requests are routed by this policy. It looks
+once a minute and starts the job move_rollout only when the evidence is enough.
+
+Read more in docs/concepts/rollout.md.""",
+)
 def canary_watch(context: dg.SensorEvaluationContext, loop: Loop) -> dg.RunRequest | dg.SkipReason:
-    """Stop a canary that disagrees more often than the champion, advance one that does not."""
-    unfinished = dg.RunsFilter(job_name=move_rollout.name, statuses=UNFINISHED)
-    if runs := context.instance.get_runs(unfinished, limit=1):
-        return dg.SkipReason(f"run {runs[0].run_id} is still moving it")
+    """Ask for a step of the rollout once its evidence is enough."""
+    if skip := in_flight(context.instance, move_rollout.name):
+        return skip
     rollout = current_rollout(loop.engine())
     if rollout is None:
         return dg.SkipReason("no rollout is in progress")
-    verdict = rollout.verdict
-    if verdict.action == "wait":
-        return dg.SkipReason(verdict.reason)
+    due = rollout.due
+    if due.action == "wait":
+        return dg.SkipReason(due.reason)
     # More evidence is another key: a step that failed is tried again when more came in.
-    step = f"{rollout.challenger.sha256[:12]}-{rollout.stage}-{verdict.action}-{verdict.rows}"
+    step = f"{rollout.challenger.sha256[:12]}-{rollout.stage}-{due.action}-{due.rows}"
     return dg.RunRequest(run_key=step)
 
 
-@dg.sensor(job=deploy, minimum_interval_seconds=60)
+@dg.sensor(
+    job=deploy,
+    minimum_interval_seconds=60,
+    description="""Loads the students again when a vLLM server came back, or came new, without them.
+
+When to turn it on: as soon as a student serves. Until a server has its students, their requests
+go to the frontier. It asks every server once a minute and starts the job deploy if one lacks a
+student; a server that does not answer is named in the tick.
+
+Read more in docs/concepts/rollout.md.""",
+)
 def forgotten_adapters(
     context: dg.SensorEvaluationContext, loop: Loop
 ) -> dg.RunRequest | dg.SkipReason:
-    """Deploy again when a replica came back, or came new, without the adapters it has to serve."""
-    unfinished = dg.RunsFilter(job_name=deploy.name, statuses=UNFINISHED)
-    if runs := context.instance.get_runs(unfinished, limit=1):
-        return dg.SkipReason(f"run {runs[0].run_id} is still deploying")
+    """Ask for a deployment when a replica lacks an adapter that it has to serve."""
+    if skip := in_flight(context.instance, deploy.name):
+        return skip
     served = served_adapters(loop.engine())
     try:
         missing = open_fleet(loop.settings(), timeout=5).missing(served["adapter_name"].tolist())

@@ -5,33 +5,29 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from loop_pipeline.artifacts import embedder_path, policy_folder
-from loop_pipeline.costs.attribution import student_usd_per_request
-from loop_pipeline.costs.prices import PRICES_DATE
+from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.defs.groups import task_groups
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
-from loop_pipeline.groups.clustering.fit import Groups
-from loop_pipeline.groups.embedding.model_embedder import open_embedder
-from loop_pipeline.groups.model_comparison import frontier_usd_by_group
+from loop_pipeline.report.plots import plot_png_markdown, shares_figure
 from loop_pipeline.rollout.commands import tell
 from loop_pipeline.rollout.release import (
     in_force,
     introduce,
-    refused,
     student_of,
     without_canary,
 )
-from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
-from loop_pipeline.routing.off_policy_gate import OffPolicyReport, check
+from loop_pipeline.routing.calibration_rows import versions_of
+from loop_pipeline.routing.off_policy_gate import OffPolicyReport
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.routing.policy_fit import NotEnoughRows, check_on_gold, fit_policy, frontier_only
+from loop_pipeline.routing.policy_from_store import (
+    NoPolicy,
+    frontier_only_from_store,
+    gold_promises,
+    policy_from_store,
+)
 from loop_pipeline.routing.router import Router
-from loop_pipeline.stats.binomial import clopper_pearson
-from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
-from loop_pipeline.store.database import read
-from loop_pipeline.store.policies import spent_recalibrations
-from loop_pipeline.store.tables import GroupMemberRow, TaskGroupRow
+from loop_pipeline.store.policies import refused_student, why_refused
 from loop_pipeline.store.traces import read_traces
 
 
@@ -43,141 +39,136 @@ from loop_pipeline.store.traces import read_traces
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=pd.Timedelta(days=8)),
 )
 def routing_policy(loop: Loop) -> dg.MaterializeResult:
-    """The policy bundle in force: per task group student or frontier, threshold, bound and cost.
+    """The policy in force: for each task group who answers, from which score on, and at what cost.
 
-    A new student begins as a canary beside it, in shadow, unless LOOP_ROLLOUT is direct. If the
-    first student was refused, every group goes to the frontier.
+    A group goes to the student only if its promise is proven (certified); every other group goes to
+    the frontier. A new student begins as a canary beside the policy in force, in shadow, unless
+    LOOP_ROLLOUT is direct. If the first student was refused, every group goes to the frontier.
+
+    **When to run it:** the job `retrain` does. By hand after new traffic was answered, after a
+    price or a target was changed, or when the policy says that its certificates are void.
+
+    **If it fails,** the policy in force stays, and the error says what is missing.
+
+    **Read more** in `docs/concepts/certificates.md` and `docs/concepts/routing.md`.
     """
     engine, settings = loop.engine(), loop.settings()
-    folder, about = policy_folder(settings), {}
-    if student := refused(engine):
-        staged, against = False, " ".join(student["metrics"]["gate"]["against"])
-        fitted = _frontier_only(loop, f"the student was refused: {against}")
-    else:
-        fitted, judged = _fitted(loop)
-        if not judged.passed:
-            raise dg.Failure(f"the policy in force stays: {judged.reason}", allow_retries=False)
-        staged = settings.rollout == "staged"
-        about["judged_on_logs"] = dg.MetadataValue.md("\n".join(f"- {x}" for x in judged.sentences))
-    bundle = introduce(engine, folder, fitted, staged=staged)
-    about |= _describe(bundle, str(folder / f"{bundle.sha256[:16]}.json"))
-    about["mlflow"] = tell(engine, settings).strip() or "told"
-    return dg.MaterializeResult(data_version=dg.DataVersion(bundle.sha256), metadata=about)
-
-
-def _surroundings(loop: Loop) -> tuple[Groups, dict[str, Any]]:
-    """The task groups, and what every policy says of what runs beside the student."""
-    engine, settings = loop.engine(), loop.settings()
-    groups = Groups.from_rows(read(engine, TaskGroupRow))
-    if groups is None:
-        raise dg.Failure("no task groups yet: materialize task_groups", allow_retries=False)
-    traces, members = read_traces(engine, producer="frontier"), read(engine, GroupMemberRow)
-    return groups, {
-        "target_agreement": settings.target_agreement,
-        "delta": settings.delta,
-        "frontier": {"model": str(traces["model"].mode().iloc[0])},
-        "costs": {
-            "frontier_usd_per_request": frontier_usd_by_group(traces, members),
-            "student_usd_per_request": student_usd_per_request(
-                settings.server_hourly_usd, settings.requests_per_hour
-            ),
-            "prices": PRICES_DATE,
-        },
-        "versions": versions_of(settings),
-        "embedder_path": f"../embedders/{embedder_path(settings, groups.embedder_version).name}",
-    }
-
-
-def _frontier_only(loop: Loop, reason: str) -> PolicyBundle:
-    groups, around = _surroundings(loop)
-    return frontier_only(groups, reason=reason, **around)
-
-
-def _fitted(loop: Loop) -> tuple[PolicyBundle, OffPolicyReport]:
-    """A policy for the newest approved student, and what logged requests say about it."""
-    engine, settings = loop.engine(), loop.settings()
-    checkpoint, now = newest_checkpoint(engine, "approved"), in_force(engine)
-    if checkpoint is None:
-        raise dg.Failure("no approved checkpoint: the policy in force stays", allow_retries=False)
-    groups, around = _surroundings(loop)
-    name = checkpoint["checkpoint_id"]
-    path = embedder_path(settings, groups.embedder_version)
-    others = other_models(engine, open_embedder(path, settings.train_python))
+    folder, judged = policy_folder(settings), None
     try:
-        bundle = fit_policy(
-            held_out_answers(engine, name),
-            groups,
-            student={"checkpoint_id": name, "adapter": adapter_name(name)},
-            others=others,
-            certificate_days=settings.certificate_days,
-            previous=without_canary(engine, now) if now else None,
-            challenger=now.canary.policy if now and now.canary else None,
-            recalibrations=spent_recalibrations(engine),
-            **around,
-        )
-    except NotEnoughRows as error:
+        if student := refused_student(engine):
+            why = f"the student was refused: {why_refused(student)}"
+            fitted = frontier_only_from_store(engine, settings, why)
+        else:
+            now = in_force(engine)
+            fitted, judged = policy_from_store(
+                engine,
+                settings,
+                previous=without_canary(engine, now) if now else None,
+                challenger=now.canary.policy if now and now.canary else None,
+            )
+    except NoPolicy as error:
         raise dg.Failure(f"the policy in force stays: {error}", allow_retries=False) from error
-    return bundle, check(engine, bundle, others)
+    staged = judged is not None and settings.rollout == "staged"
+    bundle = introduce(engine, folder, fitted, staged=staged)
+    shown = _figures(bundle, judged) | _details(bundle, judged)
+    shown["bundle"] = dg.MetadataValue.path(str(folder / f"{bundle.sha256[:16]}.json"))
+    shown["mlflow"] = tell(engine, settings).strip() or "told"
+    return dg.MaterializeResult(data_version=dg.DataVersion(bundle.sha256), metadata=shown)
 
 
-def _describe(bundle: PolicyBundle, path: str) -> dict[str, Any]:
-    columns = ["name", "arm", "threshold", "n", "coverage", "agreement", "agreement_lower"]
-    table = pd.DataFrame([g.model_dump() for g in bundle.groups])
-    rows = int(table["n"].sum())
-    covered = table.loc[table["arm"] == "student", "accepted"].sum()
-    return {
-        "bundle": dg.MetadataValue.path(path),
-        "sha256": bundle.sha256,
-        "certified_coverage": float(covered / rows) if rows else 0.0,
-        "groups_with_student": int((table["arm"] == "student").sum()),
+def _figures(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, int | float]:
+    """Numbers for the plots; what is not known has no point."""
+    students = [group for group in bundle.groups if group.arm == "student"]
+    rows = sum(group.n for group in bundle.groups)
+    figures: dict[str, int | float] = {
+        "certified_coverage": sum(group.accepted for group in students) / rows if rows else 0.0,
+        "groups": len(bundle.groups),
+        "groups_with_student": len(students),
         "recalibration": bundle.recalibration,
-        "expires": bundle.expires or "never",
-        "canary": f"{bundle.canary.policy.student['adapter']}, stage {bundle.canary.stage}"
-        if bundle.canary
-        else "none",
-        "groups": dg.MetadataValue.md(table[[*columns, "reason"]].to_markdown(index=False)),
     }
+    proven = [g.agreement_lower for g in students if g.agreement_lower is not None]
+    if proven:
+        figures["lowest_proven_agreement"] = min(proven)
+    estimates = {
+        "logged_share_served": (judged.share_served, 1) if judged else (None, 1),
+        "logged_agreement": (judged.agreement, 1) if judged else (None, 1),
+        "logged_usd_per_1000_requests": (judged.usd, 1000) if judged else (None, 1),
+    }
+    figures |= {name: found.dr * by for name, (found, by) in estimates.items() if found}
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _details(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, Any]:
+    """The picture first, then what is to be read."""
+    table = pd.DataFrame([group.model_dump() for group in bundle.groups])
+    columns = ["name", "arm", "threshold", "n", "coverage", "agreement", "agreement_lower"]
+    covered: dict[str, dict[str, float]] = {
+        group.name: dict.fromkeys(("mean", "low", "high"), group.coverage)
+        for group in bundle.groups
+        if group.arm == "student"
+    }
+    picture = plot_png_markdown(shares_figure(covered, "share that the student may answer"))
+    canary = bundle.canary
+    about = {
+        "coverage_by_group": dg.MetadataValue.md(picture),
+        "groups_table": dg.MetadataValue.md(table[[*columns, "reason"]].to_markdown(index=False)),
+        "canary": f"{canary.policy.student['adapter']}, stage {canary.stage}" if canary else "none",
+        "expires": bundle.expires or "never",
+        "sha256": bundle.sha256,
+    }
+    if judged:
+        about["judged_on_logs"] = dg.MetadataValue.md("\n".join(f"- {x}" for x in judged.sentences))
+    return about
 
 
 @dg.asset_check(asset=routing_policy, blocking=True)
 def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
-    """On gold requests, which nothing was fitted on, no group is provably below its promise."""
-    engine = loop.engine()
-    bundle = in_force(engine)
+    """On gold requests, which nothing was fitted on, no group is provably below its promise.
+
+    **If it fails,** the student disagrees with the frontier more often than was promised, and that
+    cannot be chance. The policy is in force already.
+
+    **What to do:** `loop rollback` returns to the policy before it. Then look at the group that is
+    named: its traffic may have changed since the calibration rows were answered.
+
+    **Read more** in `docs/concepts/certificates.md`.
+    """
+    bundle = in_force(loop.engine())
     if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
     if not student_of(bundle):
-        return dg.AssetCheckResult(
-            passed=True, description="no student serves: nothing is promised"
-        )
-    path = embedder_path(loop.settings(), bundle.embedder_version)
-    others = other_models(engine, open_embedder(path)) if bundle.others else []
+        nobody = "no student serves: nothing is promised"
+        return dg.AssetCheckResult(passed=True, description=nobody)
     parts = {"champion": bundle} | ({"canary": bundle.canary.policy} if bundle.canary else {})
-    gold = pd.concat(
-        [
-            check_on_gold(policy, held_out_answers(engine, student_of(policy)), others).assign(
-                who=who
-            )
-            for who, policy in parts.items()
-        ]
-    )
-    groups = gold[(gold["group_id"] != "all") & (gold["served"] > 0)]
-    good = (groups["agreement"] * groups["served"]).round().astype(int)
-    level = 1 - 2 * bundle.delta / max(len(groups), 1)
-    upper = [clopper_pearson(k, n, level)[1] for k, n in zip(good, groups["served"], strict=True)]
-    broken = groups[[limit < bundle.target_agreement for limit in upper]]
+    gold = gold_promises(loop.engine(), loop.settings(), parts)
+    broken = gold[gold["verdict"] == "broken"]
+    whole = gold[(gold["group_id"] == "all") & (gold["who"] == "champion")].iloc[0]
+    figures = {"gold_coverage": whole["coverage"], "gold_agreement": whole["agreement"]}
     return dg.AssetCheckResult(
         passed=broken.empty,
         description=f"broken for: {', '.join(broken['who'] + ' ' + broken['name'])}"
         if len(broken)
         else None,
-        metadata={"gold": dg.MetadataValue.md(gold.to_markdown(index=False))},
+        metadata={
+            "broken_groups": len(broken),
+            **{name: float(value) for name, value in figures.items() if pd.notna(value)},
+            "gold": dg.MetadataValue.md(gold.to_markdown(index=False)),
+        },
     )
 
 
 @dg.asset_check(asset=routing_policy, blocking=True)
 def router_loads_the_policy(loop: Loop) -> dg.AssetCheckResult:
-    """A router reads the bundle from disk, digest and embedder checked, and decides a request."""
+    """A router reads the policy from its file, digest and embedder checked, and decides requests.
+
+    **If it fails,** no application can use this policy: the file or its embedder is missing or was
+    altered. Applications that have loaded an earlier policy go on with it.
+
+    **What to do:** materialize `routing_policy` again. If the embedder is gone, run `regroup`
+    first.
+
+    **Read more** in `docs/reference/policy.md`.
+    """
     bundle, settings = in_force(loop.engine()), loop.settings()
     if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
@@ -190,6 +181,6 @@ def router_loads_the_policy(loop: Loop) -> dg.AssetCheckResult:
     ]
     return dg.AssetCheckResult(
         passed=bool(arms),
-        metadata={"decided": len(arms), "student": arms.count("student")}
+        metadata={"decided": len(arms), "to_student": arms.count("student")}
         | ({"void": void} if (void := bundle.void_because(running)) else {}),
     )

@@ -6,7 +6,7 @@ import dagster as dg
 
 from loop_pipeline.defs.evaluation import checkpoint_evaluation
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.rollout.release import refused, roles
+from loop_pipeline.rollout.release import roles
 from loop_pipeline.serving import student_server as vllm
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.probes import adapters_of
@@ -14,17 +14,26 @@ from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_answer import Answer
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.store.checkpoints import adapter_name, record_deployment
+from loop_pipeline.store.policies import refused_student
 from loop_pipeline.store.traces import read_traces
 
 
 @dg.asset(deps=[checkpoint_evaluation], group_name="serving", kinds={"vllm"}, code_version="2")
 def vllm_deployment(loop: Loop) -> dg.MaterializeResult:
-    """The adapters that every vLLM replica serves: champion, canary, previous champion.
+    """The students that every vLLM server holds: the champion, its challenger, the one before it.
 
-    Each is loaded by name, warmed up and has answered held-out requests before an old one goes.
+    Each is loaded by name and has answered held-out requests before an old one goes. If one server
+    cannot load it, the old ones still serve everywhere.
+
+    **When to run it:** the jobs `retrain` and `deploy` do; `loop serve` has to be running.
+
+    **If it fails,** everything serves as before. The message names the server and what it said; its
+    log is `vllm.log` in LOOP_HOME.
+
+    **Read more** in `docs/concepts/rollout.md`.
     """
     engine, settings, wanted = loop.engine(), loop.settings(), roles(loop.engine())
-    if not wanted and refused(engine):
+    if not wanted and refused_student(engine):
         return dg.MaterializeResult(metadata={"serves": "nobody: the first student was refused"})
     if not wanted:
         raise dg.Failure(
@@ -43,13 +52,15 @@ def vllm_deployment(loop: Loop) -> dg.MaterializeResult:
     record_deployment(engine, served, fleet.urls, str(changes))
     return dg.MaterializeResult(
         metadata={
+            "students": len(adapters),
+            "servers": len(fleet.urls),
+            "latency_ms": answers[0].latency_ms,
+            "lowest_token_logprob": answers[0].logprob_min,
             **{role: adapter_name(row["checkpoint_id"]) for role, row in wanted.items()},
-            "replicas": fleet.urls,
             "changes": str(changes),
             "asked": str(adapters[0].questions[0].messages[-1]["content"]),
             "answered": answers[0].text,
-            "lowest_token_logprob": answers[0].logprob_min,
-            "latency_ms": answers[0].latency_ms,
+            "replicas": fleet.urls,
         }
     )
 
@@ -63,7 +74,16 @@ def ask(loop: Loop, server: StudentServer, name: str) -> tuple[str, Answer]:
 
 @dg.asset_check(asset=vllm_deployment, blocking=True)
 def server_answers(loop: Loop) -> dg.AssetCheckResult:
-    """Every adapter answers a held-out request on every replica, with log-probabilities."""
+    """Every student answers a held-out request on every server, with log-probabilities.
+
+    **If it fails,** a server is silent or lacks a student, or it gives no log-probabilities,
+    without which nobody can tell sure answers from unsure ones. Nothing after it runs.
+
+    **What to do:** read the server's log (`vllm.log` in LOOP_HOME), start `loop serve` again, and
+    run the job `deploy`.
+
+    **Read more** in `docs/concepts/rollout.md`.
+    """
     wanted = roles(loop.engine())
     if not wanted:
         return dg.AssetCheckResult(passed=True, description="no student serves: nothing to ask")
@@ -77,5 +97,10 @@ def server_answers(loop: Loop) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=bool(answers) and not mute,
         description=f"no log-probabilities from {', '.join(mute)}" if mute else None,
-        metadata={"adapters": sorted(answers), "replicas": fleet.urls},
+        metadata={
+            "students": len(answers),
+            "servers": len(fleet.urls),
+            "adapters": sorted(answers),
+            "replicas": fleet.urls,
+        },
     )

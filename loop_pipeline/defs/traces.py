@@ -12,6 +12,7 @@ from loop_pipeline.store.traces import read_feedback, read_traces
 TRACE_DAYS = dg.DailyPartitionsDefinition(start_date=load_settings().first_day.isoformat())
 # Days are cheap and independent of each other: a backfill is one run.
 ONE_RUN = dg.BackfillPolicy.single_run()
+MOST_QUARANTINED = 0.01
 
 
 def count_by_day(context: dg.AssetExecutionContext, rows: pd.DataFrame) -> None:
@@ -19,14 +20,17 @@ def count_by_day(context: dg.AssetExecutionContext, rows: pd.DataFrame) -> None:
 
     Args:
         context: of the run.
-        rows: column ``day``, and a column for each further figure, summed up by day.
+        rows: a row for each thing that was written: column ``day``, and a column for each further
+            figure, summed up by day. Of a boolean one the share is given as well (``NAME_share``).
     """
-    rows = rows.assign(**{"dagster/row_count": 1})
-    totals = rows.groupby("day").sum().astype(float)
+    days = rows.assign(**{"dagster/row_count": 1}).groupby("day")
+    flags = rows.select_dtypes(bool).columns
+    totals, shares = days.sum(), days[list(flags)].mean().add_suffix("_share")
     for day in context.partition_keys:
-        known = totals.loc[day].to_dict() if day in totals.index else {"dagster/row_count": 0}
-        figures = {str(name): value for name, value in known.items()}
-        figures["dagster/row_count"] = int(figures["dagster/row_count"])
+        figures: dict[str, int | float] = {"dagster/row_count": 0}
+        if day in totals.index:
+            figures |= {str(name): column[day].item() for name, column in totals.items()}
+            figures |= {str(name): round(float(column[day]), 4) for name, column in shares.items()}
         context.add_asset_metadata(figures, partition_key=day)
 
 
@@ -34,7 +38,12 @@ trace_log = dg.AssetSpec(
     "trace_log",
     group_name="traces",
     kinds={"sql"},
-    description="Where traces arrive: `loop import FILE` puts JSON lines into the store.",
+    description="""Where traffic arrives: requests, answers, and what users did with them.
+
+Nothing is run here. `loop import FILE` puts JSON lines into the store; the same file twice changes
+nothing, and a line that cannot be read is kept in the table `quarantine` with the reason.
+
+**Read more** in `docs/reference/trace-format.md`.""",
 )
 
 
@@ -47,7 +56,15 @@ trace_log = dg.AssetSpec(
     code_version="1",
 )
 def raw_traces(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
-    """Requests and answers of the day as they were logged, one row per `prompt_id`."""
+    """Requests and answers of the day as they were logged, one row per `prompt_id`.
+
+    **When to run it:** the job `label_traces` does, once the day's traffic is imported. A day can
+    be run again at any time and gives the same rows.
+
+    **If it fails,** the store cannot be read; the error says where it looked.
+
+    **Read more** in `docs/reference/trace-format.md`.
+    """
     engine = loop.engine()
     traces = read_traces(engine, days=context.partition_keys)
     feedback = read_feedback(engine, days=context.partition_keys)
@@ -60,8 +77,8 @@ def raw_traces(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeR
     )
     return dg.MaterializeResult(
         metadata={
-            "simulated": bool(traces["simulated"].any()),
             "quarantined_lines_in_total": count(engine, QuarantineRow, prompt_id=None),
+            "simulated": bool(traces["simulated"].any()),
             "by_model": dg.MetadataValue.md(by_model.to_markdown(index=False)),
         },
     )
@@ -69,16 +86,25 @@ def raw_traces(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeR
 
 @dg.asset_check(asset=raw_traces, partitions_def=TRACE_DAYS)
 def few_lines_are_quarantined(loop: Loop) -> dg.AssetCheckResult:
-    """At most 1% of what was handed in could not be read."""
+    """At most 1% of the lines that were handed in could not be read.
+
+    **If it fails,** it only warns: what could be read is used, and the rest is missing everywhere.
+
+    **What to do:** the check's table names file, line and reason. Correct the export and import the
+    file again; lines that are there already are not doubled.
+
+    **Read more** in `docs/reference/trace-format.md`.
+    """
     held = read(loop.engine(), QuarantineRow, columns=["prompt_id", "source", "line", "reason"])
     # Feedback that waits for its trace is not a bad line.
     early = held["prompt_id"].notna()
     bad = held[~early].drop(columns="prompt_id")
     share = len(bad) / max(len(bad) + count(loop.engine(), TraceRow), 1)
     return dg.AssetCheckResult(
-        passed=share <= 0.01,
+        passed=share <= MOST_QUARANTINED,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={
+            "quarantined_share": share,
             "quarantined": len(bad),
             "feedback_waiting_for_its_trace": int(early.sum()),
             "first": dg.MetadataValue.md(bad.head(10).to_markdown(index=False) or "none"),
@@ -88,7 +114,15 @@ def few_lines_are_quarantined(loop: Loop) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=raw_traces, partitions_def=TRACE_DAYS, blocking=True)
 def traces_can_be_learned_from(raw_traces: pd.DataFrame) -> dg.AssetCheckResult:
-    """Every trace has a request, an answer and a producer that the loop knows."""
+    """Every trace has a request, an answer and a producer that the loop knows.
+
+    **If it fails,** nothing after it runs for these days.
+
+    **What to do:** `loop import` lets no such line in, so another program wrote to the table
+    `traces`. The check's metadata has the prompt ids; correct or delete those rows.
+
+    **Read more** in `docs/reference/trace-format.md`.
+    """
     known = raw_traces["producer"].isin(["frontier", "student", "human"])
     bad = raw_traces[~known | (raw_traces["messages"].map(len) == 0)]
     return dg.AssetCheckResult(

@@ -1,6 +1,6 @@
 """Training: labeled pairs -> a frozen set -> an adapter."""
 
-import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Optional, get_args, get_origin
 
@@ -13,25 +13,18 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.report.plots import loss_figure, plot_png_markdown
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.checkpoints import set_checkpoint
-from loop_pipeline.store.database import read, upsert
-from loop_pipeline.store.tables import (
-    CheckpointRow,
-    DatasetMemberRow,
-    FeedbackRow,
-    LabeledPairRow,
-)
+from loop_pipeline.store.checkpoints import record_candidates
+from loop_pipeline.store.database import read
+from loop_pipeline.store.tables import DatasetMemberRow, FeedbackRow, LabeledPairRow
 from loop_pipeline.store.training_data import newest_dataset
 from loop_pipeline.training.dataset.frozen_set import NotEnoughPairs, freeze, record_training_set
 from loop_pipeline.training.dataset.leakage import audit
 from loop_pipeline.training.dataset.selection import select_rows
-from loop_pipeline.training.dataset.splits import settle_traces, settled_traces
+from loop_pipeline.training.dataset.splits import split_traces, traces_with_splits
 from loop_pipeline.training.libraries import check_training_libraries
 from loop_pipeline.training.qlora.adapter_folder import finished_adapters
 
 HOUR = 3600
-# What the gate, the report and a reader of the store have to know of a training.
-TRAVELS = ("stage", "parent_sha256", "ended_by", "cut_short")
 # The training libraries' bars and known warnings would bury the progress lines; TRL tells its
 # makers about every run.
 QUIET = {
@@ -77,12 +70,23 @@ class TrainConfig(create_model("_Form", __base__=dg.Config, **_form())):
 
 @dg.asset(deps=["labeled_pairs"], group_name="training", kinds={"scikitlearn"}, code_version="2")
 def training_set(loop: Loop) -> dg.MaterializeResult:
-    """What the next student learns from, frozen under the hash of its content."""
+    """What the next student learns from, frozen under the hash of its content.
+
+    Held-out requests are never in it, nor anything that shares text or a conversation with them.
+    The table says for which reasons pairs were left out.
+
+    **When to run it:** the jobs `make_base` and `retrain` do. The same pairs give the same set.
+
+    **If it fails,** there are too few pairs, and the message says how many are missing: import more
+    traffic, or review more.
+
+    **Read more** in `docs/concepts/training-set.md`.
+    """
     engine = loop.engine()
     reviews = read(engine, FeedbackRow, columns=["prompt_id"], kind="review")
     selection = select_rows(
         read(engine, LabeledPairRow),
-        settle_traces(engine),
+        split_traces(engine),
         reviewed=set(reviews["prompt_id"]),
         trained=set(read(engine, DatasetMemberRow, split="train")["prompt_id"]),
     )
@@ -96,11 +100,12 @@ def training_set(loop: Loop) -> dg.MaterializeResult:
         data_version=dg.DataVersion(frozen.dataset_id),
         metadata={
             "dagster/row_count": len(selection.rows),
-            "folder": frozen.folder,
-            "trained_until": frozen.trained_until,
-            "left_out": dg.MetadataValue.md(why.value_counts().to_markdown() or "nothing"),
-            "triggers": dg.MetadataValue.json(selection.triggers),
             **frozen.counts,
+            "left_out": len(selection.excluded),
+            "reasons_left_out": dg.MetadataValue.md(why.value_counts().to_markdown() or "nothing"),
+            "trained_until": frozen.trained_until,
+            "folder": dg.MetadataValue.path(frozen.folder),
+            "triggers": dg.MetadataValue.json(selection.triggers),
         },
     )
 
@@ -109,10 +114,17 @@ def training_set(loop: Loop) -> dg.MaterializeResult:
 def splits_share_nothing(loop: Loop) -> dg.AssetCheckResult:
     """No row of the frozen files shares text, a run of words or a conversation with a held-out one.
 
-    Read back from the files, and compared with every held-out trace.
+    The rows are read back from the files and compared with every held-out request.
+
+    **If it fails,** the student could have seen its exam, and no figure about it would mean
+    anything. Nothing after it runs. It is a fault of this software.
+
+    **What to do:** report it with the numbers in the check's metadata.
+
+    **Read more** in `docs/concepts/training-set.md`.
     """
     engine = loop.engine()
-    shared = audit(Path(frozen_set(engine)["folder"]), settled_traces(engine))
+    shared = audit(Path(frozen_set(engine)["folder"]), traces_with_splits(engine))
     return dg.AssetCheckResult(passed=not any(shared.values()), metadata=dict(shared))
 
 
@@ -123,15 +135,17 @@ def base_model(
     loop: Loop,
     pipes: dg.PipesSubprocessClient,
 ) -> dg.MaterializeResult:
-    """The model that every adapter is trained on; the `tiny` profile pre-trains its own, once."""
-    return _train(
-        context,
-        config.recipe(loop.settings()),
-        loop,
-        pipes,
-        ["loop_pipeline.training.base_model"],
-        {},
-    )
+    """The model that every student is an adapter of. The profile `tiny` makes its own, once.
+
+    **When to run it:** the job `make_base` does, before the first `loop serve`.
+
+    **If it fails,** the message says why: a model that cannot be found, a full disk, no memory.
+
+    **Read more** in `docs/concepts/training.md`.
+    """
+    recipe = config.recipe(loop.settings())
+    made = _train(context, recipe, loop, pipes, ["loop_pipeline.training.base_model"], {})
+    return dg.MaterializeResult(metadata=_numbers_first(made.metadata or {}))
 
 
 @dg.asset(
@@ -147,7 +161,18 @@ def qlora_checkpoint(
     loop: Loop,
     pipes: dg.PipesSubprocessClient,
 ) -> dg.MaterializeResult:
-    """A 4-bit QLoRA adapter trained on the training set: a candidate until it is evaluated."""
+    """A student: a small adapter (QLoRA, 4-bit) trained on the training set. So far a candidate.
+
+    It serves nobody before `checkpoint_evaluation` has approved it. `cut_short` says if time or
+    money ended the training too early; the run in MLflow has all curves.
+
+    **When to run it:** the job `retrain` does; the sensor `enough_new_pairs` starts that. Leave the
+    configuration empty to train by the profile.
+
+    **If it fails,** the message says why. Run it again: it goes on from its last checkpoint.
+
+    **Read more** in `docs/concepts/training.md`.
+    """
     engine, settings = loop.engine(), loop.settings()
     dataset = frozen_set(engine)
     recipe = config.recipe(settings)
@@ -156,40 +181,22 @@ def qlora_checkpoint(
     process = ["loop_pipeline.training.qlora.train", *several]
     result = _train(context, recipe, loop, pipes, process, {"output_dir": str(output)})
     metas = finished_adapters(output)
-    _record_candidates(engine, dataset["dataset_id"], metas)
+    record_candidates(engine, dataset["dataset_id"], metas)
     figure = loss_figure([tuple(point) for point in metas[0]["loss_curve"]])
-    curve = dg.MetadataValue.md(plot_png_markdown(figure))
+    curve = {"loss": dg.MetadataValue.md(plot_png_markdown(figure))}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(metas[0]["adapter_sha256"]),
-        metadata={**(result.metadata or {}), "loss": curve},
+        metadata=_numbers_first(result.metadata or {}, curve),
     )
 
 
-def _record_candidates(engine: Engine, dataset_id: str, metas: list[dict[str, Any]]) -> None:
-    """A row for each new adapter; what MLflow knows of the others is brought up to date."""
-    known = set(read(engine, CheckpointRow, columns=["checkpoint_id"])["checkpoint_id"])
-    # The supervised adapter last: the newest candidate is the one that is released by default.
-    for meta in reversed(metas):
-        recorded = {name: meta[name] for name in ("mlflow_run_id", "model_version")}
-        missing = meta["mlflow_missing"]
-        reason = "not evaluated yet" + (f"; MLflow has no record of it: {missing}" * bool(missing))
-        row = {
-            "checkpoint_id": meta["adapter_sha256"],
-            "created_at": dt.datetime.now(dt.UTC),
-            "dataset_id": dataset_id,
-            "base_dir": meta["base"],
-            "adapter_dir": meta["adapter_dir"],
-            "adapter_sha256": meta["adapter_sha256"],
-            "metrics": {name: meta.get(name) for name in TRAVELS},
-            "status": "candidate",
-            "reason": reason,
-            **recorded,
-        }
-        if row["checkpoint_id"] in known:
-            set_checkpoint(engine, row["checkpoint_id"], **recorded)
-            continue
-        with engine.begin() as connection:
-            upsert(connection, CheckpointRow, [row])
+def _numbers_first(
+    reported: Mapping[str, Any], pictures: Mapping[str, dg.MetadataValue] | None = None
+) -> dict[str, Any]:
+    """What a training process reported: numbers, then pictures, then what is to be read."""
+    kinds = (dg.IntMetadataValue, dg.FloatMetadataValue)
+    numbers = {name: value for name, value in reported.items() if isinstance(value, kinds)}
+    return numbers | dict(pictures or {}) | dict(reported)
 
 
 def frozen_set(engine: Engine) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What the customers of the simulated shop say: a small grammar. ``[a|b]`` is a choice.
 
+Not here: who says it, and when (``simulated_desk.py``).
+
 Slots: {thing} the order or product, {other} another product, {city}, {date}, {amount}, {name}.
 """
 

@@ -1,5 +1,7 @@
 """Public sets as traffic: real requests, whose gold labels stand in for a frontier's answers.
 
+Not here: the sets themselves; nothing of them is shipped.
+
 Nothing of the sets is shipped; they are read from the folder that ``LOOP_BENCH_DATA`` names.
 """
 

@@ -1,4 +1,7 @@
-"""Who writes to the simulated support desk, when, and what about: requests with a true answer."""
+"""Who writes to the simulated support desk, when, and what about.
+
+Not here: what is answered (``simulated_traffic.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Simulated traffic of a web shop's support desk, with a truth that the loop never reads.
+"""Simulated traffic of a support desk, with a truth that the loop never reads.
+
+Not here: what customers ask (``simulated_desk.py``).
 
 Everything random comes from one seed: the same arguments write the same bytes.
 """

@@ -6,11 +6,11 @@ What is simulated and run then is said in ``runs``.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from loop_pipeline.child_environment import child_environment
 from loop_pipeline.whole_file import write_whole
 
 
@@ -59,7 +59,7 @@ def measure(python: Path) -> float:
     # As in a training: threads that wait for each other do not spin.
     done = subprocess.run(
         [str(python), "-m", "loop_pipeline.training.speed"],
-        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+        env=child_environment(OMP_WAIT_POLICY="PASSIVE"),
         capture_output=True,
         text=True,
         check=False,

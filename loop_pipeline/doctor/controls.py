@@ -1,4 +1,6 @@
-"""Routers that know less than the policy, or everything, on the same requests; and what is proven.
+"""Routers that know less than the policy, or everything, on the same requests.
+
+Not here: the policy itself (``rehearsal.py``, ``from_store.py``).
 
 Method: paired bootstrap over requests (Poisson weights).
 """

@@ -1,4 +1,7 @@
-"""Quality against the share of strong calls, without a promise; APGR and CPT as RouteLLM's."""
+"""Quality against the share of strong calls, without a promise; APGR and CPT as RouteLLM's.
+
+Not here: promises (``confidence/certificate.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What `loop doctor` finds, and one sentence in plain words whether the router earns its keep."""
+"""What the doctor finds, and one plain sentence whether the router earns its keep.
+
+Not here: how it is shown (``terminal_report.py``, ``html_report.py``).
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ class Diagnosis(BaseModel):
     notes: list[str]
 
     def to_json(self) -> str:
-        """The report as JSON, to twelve decimals: the last digits hang on the order of sums."""
+        """The report as JSON, to twelve decimals: digits beyond depend on the order of sums."""
         return json.dumps(_rounded(self.model_dump()), indent=2, allow_nan=False)
 
     def router(self, name: str) -> Control:

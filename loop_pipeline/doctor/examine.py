@@ -1,9 +1,13 @@
-"""Examines a policy on scored requests: its controls, what is proven, what was promised."""
+"""Examines a policy on scored requests: its controls, what is proven, what was promised.
+
+Not here: the sentence that sums it up (``diagnosis.py``).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+from loop_pipeline.confidence.certificate import promise_state
 from loop_pipeline.doctor.controls import (
     Comparison,
     Control,
@@ -35,7 +39,6 @@ from loop_pipeline.doctor.diagnosis import (
     warnings_of,
 )
 from loop_pipeline.doctor.outcome_table import CertifiedGroup, Outcomes
-from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.stats.risk_coverage import risk_coverage
 
 RESAMPLES = 1_000
@@ -184,12 +187,12 @@ def _group(outcomes: Outcomes, group: CertifiedGroup) -> GroupLine:
     kept = own & (outcomes.chosen != outcomes.reference)
     rows, count = np.arange(len(own)), int(kept.sum())
     right = int(outcomes.good[rows, outcomes.chosen][kept].sum())
-    verdict = "not certified" if group.model is None else "nothing served"
-    if count:
-        certified = sum(g.model is not None for g in outcomes.certified)
-        limit = clopper_pearson(right, count, 1 - 2 * outcomes.delta / max(certified, 1))[1]
-        kept_so_far = right / count >= outcomes.target
-        verdict = "broken" if limit < outcomes.target else "kept" if kept_so_far else "in doubt"
+    certified = sum(g.model is not None for g in outcomes.certified)
+    verdict: str = promise_state(
+        right, count, target=outcomes.target, delta=outcomes.delta, groups=certified
+    )
+    if group.model is None and not count:
+        verdict = "not certified"
     return GroupLine(
         name=group.name,
         model=None if group.model is None else outcomes.models[group.model],

@@ -1,4 +1,7 @@
-"""What the policy in force achieves on gold requests, as outcomes for the doctor."""
+"""What the policy in force achieves on gold requests, as outcomes for the doctor.
+
+Not here: tables of a team's own (``outcome_table.py``).
+"""
 
 from __future__ import annotations
 

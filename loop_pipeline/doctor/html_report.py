@@ -1,4 +1,7 @@
-"""The page of ``loop doctor``: one file, no script and no request to anywhere."""
+"""The doctor's report as a page: one file, no script and no request to anywhere.
+
+Not here: its tables of words (``terminal_report.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tables of outcomes: what every model answered to every prompt, in a team's own file."""
+"""Tables of outcomes: what every model answered to every prompt, in a team's own file.
+
+Not here: outcomes of the policy in force (``from_store.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Makes a policy for a table of outcomes by the loop's own machinery, and plays it on other rows.
+"""Makes a policy for a table of outcomes by the loop's own machinery, and plays it.
+
+Not here: what the result is worth (``examine.py``).
 
 Rows are split by the hash of their text: the first part fits groups and scores, the second
 certifies, the third is what every figure is measured on.

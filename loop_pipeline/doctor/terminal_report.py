@@ -1,4 +1,7 @@
-"""The doctor's report as tables of words, for the terminal and the page."""
+"""The doctor's report as tables of words, for the terminal and the page.
+
+Not here: plots (``html_report.py``).
+"""
 
 from __future__ import annotations
 

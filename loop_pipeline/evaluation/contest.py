@@ -1,4 +1,7 @@
-"""One candidate beside its rivals on the same gold rows: figures, differences, gallery, verdict."""
+"""One candidate beside its rivals on the same gold rows: figures, differences, gallery.
+
+Not here: the rule that approves (``gate.py``).
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ import pandas as pd
 from loop_pipeline.confidence.coverage import compare_coverage
 from loop_pipeline.evaluation.gallery import wins_and_losses
 from loop_pipeline.evaluation.gate import Decision, best_champion, decide
-from loop_pipeline.evaluation.held_out import judge
+from loop_pipeline.evaluation.held_out import mark_answers
 from loop_pipeline.evaluation.metrics import reliability_bins, summarise, summarise_by
 from loop_pipeline.evaluation.preference_gate import StageMetrics, keep_preference_stage
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.groups.registry import UNASSIGNED
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.stats.paired import paired_bootstrap
 from loop_pipeline.traces.messages import request_text
 
@@ -65,6 +69,7 @@ def hold_contest(
     delta: float,
     base_was_fitted: bool,
     trained_until: pd.Timestamp | None,
+    tiers: Tiers,
     earlier: Mapping[str, pd.DataFrame] | None = None,
     cut_short: str = "",
 ) -> Contest:
@@ -80,6 +85,7 @@ def hold_contest(
         base_was_fitted: the base was made from this traffic, so that a candidate cannot be asked to
             beat it, only not to be worse.
         trained_until: when the training set ends; later gold rows are also reported apart.
+        tiers: who looks for hallucinations in texts.
         earlier: stored answers of those that were champion before, by checkpoint id. If the best of
             them is better than today's, the candidate has to match it as well.
         cut_short: what has to be said if its training did not come to its end.
@@ -90,12 +96,12 @@ def hold_contest(
     gold = held_out[held_out["split"] == "gold"]
     if gold.empty:
         raise ValueError("no gold request to judge a candidate on: import more traces")
-    judged = {name: _on_gold(rows, gold, embedder) for name, rows in answers.items()}
+    judged = {name: _on_gold(rows, gold, embedder, tiers) for name, rows in answers.items()}
     ours = judged["candidate"]
     rival = "champion" if "champion" in answers else "base"
     anchor = None
     if earlier and "champion" in answers:
-        past = {key: _on_gold(rows, gold, embedder) for key, rows in earlier.items()}
+        past = {key: _on_gold(rows, gold, embedder, tiers) for key, rows in earlier.items()}
         anchor = best_champion(judged["champion"], past)
     decision = decide(
         ours,
@@ -133,8 +139,12 @@ def hold_contest(
     return Contest(decision, metrics, wins_and_losses(ours, judged[rival]))
 
 
-def _on_gold(answers: pd.DataFrame, gold: pd.DataFrame, embedder: TextEmbedder) -> pd.DataFrame:
-    return judge(answers[answers["split"] == "gold"].reset_index(drop=True), gold, embedder)
+def _on_gold(
+    answers: pd.DataFrame, gold: pd.DataFrame, embedder: TextEmbedder, tiers: Tiers
+) -> pd.DataFrame:
+    return mark_answers(
+        answers[answers["split"] == "gold"].reset_index(drop=True), gold, embedder, tiers
+    )
 
 
 def _key(answers: pd.DataFrame) -> str:
@@ -180,7 +190,7 @@ def _fresh(
     return summarise(mine) | about
 
 
-def settle(
+def pick(
     contests: Mapping[str, Contest], parents: Mapping[str, tuple[str, Mapping[str, Any]]]
 ) -> dict[str, dict[str, Any]]:
     """Status and reason of each candidate: of those that pass, the best one is approved.

@@ -1,5 +1,7 @@
 """Who answers held-out requests beside a candidate, and where the answers are kept.
 
+Not here: who wins (``contest.py``).
+
 Every contestant answers through the server that will serve the student, and only what it has not
 answered yet: ``student_answers`` keeps the rest under the contestant's key.
 """

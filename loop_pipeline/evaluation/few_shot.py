@@ -1,4 +1,7 @@
-"""The base model with examples in its prompt: what the training set is worth without training."""
+"""The base model with examples in its prompt: what the set is worth without training.
+
+Not here: other contestants (``contestants.py``).
+"""
 
 from __future__ import annotations
 

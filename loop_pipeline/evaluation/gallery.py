@@ -1,4 +1,6 @@
-"""Wins and losses to read: where a candidate and its rival differ, the most confident errors first.
+"""Wins and losses to read: where a candidate and its rival differ, surest errors first.
+
+Not here: figures (``metrics.py``).
 
 A file of its own, to be opened anywhere: nothing is loaded from elsewhere, all text is escaped.
 """

@@ -17,6 +17,16 @@ draws: an equal candidate (one worse by 3 points) passes in 83% (3%) of the draw
 of which 8% are discordant, in 85% (4%) with 1,000 and 8%, 80% (3%) with 1,000 and 10%, 89% (1%)
 with 1,500 and 10%. With 700 rows and 10% it is 76% (3%): a gate needs a thousand gold rows, more
 where two good students differ on over a tenth of them. Refusals for lack of rows say so.
+
+One tolerated point a time would add up. So a candidate is held, by the same two rules, to the best
+champion there ever was as well: the one with the highest agreement on the same gold rows. Simulated
+with known truth, 20 candidates in a row, each half a point worse than the champion of the day: with
+3,000 gold rows (40 draws) the champion ends 6.7 points lower without this anchor and 1.4 with it,
+with 1,000 (60 draws) 4.0 and 1.5. It costs equal candidates, because the best of several was lucky
+on these rows: of 20 in a row 88% pass (96% without) with 3,000 rows, 59% (81%) with 1,000.
+
+A first student has no champion to be held to. It is refused if it keeps its contracts in under 95%
+of the gold rows, or if no task group could be certified on the calibration rows.
 """
 
 from __future__ import annotations
@@ -29,10 +39,20 @@ import numpy as np
 import pandas as pd
 
 from loop_pipeline.confidence.coverage import CoverageFigures
-from loop_pipeline.stats.paired import holm, lower_bound, mcnemar_worse
+from loop_pipeline.evaluation.gate_claims import (
+    agreement_figures,
+    as_good,
+    better,
+    certifiable,
+    covered,
+    first_student,
+    keeps_contracts,
+    no_group_worse,
+    not_worse,
+    truthful,
+)
+from loop_pipeline.stats.paired import holm
 
-# A first student takes nobody's place: it has to keep its contracts in this share of the gold rows.
-LEAST_CONTRACTS = 0.95
 # What is compared row by row.
 JUDGED = ("agrees", "valid", "flagged")
 
@@ -44,28 +64,6 @@ class Decision:
     approved: bool
     reasons: list[str]
     figures: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Claim:
-    """One thing that has to hold."""
-
-    holds: bool
-    sentence: str
-
-
-@dataclass(frozen=True)
-class _Guard:
-    """A loss that refuses if it is significant; ``p`` is 1 where there is none to speak of."""
-
-    p: float
-    sentence: str
-    worse: str
-
-    def claim(self, adjusted: float, alpha: float) -> _Claim:
-        holds = adjusted > alpha
-        verdict = f"{'not ' if holds else ''}{self.worse}"
-        return _Claim(holds, f"{self.sentence}: {verdict} (p = {adjusted:.2g} after Holm).")
 
 
 def decide(
@@ -122,25 +120,25 @@ def decide(
     name = "the champion" if champion is not None else "the base model"
     if not len(pair):
         nothing = f"No gold row was answered by both the candidate and {name}."
-        return Decision(False, [nothing], {"n": 0})
-    figures = _figures(pair, alpha)
+        return Decision(False, [nothing], {"n": 0, "against": [nothing]})
+    figures = agreement_figures(pair, alpha)
     if champion is not None:
-        claims = _not_worse(figures, name, margin, worst, alpha)
+        claims = not_worse(figures, name, margin, worst, alpha)
     else:
-        claims = [(_as_good if base_was_fitted else _better)(figures, name, alpha)]
-    if anchor is not None:
-        best = figures["anchor"] = _figures(_paired(candidate, anchor), alpha)
-        claims += _not_worse(best, "the best champion so far", margin, worst, alpha)
-    guards = [_valid(pair, figures, name), _truthful(pair, figures, name)]
+        claims = [(as_good if base_was_fitted else better)(figures, name, alpha)]
+    if anchor is not None and len(known := _paired(candidate, anchor)):
+        best = figures["anchor"] = agreement_figures(known, alpha)
+        claims += not_worse(best, "the best champion so far", margin, worst, alpha)
+    guards = [keeps_contracts(pair, figures, name), truthful(pair, figures, name)]
     if groups is not None:
-        guards.append(_groups(pair, groups, figures, group_margin, min_group))
+        guards.append(no_group_worse(pair, groups, figures, group_margin, min_group))
     if coverage is not None:
         figures["coverage"] = coverage.to_json()
-        known = coverage.candidate is not None and coverage.rival is not None
-        guards += [_covered(coverage, name, coverage_margin)] if known else []
-        claims += [] if known else [_certifiable(coverage, name)]
+        both = coverage.candidate is not None and coverage.rival is not None
+        guards += [covered(coverage, name, coverage_margin)] if both else []
+        claims += [] if both else [certifiable(coverage, name)]
     if champion is None:
-        claims += _floor(figures, coverage)
+        claims += first_student(figures, coverage)
     adjusted = holm(np.array([guard.p for guard in guards]))
     claims += [guard.claim(float(p), alpha) for guard, p in zip(guards, adjusted, strict=True)]
     against = figures["against"] = [claim.sentence for claim in claims if not claim.holds]
@@ -171,27 +169,6 @@ def best_champion(
     return None if best is None or leads[best] <= 0 else (best, earlier[best])
 
 
-def _floor(figures: dict[str, Any], coverage: CoverageFigures | None) -> list[_Claim]:
-    """What a first student must be able to do at all: no champion would catch it."""
-    kept = figures["candidate_validity"]
-    claims = [
-        _Claim(
-            kept >= LEAST_CONTRACTS,
-            f"A first student has to keep its contracts in {LEAST_CONTRACTS:.0%} of the gold rows;"
-            f" it does in {kept:.1%}.",
-        )
-    ]
-    if coverage is not None and coverage.candidate is not None:
-        claims.append(
-            _Claim(
-                coverage.candidate > 0,
-                "A first student has to earn a certificate in one task group at least; on the"
-                f" calibration rows it is certified for {coverage.candidate:.1%} of the requests.",
-            )
-        )
-    return claims
-
-
 def _paired(candidate: pd.DataFrame, rival: pd.DataFrame) -> pd.DataFrame:
     sides = []
     for frame in (candidate, rival):
@@ -203,132 +180,3 @@ def _paired(candidate: pd.DataFrame, rival: pd.DataFrame) -> pd.DataFrame:
             raise ValueError(f"prompt {twice!r} is answered twice: one checkpoint a frame")
         sides.append(frame.set_index("prompt_id")[list(JUDGED)].astype(bool))
     return sides[0].add_suffix("_new").join(sides[1].add_suffix("_old"), how="inner")
-
-
-def _figures(pair: pd.DataFrame, alpha: float) -> dict[str, Any]:
-    gained, lost = _discordant(pair["agrees_new"], pair["agrees_old"])
-    n = len(pair)
-    return {
-        "n": n,
-        "candidate_agreement": float(pair["agrees_new"].mean()),
-        "rival_agreement": float(pair["agrees_old"].mean()),
-        "difference": (gained - lost) / n,
-        "lower_bound": lower_bound(gained, lost, n, alpha),
-        "only_candidate_right": gained,
-        "only_rival_right": lost,
-        "p_better": mcnemar_worse(lost, gained),
-        "p_worse": mcnemar_worse(gained, lost),
-    }
-
-
-def _discordant(new: pd.Series, old: pd.Series) -> tuple[int, int]:
-    return int((new & ~old).sum()), int((~new & old).sum())
-
-
-def _not_worse(
-    figures: dict[str, Any], name: str, margin: float, worst: float, alpha: float
-) -> list[_Claim]:
-    n, difference, low = figures["n"], figures["difference"], figures["lower_bound"]
-    observed = _Claim(
-        difference >= -margin - 1e-12,
-        f"Agreement is {figures['candidate_agreement']:.1%}, {name}'s"
-        f" {figures['rival_agreement']:.1%}, on the same {n} gold rows: {_points(difference)}"
-        f" ({_points(-margin)} is tolerated).",
-    )
-    ruled_out = low > -worst
-    text = f"At {1 - alpha:.0%} confidence the difference is above {_points(low)}; " + (
-        f"a loss of {worst * 100:g} points is ruled out."
-        if ruled_out
-        else f"a loss of {worst * 100:g} points cannot be ruled out with {n} gold rows."
-    )
-    return [observed, _Claim(ruled_out, text)]
-
-
-def _as_good(figures: dict[str, Any], name: str, alpha: float) -> _Claim:
-    good = figures["p_worse"] > alpha
-    return _Claim(
-        good,
-        f"There is no champion. Agreement is {figures['candidate_agreement']:.1%}, {name}'s, which"
-        f" was made from the same traffic, {figures['rival_agreement']:.1%} on the same"
-        f" {figures['n']} gold rows: the candidate is {'not ' if good else ''}significantly worse"
-        f" (exact McNemar p = {figures['p_worse']:.2g}).",
-    )
-
-
-def _better(figures: dict[str, Any], name: str, alpha: float) -> _Claim:
-    better = figures["p_better"] <= alpha
-    return _Claim(
-        better,
-        f"There is no champion. Agreement is {figures['candidate_agreement']:.1%}, {name}'s"
-        f" {figures['rival_agreement']:.1%} on the same {figures['n']} gold rows: the candidate is"
-        f" {'' if better else 'not '}significantly better (exact McNemar p ="
-        f" {figures['p_better']:.2g}).",
-    )
-
-
-def _certifiable(coverage: CoverageFigures, name: str) -> _Claim:
-    if coverage.candidate is None:
-        return _Claim(False, f"No certificate can be computed for the candidate: {coverage.note}.")
-    return _Claim(
-        True,
-        f"Certified coverage is {coverage.candidate:.1%} of {coverage.n} calibration requests;"
-        f" {name}'s is not known ({coverage.note}), so that nothing is compared.",
-    )
-
-
-def _valid(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> _Guard:
-    gained, lost = _discordant(pair["valid_new"], pair["valid_old"])
-    new, old = float(pair["valid_new"].mean()), float(pair["valid_old"].mean())
-    p = mcnemar_worse(gained, lost)
-    figures |= {"candidate_validity": new, "rival_validity": old, "p_validity_lower": p}
-    text = f"{new:.1%} of the answers keep their contract, {name}'s {old:.1%}"
-    return _Guard(p, text, "significantly lower")
-
-
-def _truthful(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> _Guard:
-    lost, gained = _discordant(pair["flagged_new"], pair["flagged_old"])
-    new, old = float(pair["flagged_new"].mean()), float(pair["flagged_old"].mean())
-    p = mcnemar_worse(gained, lost)
-    figures |= {"candidate_flagged": new, "rival_flagged": old, "p_flagged_higher": p}
-    text = f"{new:.1%} of the answers are flagged as hallucinated, {name}'s {old:.1%}"
-    return _Guard(p, text, "significantly more")
-
-
-def _groups(
-    pair: pd.DataFrame, groups: pd.Series, figures: dict[str, Any], margin: float, smallest: int
-) -> _Guard:
-    """Groups with enough rows that lost more than the margin (exact McNemar, Holm within them)."""
-    member = groups.reindex(pair.index)
-    rows = []
-    for group, part in pair.groupby(member, sort=True):
-        if len(part) >= smallest:
-            gained, lost = _discordant(part["agrees_new"], part["agrees_old"])
-            difference = (gained - lost) / len(part)
-            p = mcnemar_worse(gained, lost)
-            rows.append({"group": str(group), "n": len(part), "difference": difference, "p": p})
-    for row, p in zip(rows, holm(np.array([row["p"] for row in rows])), strict=True):
-        row["p_holm"] = float(p)
-    figures["groups"] = rows
-    lower = sorted((r for r in rows if r["difference"] < -margin), key=lambda r: r["p_holm"])
-    about = f"{len(rows)} groups with at least {smallest} gold rows"
-    if not lower:
-        text = f"Of the {about} none lost more than {margin * 100:g} points"
-        return _Guard(1.0, text, "significantly worse")
-    named = "; ".join(f"{r['group']}: {_points(r['difference'])}, n = {r['n']}" for r in lower[:5])
-    text = f"Of the {about} {len(lower)} lost more than {margin * 100:g} points ({named})"
-    return _Guard(lower[0]["p_holm"], text, "significantly worse")
-
-
-def _covered(coverage: CoverageFigures, name: str, margin: float) -> _Guard:
-    difference = (coverage.candidate or 0.0) - (coverage.rival or 0.0)
-    p = coverage.p_lower if difference < -margin - 1e-12 else None
-    text = (
-        f"Certified coverage is {coverage.candidate:.1%}, {name}'s {coverage.rival:.1%}, on the"
-        f" same {coverage.n} calibration requests, {_points(difference)} ({_points(-margin)} is"
-        " tolerated)"
-    )
-    return _Guard(1.0 if p is None else p, text, "significantly lower")
-
-
-def _points(share: float) -> str:
-    return f"{share * 100:+.1f} points"

@@ -1,4 +1,6 @@
-"""What a model answers to held-out requests, through the server that serves it, and what is wrong.
+"""What a model answers to held-out requests, through its server, and what is wrong with it.
+
+Not here: comparing two models (``contest.py``).
 
 Agreement compares with the frontier's logged answer; quality with the best answer that is known.
 """
@@ -14,6 +16,7 @@ import pandas as pd
 from loop_pipeline.answers.agreement import agrees, fields_right, kind_of, rouge_l, tags_of
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.serving.ask_many import answer_all
 from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_answer import Answer
@@ -100,7 +103,9 @@ def _row(answer: Answer, trace: Mapping[Any, Any], checkpoint_id: str) -> dict[s
     }
 
 
-def judge(answers: pd.DataFrame, traces: pd.DataFrame, embedder: TextEmbedder) -> pd.DataFrame:
+def mark_answers(
+    answers: pd.DataFrame, traces: pd.DataFrame, embedder: TextEmbedder, tiers: Tiers
+) -> pd.DataFrame:
     """Hold each answer against its request, its contract and the frontier's answer.
 
     Args:
@@ -109,6 +114,7 @@ def judge(answers: pd.DataFrame, traces: pd.DataFrame, embedder: TextEmbedder) -
             (a human's edit, else the frontier's answer) and ``group_id`` are kept if they are
             there. The usual form of the answers to a template is learned from all of them.
         embedder: of the similarity of texts.
+        tiers: who looks for hallucinations in texts.
 
     Returns:
         ``answers``, rows and index as they were, with ``task``, ``kind`` (of the contract),
@@ -122,7 +128,8 @@ def judge(answers: pd.DataFrame, traces: pd.DataFrame, embedder: TextEmbedder) -
     given = mine.assign(
         output=answers["output"].to_numpy(), finish_reason=answers["finish_reason"].to_numpy()
     )
-    flags = flag_hallucinations(given.reset_index(), form_of=traces).set_index(answers.index)
+    flags = flag_hallucinations(given.reset_index(), tiers=tiers, form_of=traces)
+    flags = flags.set_index(answers.index)
     kinds = [kind_of(contract) for contract in mine["contract"]]
     columns = {
         "task": mine["task"].fillna("(no task)").to_numpy(),

@@ -1,4 +1,7 @@
-"""Every figure of an evaluation, from judged answers, ready for JSON. None: cannot be told."""
+"""Every figure of an evaluation, ready for JSON and MLflow. None: cannot be told.
+
+Not here: tables that show them (``report/evaluation_tables.py``).
+"""
 
 from __future__ import annotations
 

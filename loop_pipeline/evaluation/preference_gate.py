@@ -1,4 +1,7 @@
-"""Whether the adapter of a preference stage takes the place of the supervised one it came from."""
+"""Whether the adapter of a preference stage replaces the one it was made from.
+
+Not here: the comparison with the champion (``gate.py``).
+"""
 
 from __future__ import annotations
 

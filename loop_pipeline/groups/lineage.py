@@ -1,4 +1,7 @@
-"""Task groups in the store: written with what became of them, renamed, and looked up."""
+"""Task groups in the store: written with what became of them, renamed, and looked up.
+
+Not here: the rules of births and splits (``clustering/lifecycle.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which model does how well on which group, and at what price."""
+"""Which model does how well on which group, at what price, and which is best.
+
+Not here: who may answer what (``routing``).
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def _agreement(rows: pd.DataFrame) -> pd.Series:
     return found
 
 
-def replayed_rows(
+def held_out_rows(
     answers: pd.DataFrame,
     traces: pd.DataFrame,
     members: pd.DataFrame,
@@ -128,10 +131,10 @@ def group_statistics(
     Quality is the mean over all answers of the sample by PPI++, exact below 50 reviews.
 
     Args:
-        rows: of ``logged_rows`` and ``replayed_rows``.
+        rows: of ``logged_rows`` and ``held_out_rows``.
         flags: columns prompt_id and flag of the logged answers that have them.
         reviewed: verdicts and scores of logged answers.
-        student: name of the model that ``replayed_rows`` is about: its answers are no traces.
+        student: name of the model that ``held_out_rows`` is about: its answers are no traces.
         inferred: verdicts on them.
     """
     rows = rows.drop_duplicates(["prompt_id", "model", "sample"])

@@ -1,4 +1,7 @@
-"""The groups of a fit, as the store keeps them, and what became of them since the fit before."""
+"""The groups of a fit, as the store keeps them, and what became of them since the fit before.
+
+Not here: how they are found (``clustering``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What each trace teaches, and why: the mapping from outcomes to training rows.
+"""What each trace teaches, and why: from outcomes to training rows.
+
+Not here: which rows are then used (``training/dataset/selection.py``).
 
 Who decides when people contradict each other: reviewers before users (and among them
 ``reviews.reviewers``), among users the newest action. A correction is used unless a reviewer found
@@ -23,6 +25,7 @@ import pandas as pd
 
 from loop_pipeline.hashing import digest
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.signals import edit_distance
 from loop_pipeline.store.tables import LabeledPairRow
 
@@ -48,6 +51,8 @@ def label_pairs(
     flags: pd.DataFrame,
     scores: pd.DataFrame,
     verdicts: pd.DataFrame,
+    *,
+    tiers: Tiers,
 ) -> pd.DataFrame:
     """Map traces to training rows by the table above.
 
@@ -58,6 +63,7 @@ def label_pairs(
         scores: prompt_id, score, threshold, origin, version, one row a trace. Without a threshold
             the score alone makes no positive.
         verdicts: column good of the reviewed answers, by prompt_id.
+        tiers: who looks at the texts of corrections.
 
     Returns:
         Rows with the columns of ``LabeledPairRow``; traces that teach nothing have none.
@@ -74,7 +80,7 @@ def label_pairs(
     )
     columns = ["prompt_id", "score", "threshold", "origin", "version"]
     outcome = outcome.merge(scores[columns], on="prompt_id", suffixes=("_flag", "_score"))
-    people = _people(traces, feedback, verdicts)
+    people = _people(traces, feedback, verdicts, tiers)
     rows: list[dict[str, Any]] = []
     for row in outcome.to_dict("records"):
         trace = {str(name): value for name, value in row.items()}
@@ -112,7 +118,7 @@ def candidates(traces: pd.DataFrame, feedback: pd.DataFrame, flags: pd.DataFrame
 
 
 def _people(
-    traces: pd.DataFrame, feedback: pd.DataFrame, verdicts: pd.DataFrame
+    traces: pd.DataFrame, feedback: pd.DataFrame, verdicts: pd.DataFrame, tiers: Tiers
 ) -> dict[str, dict[str, Any]]:
     """What people said, by prompt id: verdict, newest action, newest edit and its flag."""
     known = feedback[feedback["prompt_id"].isin(traces["prompt_id"])].sort_values(
@@ -134,7 +140,7 @@ def _people(
     edited = edited.assign(
         output=[said[p]["edit"] for p in edited["prompt_id"]], finish_reason=None
     )
-    flags = flag_hallucinations(edited, form_of=traces)
+    flags = flag_hallucinations(edited, tiers=tiers, form_of=traces)
     for prompt_id, flag, tier in zip(flags["prompt_id"], flags["flag"], flags["tier"], strict=True):
         said[prompt_id] |= {"edit_flag": flag, "edit_tier": tier}
     return said

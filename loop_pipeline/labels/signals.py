@@ -1,5 +1,7 @@
 """What is known about each answer: reactions, edits, validity, grounding, confidence, length.
 
+Not here: reviews, which are what a score is fitted to (``reviews``).
+
 ``trace_signals`` are the named columns people see, in which a null means "not known";
 ``features`` are the same facts as the numbers that the quality score weighs. Reviewers' verdicts
 stand beside the signals and never among the features: they are what the score is fitted to.
@@ -133,7 +135,7 @@ def _reactions(outputs: pd.Series, feedback: pd.DataFrame) -> pd.DataFrame:
         frame[name] = values.reindex(outputs.index).astype(float)
     for kind in ("regenerated", "copied"):
         seen = frame.index.isin(known.loc[known["kind"] == kind, "prompt_id"])
-        # Who did something else would have done this where he could be seen.
+        # A user who reacted in another way could have done this as well, and did not.
         reacted = frame.index.isin(known["prompt_id"])
         frame[kind] = pd.Series(seen, index=frame.index).astype(object).where(reacted, None)
     return frame

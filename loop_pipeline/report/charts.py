@@ -1,4 +1,7 @@
-"""The charts of the page: which figures go into which picture, and what its caption says."""
+"""The charts of the page: which figures go into which picture, and what its caption says.
+
+Not here: drawing (``svg.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What an evaluation shows: tables, figures and the files that go to MLflow."""
+"""What an evaluation shows: tables, sentences and the files that go to MLflow.
+
+Not here: the figures (``evaluation/metrics.py``).
+"""
 
 from __future__ import annotations
 

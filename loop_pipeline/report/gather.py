@@ -1,4 +1,7 @@
-"""Reads every figure of the report from the store. Nothing is estimated here."""
+"""Reads every figure of the report from the store.
+
+Not here: estimates; and how figures are shown (``summary.py``, ``page.py``).
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ from loop_pipeline.report.numbers import (
     Served,
     cluster_points,
 )
+from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle, load_bundle
-from loop_pipeline.routing.policy_fit import check_on_gold
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.risk_coverage import risk_coverage, uncertified_coverage
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import count, read
-from loop_pipeline.store.policies import active_policy, champion_of
+from loop_pipeline.store.policies import active_policy, champion_of, why_refused
 from loop_pipeline.store.tables import (
     GroupMemberRow,
     HallucinationFlagRow,
@@ -102,7 +105,7 @@ def _warnings(newest: dict[str, Any] | None, *, served: bool) -> list[str]:
         found.append(
             "The student was refused, so nothing of it serves: the frontier answers every request"
             " and nothing is saved yet. The next training needs more labelled requests, or more"
-            f" time. Why: {' '.join(newest['metrics']['gate']['against'])}"
+            f" time. Why: {why_refused(newest)}"
         )
     if said := newest["metrics"].get("cut_short"):
         found.append(said)

@@ -1,4 +1,7 @@
-"""The few building blocks of the page. What is not ``Html`` is escaped on its way in."""
+"""The building blocks of a page. What is not ``Html`` is escaped on its way in.
+
+Not here: what a page says.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Everything that the summary and the page show, in one object."""
+"""Everything that the summary and the page show, in one object.
+
+Not here: reading it from the store (``gather.py``).
+"""
 
 from __future__ import annotations
 

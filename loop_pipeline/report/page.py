@@ -1,19 +1,20 @@
-"""``report.html``: one file, no script and no request to anywhere, in light and dark."""
+"""``report.html``: one file, no script and no request to anywhere, in light and dark.
+
+Not here: its charts (``charts.py``).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from loop_pipeline.costs.attribution import REVIEW, CostNumbers
-from loop_pipeline.costs.prices import PRICES_DATE, PRICES_SOURCE
+from loop_pipeline.costs.prices import PRICES_SOURCE
 from loop_pipeline.report.charts import chart_cards
-from loop_pipeline.report.markup import Html, bar, card, key, nothing, table
+from loop_pipeline.report.markup import card, nothing, table
 from loop_pipeline.report.numbers import (
     LEXICAL,
-    GroupNumbers,
     LoopNumbers,
     cost_sentence,
     extras_words,
@@ -21,6 +22,7 @@ from loop_pipeline.report.numbers import (
     load_sentence,
     percent,
 )
+from loop_pipeline.report.page_tables import groups_table, sources_table
 
 _PRICED = f"replayed traffic at {PRICES_SOURCE}"
 
@@ -37,12 +39,12 @@ def page(numbers: LoopNumbers) -> str:
     sections = [
         _head(numbers),
         _tiles(numbers),
-        _groups(numbers, names),
+        groups_table(numbers, names),
         chart_cards(numbers, names),
         _agreement(numbers),
         _costs(numbers),
         _served(numbers),
-        _sources(numbers),
+        sources_table(numbers),
     ]
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return (
@@ -119,52 +121,6 @@ def _tiles(numbers: LoopNumbers) -> str:
     return f'<div class="tiles">{singles}<div class="tile pair">{joined}</div></div>'
 
 
-def _groups(numbers: LoopNumbers, names: Sequence[str]) -> str:
-    mark = " (simulated)" if numbers.simulated else ""
-    if not numbers.groups:
-        return card("Cost and coverage by group" + mark, nothing(numbers, "groups"))
-    ordered = sorted(numbers.groups, key=lambda group: -group.size)
-    bars = "".join(
-        f'<div class="name">{key(g.name, names)}</div>'
-        f"{bar(g.coverage, 'var(--c2)')}{bar(g.cost_ratio, 'var(--c1)')}"
-        for g in ordered
-    )
-    heads = ["group", "requests", "arm", "threshold", "agreement", "at least", "calibration rows"]
-    figures = table([*heads, "frontier $/1k", "routed $/1k"], [_row(g) for g in ordered])
-    reasons = "".join(
-        f"<li>{escape(g.name)}: {escape(g.reason)}</li>"
-        for g in ordered
-        if g.arm == "frontier" and g.reason
-    )
-    why = f'<p class="soft">Not certified, so the frontier answers:</p><ul>{reasons}</ul>'
-    star = f'<p class="soft">* {LEXICAL}</p>' if any(g.lexical for g in ordered) else ""
-    return card(
-        "Cost and coverage by group" + mark,
-        '<p class="soft">Coverage: share of a group that the student answers. Cost: what the group '
-        "costs as routed, escalations and wasted student calls included, as a share of the "
-        "frontier's bill for it.</p>"
-        '<div class="bars"><div class="head"></div><div class="head">covered by the student</div>'
-        f'<div class="head">cost, of the frontier\'s</div>{bars}</div>{figures}{star}'
-        + (why if reasons else ""),
-    )
-
-
-def _row(group: GroupNumbers) -> list[str]:
-    return [
-        group.name + (" *" if group.lexical else ""),
-        f"{group.size:,}",
-        group.arm,
-        "–" if group.threshold is None else f"{group.threshold:.3f}",
-        percent(group.agreement),
-        percent(group.agreement_low),
-        f"{group.n:,}",
-        *(
-            "–" if usd is None else f"{usd * 1000:.3f}"
-            for usd in (group.frontier_usd, group.routed_usd)
-        ),
-    ]
-
-
 def _agreement(numbers: LoopNumbers) -> str:
     if numbers.agreement is None:
         return card("Agreement with the frontier", nothing(numbers, "agreement"))
@@ -231,29 +187,4 @@ def _served(numbers: LoopNumbers) -> str:
         f"<blockquote>{escape(served.question)}</blockquote>"
         f"<blockquote><b>{escape(served.answer)}</b></blockquote>"
         f'<p class="soft">{escape(", ".join([numbers.student_adapter or "student", *facts]))}</p>',
-    )
-
-
-def _sources(numbers: LoopNumbers) -> str:
-    def code(value: str | None) -> Html:
-        return Html(f"<code>{escape(value)}</code>" if value else "–")
-
-    rows = [
-        ["traces, days, quarantined", "tables traces, quarantine", code(None)],
-        ["pairs, flags", "tables labeled_pairs, hallucination_flags", code(None)],
-        ["quality score", "table quality_models", code(numbers.quality_version)],
-        ["training set", "tables datasets, dataset_rows", code(numbers.dataset_id)],
-        ["training loss", "MLflow run", code(numbers.mlflow_run_id)],
-        ["agreement", "table student_answers, split gold", code(numbers.checkpoint_id)],
-        ["coverage, groups, thresholds", "table policies, bundle", code(numbers.policy_sha)],
-        ["deployed student", "table deployments", code(numbers.student_adapter)],
-        ["frontier's bill", f"table traces, cost_usd as logged; {_PRICED}", code(PRICES_DATE)],
-    ]
-    origins = table(["number", "from", "id"], rows, "words")
-    notes = "".join(f"<li>{escape(note)}</li>" for note in numbers.notes)
-    timings = " · ".join(f"{name} {seconds:,.0f} s" for name, seconds in numbers.timings.items())
-    return (
-        (card("Notes", f"<ul>{notes}</ul>") if notes else "")
-        + card("Where each number comes from", origins)
-        + (f'<footer class="soft">{escape(timings)}</footer>' if timings else "")
     )

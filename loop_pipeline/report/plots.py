@@ -1,4 +1,7 @@
-"""Small pictures for the Dagster UI. matplotlib is imported when one is drawn, not before."""
+"""Small pictures for the Dagster UI. matplotlib is imported when one is drawn.
+
+Not here: charts of the page (``svg.py``).
+"""
 
 from __future__ import annotations
 

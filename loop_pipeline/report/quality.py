@@ -1,4 +1,7 @@
-"""Figures and tables of the quality score for Dagster and MLflow."""
+"""Pictures and tables of a fitted quality score.
+
+Not here: the fit (``labels/quality/model.py``).
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,27 @@ def quality_figures(model: QualityModel) -> dict[str, Any]:
 
 
 def promise_table(promises: dict[str, Promise]) -> str:
-    """The threshold of each task, or why there is none, as markdown."""
+    """What is promised for which task, from which score on, as markdown."""
     rows = [
         {"task": name, "threshold": p.threshold, "reviews": p.reviews, "says": p.reason}
         for name, p in promises.items()
     ]
     return pd.DataFrame(rows).to_markdown(index=False) if rows else "none"
+
+
+def mean_table(model: QualityModel) -> str:
+    """Estimated share of good answers by task, with its interval, as markdown."""
+    means = {name or "all": mean.model_dump() for name, mean in model.quality.items()}
+    if not means:
+        return "none"
+    frame = pd.DataFrame(means).T.reset_index(names="task")
+    return frame.to_markdown(index=False, floatfmt=".3f")
+
+
+def weights_table(model: QualityModel) -> str:
+    """How far each signal moves the score, by task, the strongest first, as markdown."""
+    if not model.usable:
+        return "none"
+    weights = pd.DataFrame(model.stack.weights, index=pd.Index(model.stack.columns))
+    weights = weights.rename(columns={"": "all tasks"}).sort_values("all tasks", key=abs)[::-1]
+    return weights.to_markdown(floatfmt="+.2f")

@@ -1,4 +1,7 @@
-"""The one screen at the end of a turn: at most 40 lines of 100 columns."""
+"""The one screen at the end of a turn: at most 40 lines of 100 columns.
+
+Not here: the page (``page.py``).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,21 @@ from loop_pipeline.report.numbers import (
     money,
     percent,
 )
+from loop_pipeline.settings import LoopSettings
+
+
+def show(settings: LoopSettings) -> None:
+    """Print the newest report's summary and how to look further."""
+    folder = settings.artifacts / "report"
+    if not (folder / "numbers.json").exists():
+        raise FileNotFoundError(f"no report yet in {folder}: materialize loop_report")
+    numbers = LoopNumbers.model_validate_json((folder / "numbers.json").read_text())
+    home = settings.home.absolute()
+    print(f"\n{summary(numbers)}\n")
+    print(f"report    {folder / 'report.html'}")
+    print(f"browse    LOOP_HOME={home} .venv/bin/loop ui       (Dagster and MLflow)")
+    print(f"student   LOOP_HOME={home} .venv/bin/loop serve    (the model behind an API)")
+
 
 WIDTH, MAX_GROUPS, MAX_TASKS, MAX_NOTES = 100, 9, 4, 3
 

@@ -1,4 +1,7 @@
-"""Charts as inline SVG, coloured by the page's CSS variables so that light and dark both work."""
+"""Charts as inline SVG, coloured by the page's CSS variables.
+
+Not here: which figures they show (``charts.py``).
+"""
 
 from __future__ import annotations
 

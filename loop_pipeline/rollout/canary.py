@@ -1,4 +1,4 @@
-"""When a challenger may serve more, and when it has to go. Pure: evidence in, verdict out.
+"""When a challenger may serve more, and when it has to go. Pure: paired answers in, a step out.
 
 On requests that the frontier, the champion and the challenger all answered, the challenger is
 worse where it alone disagrees with the frontier, and better where the champion alone does. Two
@@ -29,7 +29,7 @@ STAGE_ROWS = 100
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Step:
     """What the paired answers say, and the figures behind it."""
 
     action: Literal["wait", "advance", "stop"]
@@ -46,7 +46,7 @@ class Verdict:
         return {k: v for k, v in asdict(self).items() if k not in ("action", "reason")}
 
 
-def judge(outcomes: pd.DataFrame, stage: str, since: pd.Timestamp) -> Verdict:
+def step_due(outcomes: pd.DataFrame, stage: str, since: pd.Timestamp) -> Step:
     """What to do with a rollout.
 
     Args:
@@ -71,7 +71,7 @@ def judge(outcomes: pd.DataFrame, stage: str, since: pd.Timestamp) -> Verdict:
         said = f"not yet shown to be no worse by {RULED_OUT * 100:.0f} points: {said}"
     else:
         action, said = "advance", f"no worse by {RULED_OUT * 100:.0f} points: {said}"
-    return Verdict(action, n, here, worse, better, harm, safe, said)
+    return Step(action, n, here, worse, better, harm, safe, said)
 
 
 def next_stage(stage: str) -> str | None:

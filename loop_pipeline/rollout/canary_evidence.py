@@ -1,4 +1,7 @@
-"""The rollout in progress, and what the answers to the same requests say about it."""
+"""The rollout in progress, and what the answers to the same requests say about it.
+
+Not here: what follows from it (``canary.py``).
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,23 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.answers.agreement import agreement_of
-from loop_pipeline.rollout.canary import Verdict, judge
+from loop_pipeline.rollout.canary import Step, step_due
 from loop_pipeline.rollout.release import CannotRelease, in_force, student_of
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.policies import policy_events
-from loop_pipeline.store.shadow_answers import paired_answers, replayed_pairs
+from loop_pipeline.store.shadow_answers import held_out_pairs, paired_answers
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """A challenger on trial beside the champion, and the verdict so far."""
+    """A challenger on trial beside the champion, and the step that is due."""
 
     stage: str
     weight: float
     champion: PolicyBundle
     challenger: PolicyBundle
-    verdict: Verdict
+    due: Step
 
 
 def current_rollout(engine: Engine) -> Rollout | None:
@@ -37,8 +40,8 @@ def current_rollout(engine: Engine) -> Rollout | None:
     own = events[events["canary_id"] == student_of(canary.policy)]
     started = own.loc[own["action"] == "started", "at"].max()
     entered = own.loc[(own["at"] >= started) & (own["stage"] == canary.stage), "at"].min()
-    verdict = judge(paired_outcomes(engine, now, started), canary.stage, entered)
-    return Rollout(canary.stage, canary.weight, now, canary.policy, verdict)
+    due = step_due(paired_outcomes(engine, now, started), canary.stage, entered)
+    return Rollout(canary.stage, canary.weight, now, canary.policy, due)
 
 
 def paired_outcomes(engine: Engine, bundle: PolicyBundle, since: pd.Timestamp) -> pd.DataFrame:
@@ -52,7 +55,7 @@ def paired_outcomes(engine: Engine, bundle: PolicyBundle, since: pd.Timestamp) -
     if bundle.canary is None:
         raise CannotRelease("no rollout is in progress")
     champion, challenger = student_of(bundle), student_of(bundle.canary.policy)
-    replayed = replayed_pairs(engine, champion, challenger).assign(ts=since)
+    replayed = held_out_pairs(engine, champion, challenger).assign(ts=since)
     live = paired_answers(engine, adapter_name(champion), adapter_name(challenger), since)
     live["ts"] = pd.to_datetime(live["ts"], utc=True)
     for who in ("champion", "challenger"):

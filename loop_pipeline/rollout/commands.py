@@ -1,4 +1,7 @@
-"""What people and the sensor do to releases: adapters ready first, then the switch, then MLflow."""
+"""What people and the sensor do: adapters ready first, then the switch, then MLflow.
+
+Not here: the switch itself (``release.py``).
+"""
 
 from __future__ import annotations
 
@@ -32,18 +35,18 @@ ANSWER_S, WARM_UP_S = 4.0, 60.0
 
 
 def advance_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reason: str) -> str:
-    """Take the rollout one stage on, whatever its verdict, unless that is to stop it.
+    """Take the rollout one stage on, whatever is due, unless that is to stop it.
 
     Raises:
         CannotRelease: no rollout, no certificate, or the evidence speaks against the challenger.
         ServerError: a replica does not serve the challenger.
     """
     rollout = _rollout(engine)
-    if rollout.verdict.action == "stop":
-        raise CannotRelease(f"{rollout.verdict.reason}; `loop rollout stop` ends it")
+    if rollout.due.action == "stop":
+        raise CannotRelease(f"{rollout.due.reason}; `loop rollout stop` ends it")
     _ready(engine, settings, rollout.challenger, WARM_UP_S)
-    verdict = rollout.verdict
-    bundle = advance(engine, policy_folder(settings), actor=actor, reason=reason, verdict=verdict)
+    due = rollout.due
+    bundle = advance(engine, policy_folder(settings), actor=actor, reason=reason, due=due)
     if bundle.canary is not None:
         return f"the canary is in stage {bundle.canary.stage} (policy {bundle.sha256[:12]})"
     return f"the challenger is the champion (policy {bundle.sha256[:12]}){tell(engine, settings)}"
@@ -55,21 +58,21 @@ def stop_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reason: 
     Raises:
         CannotRelease: no rollout is in progress.
     """
-    verdict = _rollout(engine).verdict
-    bundle = roll_back(engine, policy_folder(settings), actor=actor, reason=reason, verdict=verdict)
+    due = _rollout(engine).due
+    bundle = roll_back(engine, policy_folder(settings), actor=actor, reason=reason, due=due)
     return f"the champion serves alone (policy {bundle.sha256[:12]}){tell(engine, settings)}"
 
 
 def step_rollout(engine: Engine, settings: LoopSettings, *, actor: str) -> str:
-    """Do what the verdict on the rollout says, if it says anything yet."""
+    """Take the step that is due, if one is."""
     rollout = current_rollout(engine)
     if rollout is None:
         return "no rollout is in progress"
-    verdict = rollout.verdict
-    if verdict.action == "wait":
-        return verdict.reason
-    act = stop_rollout if verdict.action == "stop" else advance_rollout
-    return f"{act(engine, settings, actor=actor, reason=verdict.reason)}: {verdict.reason}"
+    due = rollout.due
+    if due.action == "wait":
+        return due.reason
+    act = stop_rollout if due.action == "stop" else advance_rollout
+    return f"{act(engine, settings, actor=actor, reason=due.reason)}: {due.reason}"
 
 
 def return_to_previous(
@@ -107,9 +110,9 @@ def describe(engine: Engine) -> str:
     lines = [f"champion    {now.student['adapter']} (policy {now.sha256[:12]})"]
     if rollout is None:
         return "\n".join([*lines, "no rollout is in progress"])
-    verdict, adapter = rollout.verdict, rollout.challenger.student["adapter"]
+    due, adapter = rollout.due, rollout.challenger.student["adapter"]
     lines.append(f"challenger  {adapter}, stage {rollout.stage}, weight {rollout.weight:.0%}")
-    lines.append(f"verdict     {verdict.action}: {verdict.reason}")
+    lines.append(f"next step   {due.action}: {due.reason}")
     if not rollout.challenger.certified:
         lines.append("            no group of the challenger is certified: it stays a shadow")
     return "\n".join(lines)

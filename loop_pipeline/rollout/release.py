@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from loop_pipeline.rollout.canary import STAGES, Verdict, next_stage
+from loop_pipeline.rollout.canary import STAGES, Step, next_stage
 from loop_pipeline.routing.policy import PolicyBundle, load_bundle, with_canary
 from loop_pipeline.store.checkpoints import checkpoint_rows, newest_checkpoint
 from loop_pipeline.store.policies import (
@@ -109,12 +109,6 @@ def roles(engine: Engine) -> dict[str, dict[str, Any]]:
     return {role: found[role] for role in wanted if role in found}
 
 
-def refused(engine: Engine) -> dict[str, Any] | None:
-    """The newest student if the gate refused it and no other serves: the frontier keeps all."""
-    newest = newest_checkpoint(engine)
-    return newest if newest and newest["status"] == "rejected" and not roles(engine) else None
-
-
 def introduce(engine: Engine, folder: Path, fitted: PolicyBundle, *, staged: bool) -> PolicyBundle:
     """Let a fitted policy follow the one in force: at once, or as a canary if its student is new.
 
@@ -157,7 +151,7 @@ def publish(
     actor: str,
     reason: str,
     statuses: Mapping[str, str] | None = None,
-    verdict: Verdict | None = None,
+    due: Step | None = None,
 ) -> PolicyBundle:
     """Put a policy in force: its file first, then everything in the store in one transaction.
 
@@ -178,7 +172,7 @@ def publish(
         "champion_id": student_of(bundle),
         "canary_id": student_of(canary.policy) if canary else None,
         "recalibration": max(bundle.recalibration, canary.policy.recalibration if canary else 0),
-        "evidence": verdict.figures() if verdict else {},
+        "evidence": due.figures() if due else {},
         "actor": actor,
         "reason": reason,
     }
@@ -194,7 +188,7 @@ def publish(
 
 
 def advance(
-    engine: Engine, folder: Path, *, actor: str, reason: str, verdict: Verdict | None = None
+    engine: Engine, folder: Path, *, actor: str, reason: str, due: Step | None = None
 ) -> PolicyBundle:
     """Take the rollout one stage on; after the last, the challenger's policy is in force.
 
@@ -214,13 +208,11 @@ def advance(
     if stage is not None:
         bundle = with_canary(parent_of(engine, now), challenger, stage, STAGES[stage])
     action = "advanced" if stage else "promoted"
-    return publish(
-        engine, folder, bundle, action=action, actor=actor, reason=reason, verdict=verdict
-    )
+    return publish(engine, folder, bundle, action=action, actor=actor, reason=reason, due=due)
 
 
 def roll_back(
-    engine: Engine, folder: Path, *, actor: str, reason: str, verdict: Verdict | None = None
+    engine: Engine, folder: Path, *, actor: str, reason: str, due: Step | None = None
 ) -> PolicyBundle:
     """Return to the policy before the one in force, byte for byte; a canary is ended by it.
 
@@ -247,5 +239,5 @@ def roll_back(
         actor=actor,
         reason=reason,
         statuses=statuses,
-        verdict=verdict,
+        due=due,
     )

@@ -1,4 +1,7 @@
-"""From the store to the rows a policy may rest on: replayed, live, and of other models."""
+"""From the store to the rows a policy may rest on: held-out, live, and of other models.
+
+Not here: what is made of them (``policy_fit.py``).
+"""
 
 from __future__ import annotations
 

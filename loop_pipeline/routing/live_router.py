@@ -1,4 +1,7 @@
-"""The router in force in a running process: a new policy takes over between two requests."""
+"""The router in a running process: a new policy takes over between two requests.
+
+Not here: deciding (``router.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the store knows of requests that a policy can be judged on: replayed ones and live ones."""
+"""What the store knows of requests that a policy can be judged on.
+
+Not here: the estimate (``stats/off_policy.py``).
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.labels.reviews.reviewers import verdicts
 from loop_pipeline.routing.calibration_rows import held_out_answers
+from loop_pipeline.routing.gold_check import gold_outcomes, served
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.routing.policy_fit import gold_outcomes, served
 from loop_pipeline.store.database import query, read, records
 from loop_pipeline.store.shadow_answers import ADAPTER, REQUEST, SHADOW_OF
 from loop_pipeline.store.tables import ContractRow, GroupMemberRow, QualityScoreRow, TraceRow
@@ -57,7 +60,7 @@ def logged_requests(
         not known is NaN; a replayed answer that differs from the frontier's counts as bad.
     """
     quality = _quality(engine)
-    gold = _replayed(engine, bundle, others, quality)
+    gold = _held_out(engine, bundle, others, quality)
     live = _live(engine, bundle, quality)
     elsewhere = [g.group_id for g in bundle.groups if g.model is not None]
     live = live[~live["cluster"].isin(set(gold["cluster"])) & ~live["group_id"].isin(elsewhere)]
@@ -72,7 +75,7 @@ def _quality(engine: Engine) -> dict[str, float]:
     return known | {str(name): float(good) for name, good in said["good"].dropna().items()}
 
 
-def _replayed(
+def _held_out(
     engine: Engine,
     bundle: PolicyBundle,
     others: Sequence[Contender],

@@ -1,4 +1,7 @@
-"""May this policy come into force? Judged on logged requests before it decides any."""
+"""May this policy come into force? Estimated on logged requests before it decides any.
+
+Not here: where the requests come from (``logged_requests.py``).
+"""
 
 from __future__ import annotations
 
@@ -96,10 +99,10 @@ def check(
         bundle: the policy; of a canary pass ``bundle.canary.policy``, it has a student of its own.
         others: the cheaper models of the policy besides the student, as it was fitted with them.
     """
-    return judge_rows(logged_requests(engine, bundle, others), bundle)
+    return estimate_on_rows(logged_requests(engine, bundle, others), bundle)
 
 
-def judge_rows(rows: pd.DataFrame, bundle: PolicyBundle) -> OffPolicyReport:
+def estimate_on_rows(rows: pd.DataFrame, bundle: PolicyBundle) -> OffPolicyReport:
     """Judge a policy on rows as `logged_requests.logged_requests` gives them."""
     report = OffPolicyReport(
         policy=bundle.sha256,

@@ -1,4 +1,7 @@
-"""Cheaper models as candidates for a group: what each could be certified for, and what it costs."""
+"""Cheaper models as candidates for a group: what each could promise, and what it costs.
+
+Not here: the promise itself (``confidence/certificate.py``).
+"""
 
 from __future__ import annotations
 

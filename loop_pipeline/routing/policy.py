@@ -1,4 +1,7 @@
-"""The policy bundle: one canonical JSON document that decides every route."""
+"""The policy: one canonical JSON document that decides every route.
+
+Not here: how it is made (``policy_fit.py``), and how it decides (``router.py``).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from pydantic import (
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.confidence.certificate import Certificate, Document
 from loop_pipeline.confidence.request_score import RequestScore
-from loop_pipeline.routing.policy_seal import canonical, plain_numbers, seal_of
+from loop_pipeline.hashing import canonical, plain_numbers, seal_of
 
 SCHEMA_VERSION = 3
 # Version 1 had no canary, version 2 one student and no expiry; a rollback may return to them.
@@ -71,7 +74,7 @@ class GroupPolicy(Document):
     expected_usd_per_request: float | None
     reason: str
     model: str | None = None
-    offers: list[Offer] = Field(default_factory=list)
+    offers: list[Offer] = Field([])
     floor: float = 0.0
 
 
@@ -109,7 +112,7 @@ class PolicyBundle(Document):
     canary: Canary | None = None
     expires: str | None = None
     prices: str | None = None
-    others: list[Upstream] = Field(default_factory=list)
+    others: list[Upstream] = Field([])
     sha256: str = ""
 
     @model_validator(mode="after")

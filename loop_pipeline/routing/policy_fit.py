@@ -1,4 +1,7 @@
-"""From the student's answers on held-out requests to a policy bundle."""
+"""From a student's answers to held-out requests to a policy, and the check on gold rows.
+
+Not here: the promise of one group (``confidence/certificate.py``).
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from loop_pipeline.confidence.answer_score import FEATURES, ScoreWeights
+from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.confidence.answer_score_fit import fit_score, scores
 from loop_pipeline.confidence.certificate import shared_delta
 from loop_pipeline.groups.clustering.fit import Groups
+from loop_pipeline.hashing import seal_of, subject_hash
 from loop_pipeline.routing.offers import Contender, choose, make_offer
-from loop_pipeline.routing.policy import Offer, PolicyBundle, seal
-from loop_pipeline.routing.policy_seal import seal_of, subject_hash
-from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
+from loop_pipeline.routing.policy import PolicyBundle, seal
+from loop_pipeline.stats.binomial import smallest_certifiable
 
 
 class NotEnoughRows(ValueError):
@@ -34,7 +37,7 @@ def _testable(contenders: Sequence[Contender], groups: Groups, alpha: float, del
     return sum(size >= need for size in sizes)
 
 
-def _evidence(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
+def _rows_hash(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
     columns = ["prompt_id", "split", "group_id", "agrees", "score"]
     lines = [
         [[str(value) for value in row] for row in ordered.itertuples(index=False)]
@@ -116,7 +119,7 @@ def fit_policy(
     subject = subject_hash(
         student, frontier, versions, groups.embedder_version, [(c.name, c.version) for c in others]
     )
-    evidence = _evidence(contenders, groups, [subject, target_agreement, delta])
+    evidence = _rows_hash(contenders, groups, [subject, target_agreement, delta])
     known = [bundle for bundle in (previous, challenger) if bundle is not None]
     again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
     so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)
@@ -158,139 +161,3 @@ def fit_policy(
         if same.sha256 == again.sha256:
             return same
     return seal(parent=previous.sha256 if previous else None, **fields)
-
-
-def frontier_only(
-    groups: Groups,
-    *,
-    reason: str,
-    target_agreement: float,
-    delta: float,
-    frontier: Mapping[str, str],
-    costs: Mapping[str, Any],
-    versions: Mapping[str, str],
-    embedder_path: str,
-) -> PolicyBundle:
-    """The policy while no student is good enough: every request goes to the frontier.
-
-    It promises nothing and spends nothing of ``delta``: the first student's policy begins as if
-    there had been none.
-
-    Args:
-        groups: the task groups.
-        reason: why no student serves; it stands beside every group.
-        target_agreement: as for ``fit_policy``, like the others.
-        delta: chance that any promise is ever broken.
-        frontier: model and its version.
-        costs: ``frontier_usd_per_request`` and ``prices``.
-        versions: of what runs.
-        embedder_path: where the router finds the embedder.
-    """
-    student = {"checkpoint_id": "", "adapter": ""}
-    usd = costs.get("frontier_usd_per_request", {})
-    nobody = Offer(
-        model="",
-        threshold=None,
-        n=0,
-        accepted=0,
-        errors=0,
-        coverage=0.0,
-        agreement=None,
-        agreement_lower=None,
-        reason=reason,
-        expected_usd_per_request=None,
-    )
-    score = fit_score(pd.DataFrame(columns=pd.Index(["prompt_id", *FEATURES, "agrees"])))
-    return seal(
-        parent=None,
-        recalibration=0,
-        target_agreement=target_agreement,
-        delta=delta,
-        student=student,
-        frontier=dict(frontier),
-        versions=dict(versions),
-        subject_hash=subject_hash(student, frontier, versions, groups.embedder_version),
-        evidence_hash=seal_of([groups.version, reason]),
-        embedder_version=groups.embedder_version,
-        embedder_path=embedder_path,
-        student_usd_per_request=None,
-        score=score,
-        groups=[
-            choose(group, [nobody], student="", delta=delta, frontier_usd=usd.get(group.group_id))
-            for group in sorted(groups.active, key=lambda g: g.group_id)
-        ],
-        prices=costs.get("prices"),
-    )
-
-
-def _limits(bundle: PolicyBundle, model: str | None) -> dict[str, float | None]:
-    """Thresholds of the groups that a model is asked first for; None: the student."""
-    mine = [g for g in bundle.groups if g.arm == "student" and g.model == model]
-    return {g.group_id: g.threshold for g in mine}
-
-
-def served(bundle: PolicyBundle, answers: pd.DataFrame) -> pd.Series:
-    """Whether the policy would have served the student's answer, per row of ``answers``."""
-    floor = answers["group_id"].map(_limits(bundle, None)).astype(float)
-    # NaN on either side compares false: unknown group or unservable answer.
-    return pd.Series(scores(bundle.score, answers), index=answers.index) >= floor
-
-
-def gold_outcomes(
-    bundle: PolicyBundle, answers: pd.DataFrame, others: Sequence[Contender] = ()
-) -> pd.DataFrame:
-    """Gold rows of the model that each group's requests go to first.
-
-    Returns:
-        prompt_id, group_id, agrees, kept (whether its answer would have been served).
-    """
-    gold, columns = answers[answers["split"] == "gold"], ["prompt_id", "group_id", "agrees"]
-    parts = [gold[columns].assign(kept=served(bundle, gold))]
-    for contender in others:
-        limits = _limits(bundle, contender.name)
-        rows = contender.rows[contender.rows["split"] == "gold"]
-        rows = rows[rows["group_id"].isin(list(limits))]
-        kept = rows["score"].astype(float) >= rows["group_id"].map(limits).astype(float)
-        parts = [p[~p["group_id"].isin(list(limits))] for p in parts]
-        parts.append(rows[columns].assign(kept=kept))
-    return pd.concat(parts, ignore_index=True)
-
-
-def check_on_gold(
-    bundle: PolicyBundle, answers: pd.DataFrame, others: Sequence[Contender] = ()
-) -> pd.DataFrame:
-    """What the policy achieves on gold rows, which nothing was fitted on.
-
-    Args:
-        bundle: the policy.
-        answers: as for ``fit_policy``; only rows of the gold split are used.
-        others: the cheaper models of the policy besides the student.
-
-    Returns:
-        A row per group and one for ``all`` (unassigned requests included): group_id, name, arm, n,
-        served, coverage, agreement and its exact lower bound at 1 - delta (NaN if none served).
-    """
-    gold = gold_outcomes(bundle, answers, others)
-    kept = gold["kept"]
-    parts = [(g.group_id, g.name, g.arm, gold["group_id"] == g.group_id) for g in bundle.groups]
-    parts.append(("all", "all", "", pd.Series(data=True, index=gold.index)))
-    rows = []
-    for group_id, name, arm, own in parts:
-        n, count = int(own.sum()), int((own & kept).sum())
-        good = int((own & kept & gold["agrees"].astype(bool)).sum())
-        rows.append(
-            {
-                "group_id": group_id,
-                "name": name,
-                "arm": arm,
-                "n": n,
-                "served": count,
-                "coverage": count / n if n else float("nan"),
-                "agreement": good / count if count else float("nan"),
-                "agreement_lower": lower_bound(good, count, bundle.delta)
-                if count
-                else float("nan"),
-                "target_agreement": bundle.target_agreement,
-            }
-        )
-    return pd.DataFrame(rows)

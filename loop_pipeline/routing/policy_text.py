@@ -1,4 +1,7 @@
-"""A policy in words, and what changed between two."""
+"""A policy in words, and what changed between two.
+
+Not here: what it achieves (``doctor``).
+"""
 
 from __future__ import annotations
 

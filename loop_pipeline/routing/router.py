@@ -1,4 +1,7 @@
-"""Decides in about a millisecond who answers, and afterwards whether the answer may be served."""
+"""Decides in about a millisecond who answers, and afterwards whether the answer may go out.
+
+Not here: pandas, scikit-learn, and anything that waits: it runs inside an application.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,8 @@ class Router:
         if bundle.canary is not None:
             other = bundle.canary.policy
             same = other.embedder_version == bundle.embedder_version
-            embedder = router._embedder if same else _embedder(folder / other.embedder_path)
+            path = folder / other.embedder_path
+            embedder = router._embedder if same else _embedder(path, embedder_api_key)
             router.canary = cls(other, embedder, running)
         return router
 

@@ -1,4 +1,7 @@
-"""Adapters as folders: which base they belong to, and which of them a restarted server reloads."""
+"""Which base an adapter belongs to, and which adapters a restarted server loads again.
+
+Not here: loading them (``fleet.py``).
+"""
 
 from __future__ import annotations
 

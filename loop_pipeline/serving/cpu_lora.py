@@ -1,4 +1,6 @@
-"""vLLM's OpenAI server with its LoRA arithmetic for CPUs replaced. Runs in the serving environment.
+"""vLLM's OpenAI server with its adapter arithmetic for CPUs corrected. Runs in its environment.
+
+Not here: anything for a GPU; vLLM has kernels of its own.
 
 Two faults of vLLM 0.32's CPU path (``vllm/lora/ops/torch_ops/lora_ops.py``): a row without adapter
 has index -1, which in Python is the *last* adapter, so such a row is changed by an adapter it did

@@ -1,4 +1,6 @@
-"""Several vLLM servers as one: an adapter counts as served once it answers on every one of them.
+"""Several vLLM servers as one: an adapter counts as served once it answers on every one.
+
+Not here: which adapters are wanted (``store/checkpoints.py``).
 
 Nothing is taken away before that: after a failure the old adapters still serve everywhere, and
 replicas that got as far keep the new one, which no policy names. The next attempt finishes it.

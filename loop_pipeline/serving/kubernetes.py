@@ -1,4 +1,6 @@
-"""vLLM on Kubernetes, over its REST API: note the adapters, wait for the rollout, find the pods.
+"""vLLM on Kubernetes: note the adapters, wait for the rollout, find the pods.
+
+Not here: loading adapters (``fleet.py``).
 
 The Deployment's own annotation names the adapters, not its pod template: a change of adapters must
 not restart servers. They are then loaded into each ready pod over HTTP, so their folders have to

@@ -1,4 +1,7 @@
-"""What an adapter is asked before it may serve: held-out requests whose answers are on record."""
+"""What an adapter is asked before it may serve: held-out requests with known answers.
+
+Not here: asking (``fleet.py``).
+"""
 
 from __future__ import annotations
 

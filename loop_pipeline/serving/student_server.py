@@ -1,4 +1,6 @@
-"""Talks to a vLLM server over HTTP: which adapters it holds, and what they answer. No vllm import.
+"""Talks to one vLLM server over HTTP: which adapters it holds, and what they answer.
+
+Not here: vllm itself; and several servers (``fleet.py``).
 
 Adapters are loaded by name while the server runs; the base model is served as ``base``.
 """

@@ -1,5 +1,7 @@
 """Owns a vLLM server: starts it, restarts it when it dies, ends it when asked to.
 
+Not here: what is asked of it (``student_server.py``).
+
 Run: ``python -m loop_pipeline.serving.supervisor --base … --url … --log …``. It lives outside
 any Dagster run, so a run that ends never takes the server with it.
 """
@@ -13,7 +15,6 @@ import datetime as dt
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,12 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from urllib.parse import urlsplit
 
-from loop_pipeline.child_environment import SERVER_SECRETS, child_environment
 from loop_pipeline.masking import masked
 from loop_pipeline.recipe import is_hub_id
 from loop_pipeline.serving.adapter_check import remembered
+from loop_pipeline.serving.server_command import check_start, server_command, server_environment
 from loop_pipeline.serving.server_errors import ServerError, last_lines
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.whole_file import write_whole
@@ -36,12 +36,7 @@ QUICK_DEATHS = 3
 LONG_LIFE_S = 60.0
 START_S = 600.0
 STOP_S = 20.0
-# The ranks vLLM has kernels for.
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 PR_SET_PDEATHSIG = 1
-GPU_SERVER = ["-m", "vllm.entrypoints.openai.api_server"]
-# -P: the folder of the script holds a module named kubernetes, too.
-CPU_SERVER = ["-P", str(Path(__file__).with_name("cpu_lora.py"))]
 
 Process = subprocess.Popen[bytes]
 
@@ -86,8 +81,8 @@ def serve(
         SystemExit: one line on what is missing, or the last log lines after repeated deaths.
     """
     base = base if is_hub_id(base) else str(Path(base).absolute())
-    _check(base, url, serve_python)
-    command = _command(base, url, serve_python, max_lora_rank, max_model_len)
+    check_start(base, url, serve_python)
+    command = server_command(base, url, serve_python, max_lora_rank, max_model_len)
     state = log_path.with_name("server.json")
     log_path.parent.mkdir(parents=True, exist_ok=True)
     deaths = 0
@@ -114,7 +109,7 @@ def _one_life(
             command,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=_environment(),
+            env=server_environment(),
             start_new_session=True,
             preexec_fn=die_with_parent if sys.platform == "linux" else None,
         )
@@ -131,82 +126,6 @@ def _one_life(
     finally:
         state.unlink(missing_ok=True)
         _end_group(process)
-
-
-def check_interpreter(serve_python: Path) -> None:
-    """Look whether the interpreter that has vLLM is there.
-
-    Raises:
-        SystemExit: it is not; one line on how to get it.
-    """
-    if not serve_python.exists():
-        raise SystemExit(
-            f"no interpreter with vLLM at {serve_python}: run `make serve-env` first; without the "
-            "repository, install vllm==0.32.0 in an environment of its own (it needs a GPU) and "
-            "name its interpreter with LOOP_SERVE_PYTHON"
-        )
-
-
-def _check(base: str, url: str, serve_python: Path) -> None:
-    check_interpreter(serve_python)
-    if not is_hub_id(base) and not (Path(base) / "config.json").exists():
-        raise SystemExit(f"{base} is no model folder (it has no config.json)")
-    host, port = _address(url)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise SystemExit(
-                f"cannot listen at {masked(url)}: {error.strerror}; stop what is there or set"
-                " LOOP_VLLM_URL"
-            ) from None
-
-
-def _address(url: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if host is None or port is None:
-        raise SystemExit(f"{masked(url)!r} is no address to serve at; write http://127.0.0.1:8199")
-    return host, port
-
-
-def _command(base: str, url: str, python: Path, rank: int, length: int) -> list[str]:
-    host, port = _address(url)
-    fitting = [r for r in RANKS if r >= rank]
-    if not fitting:
-        raise SystemExit(f"vLLM serves adapters up to rank {RANKS[-1]}, not {rank}")
-    # The path is not resolved: through its link, the interpreter would lose its environment.
-    command = [str(python.absolute()), *(GPU_SERVER if _has_gpu() else CPU_SERVER)]
-    command += ["--model", base, "--served-model-name", "base"]
-    command += ["--host", host, "--port", str(port), "--max-model-len", str(length)]
-    command += ["--enable-lora", "--max-lora-rank", str(fitting[0])]
-    # Champion, canary and previous champion; a fourth is being evaluated.
-    command += ["--max-loras", "3", "--max-cpu-loras", "4"]
-    command += ["--disable-log-stats", "--distributed-executor-backend", "uni"]
-    if _has_gpu():
-        return [*command, "--dtype", "bfloat16"]
-    return [*command, "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "64"]
-
-
-def _has_gpu() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*"))
-
-
-def _environment() -> dict[str, str]:
-    return child_environment(
-        SERVER_SECRETS,
-        VLLM_ALLOW_RUNTIME_LORA_UPDATING="True",
-        VLLM_CPU_KVCACHE_SPACE="1",
-        VLLM_NO_USAGE_STATS="1",
-        DO_NOT_TRACK="1",
-        HF_HUB_OFFLINE="1",
-        # Beside other work on the same cores, threads that spin while they wait slow each other.
-        OMP_WAIT_POLICY="PASSIVE",
-    )
 
 
 def die_with_parent() -> None:
@@ -282,45 +201,6 @@ def _signals() -> Iterator[_Stop]:
 
 def _say(text: str) -> None:
     print(f"{dt.datetime.now(dt.UTC):%H:%M:%S} supervisor: {text}", flush=True)
-
-
-def start_supervisor(
-    base: str,
-    url: str,
-    serve_python: Path,
-    log_path: Path,
-    *,
-    max_lora_rank: int = 16,
-    max_model_len: int = 512,
-) -> Process:
-    """Start `serve` as a process of its own that outlives the caller; its words go to the log.
-
-    It returns at once: ask ``StudentServer(url).wait_ready(...)`` for the rest.
-    """
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "loop_pipeline.serving.supervisor"]
-    command += ["--base", base, "--url", url, "--log", str(log_path)]
-    command += ["--serve-python", str(serve_python)]
-    command += ["--max-lora-rank", str(max_lora_rank), "--max-model-len", str(max_model_len)]
-    with log_path.open("ab") as log:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=child_environment(SERVER_SECRETS),
-            start_new_session=True,
-        )
-
-
-def stop(supervisor: Process) -> None:
-    """End a supervisor and its server."""
-    supervisor.terminate()
-    try:
-        supervisor.wait(STOP_S + 10)
-    except subprocess.TimeoutExpired:
-        supervisor.kill()
-        supervisor.wait()
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""How far a score can be believed, and the step that makes it believable: a calibration ladder."""
+"""Making a score believable, and measuring how far it can be believed.
+
+Not here: fitting the score itself.
+"""
 
 from __future__ import annotations
 

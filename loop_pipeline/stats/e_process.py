@@ -1,4 +1,6 @@
-"""An e-process for the difference of two error rates: a bet that may be read at any time.
+"""Running evidence against a claim about a mean, which one may look at at any time.
+
+Not here: what is done about it (``rollout/canary.py``).
 
 What happens when it wins belongs to ``rollout``.
 """

@@ -1,6 +1,6 @@
 """Do the requests of a window still look like those the groups were made from?
 
-An early warning: it asks for a look, it never retrains and never takes a promise back.
+It asks for a look. It never trains anything and never takes a promise back.
 """
 
 from __future__ import annotations

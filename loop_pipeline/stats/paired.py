@@ -1,4 +1,7 @@
-"""How sure a difference is between two models that answered the same requests."""
+"""How sure a difference is between two models that answered the same requests.
+
+Not here: what follows from it (``evaluation/gate.py``).
+"""
 
 from __future__ import annotations
 

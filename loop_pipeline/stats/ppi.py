@@ -1,4 +1,7 @@
-"""Mean quality of all answers from few verdicts and many scores, with an interval."""
+"""The share of good answers among all, from few reviews and many scores, with an interval.
+
+Not here: where reviews and scores come from (``labels``).
+"""
 
 from __future__ import annotations
 

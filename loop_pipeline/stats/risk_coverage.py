@@ -1,4 +1,7 @@
-"""Coverage and agreement at every threshold, with no promise about any."""
+"""Coverage and agreement at every threshold, with no promise about any.
+
+Not here: promises (``confidence/certificate.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Draws that can be repeated: a coin tossed by a key, and what a uniform sample is.
+"""Coins that always fall the same way for an id, and uniform samples made with them.
+
+Not here: who is drawn for what.
 
 Which requests are drawn, and how often, is decided where they are drawn.
 """

@@ -1,4 +1,7 @@
-"""Trained students and where they are loaded, as stored."""
+"""Trained adapters in the store: their status, their names, where they are loaded.
+
+Not here: who decides on them (``evaluation``, ``rollout``).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Engine, select
 
-from loop_pipeline.store.database import first_row, insert_new, read, records
+from loop_pipeline.store.database import first_row, insert_new, read, records, upsert
 from loop_pipeline.store.tables import CheckpointRow, DeploymentRow
+
+# What the gate, the report and a reader of the store have to know of a training.
+TRAVELS = ("stage", "parent_sha256", "ended_by", "cut_short")
 
 
 def adapter_name(adapter_sha256: str) -> str:
@@ -40,6 +46,39 @@ def set_checkpoints(engine: Engine, values: Mapping[str, Mapping[str, Any]]) -> 
             connection.execute(
                 table.update().where(table.c.checkpoint_id == checkpoint_id).values(**columns)
             )
+
+
+def record_candidates(engine: Engine, dataset_id: str, metas: Sequence[Mapping[str, Any]]) -> None:
+    """Write a row for each new adapter; what MLflow knows of the others is brought up to date.
+
+    Args:
+        engine: the store.
+        dataset_id: what they learned from.
+        metas: as their ``meta.json`` says; the supervised one first.
+    """
+    known = set(read(engine, CheckpointRow, columns=["checkpoint_id"])["checkpoint_id"])
+    # The supervised adapter last: the newest candidate is the one that is released by default.
+    for meta in reversed(metas):
+        recorded = {name: meta[name] for name in ("mlflow_run_id", "model_version")}
+        missing = meta["mlflow_missing"]
+        reason = "not evaluated yet" + (f"; MLflow has no record of it: {missing}" * bool(missing))
+        row = {
+            "checkpoint_id": meta["adapter_sha256"],
+            "created_at": dt.datetime.now(dt.UTC),
+            "dataset_id": dataset_id,
+            "base_dir": meta["base"],
+            "adapter_dir": meta["adapter_dir"],
+            "adapter_sha256": meta["adapter_sha256"],
+            "metrics": {name: meta.get(name) for name in TRAVELS},
+            "status": "candidate",
+            "reason": reason,
+            **recorded,
+        }
+        if row["checkpoint_id"] in known:
+            set_checkpoint(engine, row["checkpoint_id"], **recorded)
+            continue
+        with engine.begin() as connection:
+            upsert(connection, CheckpointRow, [row])
 
 
 def checkpoint_rows(engine: Engine, ids: Sequence[str]) -> list[dict[str, Any]]:

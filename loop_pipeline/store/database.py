@@ -1,4 +1,7 @@
-"""Questions to the store, and the few ways to write to it."""
+"""Opening the store, and reading and writing rows of any table.
+
+Not here: questions about one subject, which have files of their own beside this one.
+"""
 
 from __future__ import annotations
 

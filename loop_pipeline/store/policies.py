@@ -1,4 +1,7 @@
-"""Routing policies: which one is in force, and the log of every change."""
+"""Routing policies in the store: the one in force, and the history of changes.
+
+Not here: what a policy says (``routing/policy.py``).
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,19 @@ def champion_of(engine: Engine) -> dict[str, Any] | None:
     if policy is None or policy["checkpoint_id"] is None:
         return newest_checkpoint(engine, "approved")
     return next(iter(checkpoint_rows(engine, [policy["checkpoint_id"]])), None)
+
+
+def refused_student(engine: Engine) -> dict[str, Any] | None:
+    """The newest checkpoint if the gate refused it and no other serves: the frontier keeps all."""
+    newest = newest_checkpoint(engine)
+    waits = newest is None or newest["status"] != "rejected"
+    return None if waits or champion_of(engine) else newest
+
+
+def why_refused(checkpoint: Mapping[str, Any]) -> str:
+    """What the gate has against a checkpoint; of older verdicts everything it said."""
+    gate = checkpoint["metrics"].get("gate", {})
+    return " ".join(gate.get("against") or [checkpoint["reason"]])
 
 
 def activate_policy(

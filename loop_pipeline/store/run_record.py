@@ -1,5 +1,7 @@
 """One MLflow run, written to a file first: a training outlives the server that records it.
 
+Not here: what is recorded (``training/qlora/run.py``).
+
 What cannot be delivered stays in the file, and goes when the server is back: during the run, at its
 end, or whenever someone delivers the same folder again. MLflow keeps one of a point sent twice.
 """
@@ -15,10 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from loop_pipeline.store.mlflow_runs import Line, post
 from loop_pipeline.store.tracking import (
     Tracking,
     TrackingDown,
-    dataset_input,
     experiment_id,
     few_retries,
     mlflow_client,
@@ -28,12 +30,9 @@ from loop_pipeline.store.tracking import (
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-Line = dict[str, Any]
 T = TypeVar("T")
 
 RETRY_S = 60
-# Of MLflow's API, a request.
-MOST_METRICS = 1000
 
 
 class RunRecord:
@@ -80,6 +79,10 @@ class RunRecord:
     def tags(self, values: dict[str, str]) -> None:
         """Tags; a later value replaces an earlier one."""
         self._add("tags", values)
+
+    def rename(self, name: str) -> None:
+        """Another name of the run, when more is known of it."""
+        self._add("name", {"name": name})
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """A file, kept under ``folder`` of the run's artifacts."""
@@ -164,7 +167,7 @@ class RunRecord:
         run_id = self.run_id or self._create(client)
         for kind, group in itertools.groupby(pending, key=lambda entry: entry[1]["kind"]):
             entries = list(group)
-            _post(client, run_id, kind, [line for _, line in entries])
+            post(client, run_id, kind, [line for _, line in entries])
             self._sent.write_text(str(entries[-1][0]), encoding="utf-8")
         return True
 
@@ -183,59 +186,6 @@ class RunRecord:
         )
         self._run_id.write_text(made.info.run_id, encoding="utf-8")
         return made.info.run_id
-
-
-def _post(client: MlflowClient, run_id: str, kind: str, lines: list[Line]) -> None:
-    """Send lines of one kind."""
-    if kind == "metrics":
-        _post_metrics(client, run_id, lines)
-        return
-    send = {"params": _post_params, "tags": _post_tags, "artifact": _post_artifact}
-    send |= {"dataset": _post_dataset, "status": _post_status}
-    for line in lines:
-        if kind in send:  # the first line has made the run
-            send[kind](client, run_id, line)
-
-
-def _post_params(client: MlflowClient, run_id: str, line: Line) -> None:
-    from mlflow.entities import Param
-
-    client.log_batch(run_id, params=[Param(k, str(v)) for k, v in line["content"].items()])
-
-
-def _post_tags(client: MlflowClient, run_id: str, line: Line) -> None:
-    from mlflow.entities import RunTag
-
-    client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in line["content"].items()])
-
-
-def _post_artifact(client: MlflowClient, run_id: str, line: Line) -> None:
-    client.log_artifact(run_id, line["content"]["path"], line["content"]["folder"])
-
-
-def _post_dataset(client: MlflowClient, run_id: str, line: Line) -> None:
-    file = Path(line["content"]["path"])
-    client.log_inputs(run_id, [dataset_input(file, line["content"]["sha256"])])
-
-
-def _post_status(client: MlflowClient, run_id: str, line: Line) -> None:
-    value = line["content"]["value"]
-    if value == "RUNNING":
-        client.update_run(run_id, status=value)
-    else:
-        client.set_terminated(run_id, value, line["at"])
-
-
-def _post_metrics(client: MlflowClient, run_id: str, lines: list[Line]) -> None:
-    from mlflow.entities import Metric
-
-    points = [
-        Metric(name, value, line["at"], line["content"]["step"])
-        for line in lines
-        for name, value in line["content"]["values"].items()
-    ]
-    for start in range(0, len(points), MOST_METRICS):
-        client.log_batch(run_id, metrics=points[start : start + MOST_METRICS])
 
 
 @contextmanager

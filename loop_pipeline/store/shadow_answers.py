@@ -1,4 +1,7 @@
-"""Who serves what: changes of the policy in force, loaded adapters, and paired answers."""
+"""Requests that several models answered, as the store has them.
+
+Not here: what they prove (``routing/calibration_rows.py``, ``rollout/canary_evidence.py``).
+"""
 
 from __future__ import annotations
 
@@ -125,7 +128,7 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
     return cheaper.merge(frontier, on="request").drop(columns="request")
 
 
-def replayed_pairs(engine: Engine, champion_id: str, challenger_id: str) -> pd.DataFrame:
+def held_out_pairs(engine: Engine, champion_id: str, challenger_id: str) -> pd.DataFrame:
     """Held-out requests that both answered offline: whether each disagreed with the frontier.
 
     Returns:

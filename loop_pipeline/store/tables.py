@@ -1,4 +1,7 @@
-"""The tables of the loop, the same on SQLite and PostgreSQL. The key is ``prompt_id``."""
+"""The tables of the loop, the same on SQLite and PostgreSQL. The key is ``prompt_id``.
+
+Not here: how they came to be (``migrations``), and questions to them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Traces and the feedback on them, as stored.
+"""Questions about traces and feedback in the store.
+
+Not here: how they come in (``traces/ingest.py``).
 
 How they come in is in ``loop_pipeline.traces.ingest``.
 """
@@ -23,7 +25,7 @@ from loop_pipeline.store.tables import (
 )
 
 
-def settle_splits(
+def fix_splits(
     connection: Connection, units: Sequence[dict[str, Any]], moved: Mapping[str, Sequence[str]]
 ) -> None:
     """Write the units of newly settled traces, and the splits that differ from the draw.

@@ -1,25 +1,24 @@
 """MLflow: datasets, adapters and their versions. Imported inside functions: it takes seconds.
 
-Everything goes by run id, so that it works from any process. `run_record` writes the runs.
+Everything goes by run id, so that it works from any process. `run_record` writes the runs of
+trainings, `mlflow_runs` what is known after a fit or an evaluation.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
 from loop_pipeline.masking import mask_secrets
+from loop_pipeline.store.mlflow_pages import MODEL, page_tags
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow.entities import DatasetInput
     from mlflow.tracking import MlflowClient
 
@@ -31,6 +30,7 @@ class Tracking(BaseModel):
     artifact_root: str = Field(default="", description="Folder or bucket; empty: the server's.")
     experiment: str = "loop"
     registered_model: str = "loop-student"
+    data: str = Field(default="", description="Whose traffic; part of the runs' names.")
     tags: dict[str, str] = {}
 
 
@@ -54,11 +54,13 @@ def _artifact_location(tracking: Tracking) -> str | None:
 
 
 def experiment_id(client: MlflowClient, tracking: Tracking) -> str:
-    """Id of the experiment, which is made if it is not there."""
-    found = client.get_experiment_by_name(tracking.experiment)
-    if found is not None:
-        return found.experiment_id
-    return client.create_experiment(tracking.experiment, _artifact_location(tracking))
+    """Id of the experiment, which is made if it is not there, and explains itself."""
+    found, tags = client.get_experiment_by_name(tracking.experiment), page_tags(tracking.experiment)
+    if found is None:
+        return client.create_experiment(tracking.experiment, _artifact_location(tracking), tags)
+    for name in tags.keys() - found.tags.keys():  # what people have changed stays
+        client.set_experiment_tag(found.experiment_id, name, tags[name])
+    return found.experiment_id
 
 
 def dataset_input(train_file: Path, sha256: str) -> DatasetInput:
@@ -105,7 +107,7 @@ def register_adapter(tracking: Tracking, run_id: str, adapter_dir: Path, sha256:
     client.log_artifacts(run_id, str(adapter_dir), "adapter")
     if not client.search_registered_models(f"name = '{model}'"):
         try:
-            client.create_registered_model(model)
+            client.create_registered_model(model, {"data": tracking.data}, MODEL)
         except RestException as error:  # another run made it in between
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -171,78 +173,3 @@ def point_alias(tracking_uri: str, registered_model: str, version: str) -> str |
         first = str(error).partition("\n")[0]
         return f"{type(error).__name__}: {mask_secrets(first)}"
     return None
-
-
-def tag_version(tracking_uri: str, registered_model: str, version: str, **tags: str) -> None:
-    """Set tags of a model version."""
-    client = mlflow_client(tracking_uri)
-    for name, value in tags.items():
-        client.set_model_version_tag(registered_model, version, name, value)
-
-
-def record_fit(
-    tracking: Tracking,
-    version: str,
-    *,
-    metrics: dict[str, float],
-    figures: dict[str, Figure],
-    details: dict[str, Any],
-) -> str:
-    """Record something that was fitted as a finished run of its experiment.
-
-    Args:
-        tracking: server and experiment.
-        version: name of the fit's content: the same fit is recorded once.
-        metrics: name to value.
-        figures: file name to figure.
-        details: file name to what is written there as JSON.
-
-    Returns:
-        The run id.
-    """
-    client = mlflow_client(tracking.tracking_uri)
-    experiment = experiment_id(client, tracking)
-    known = client.search_runs([experiment], f"tags.version = '{version}' and status = 'FINISHED'")
-    if known:
-        return known[0].info.run_id
-    run = client.create_run(
-        experiment, tags={**tracking.tags, "version": version}, run_name=version[:12]
-    )
-    run_id = run.info.run_id
-    _log_metrics(client, run_id, metrics)
-    for name, figure in figures.items():
-        client.log_figure(run_id, figure, name)
-    for name, content in details.items():
-        client.log_dict(run_id, content, name)
-    client.set_terminated(run_id)
-    return run_id
-
-
-def log_evaluation(
-    tracking_uri: str, run_id: str, metrics: dict[str, float], artifacts: list[Path] | None = None
-) -> None:
-    """Add the figures and files of an evaluation to a finished run.
-
-    Args:
-        tracking_uri: MLflow server.
-        run_id: The run that trained the evaluated adapter.
-        metrics: Name to value.
-        artifacts: Files, kept under ``evaluation/``.
-    """
-    client = mlflow_client(tracking_uri)
-    _log_metrics(client, run_id, metrics)
-    for path in artifacts or []:
-        client.log_artifact(run_id, str(path), "evaluation")
-
-
-def _log_metrics(client: MlflowClient, run_id: str, metrics: dict[str, float]) -> None:
-    """MLflow takes few characters in a name, and a thousand metrics at once."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    rows = [
-        Metric(re.sub(r"[^\w\-. /]", "_", name)[:250], value, now, 0)
-        for name, value in metrics.items()
-    ]
-    for start in range(0, len(rows), 1000):
-        client.log_batch(run_id, metrics=rows[start : start + 1000])

@@ -1,4 +1,7 @@
-"""Labeled pairs, frozen training sets and quality models, as stored."""
+"""Training pairs, data sets and quality models in the store.
+
+Not here: how they are made (``labels``, ``training/dataset``).
+"""
 
 from __future__ import annotations
 

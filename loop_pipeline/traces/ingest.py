@@ -1,4 +1,6 @@
-"""Puts records into the store: idempotent, in batches, and nothing is dropped without a reason.
+"""Records into the store: twice the same is once, and nothing is dropped without a reason.
+
+Not here: reading files (``importers``).
 
 Feedback on a prompt id that is not in the store waits in ``quarantine`` and is joined in the
 transaction that brings its trace, so the order in which files arrive does not matter.

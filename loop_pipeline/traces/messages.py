@@ -1,4 +1,6 @@
-"""What a request says: its text, its template and the key that finds its repeats.
+"""The text of a request, the name of its template, and its key for repeats.
+
+Not here: what a request means (``groups``).
 
 The records of the trace format are in ``records``.
 """

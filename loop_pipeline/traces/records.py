@@ -1,4 +1,7 @@
-"""One trace and one piece of feedback, as the outside world hands them in."""
+"""One trace and one piece of feedback, as the outside world hands them in.
+
+Not here: foreign formats (``importers``), and storing (``ingest.py``).
+"""
 
 from __future__ import annotations
 

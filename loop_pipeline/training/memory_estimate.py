@@ -1,5 +1,7 @@
 """What QLoRA of a profile needs on one GPU, without loading or downloading anything.
 
+Not here: what a run has needed; it says that itself (``qlora/progress.py``).
+
 An estimate for planning, from the shapes alone; a training says itself what it has needed.
 """
 

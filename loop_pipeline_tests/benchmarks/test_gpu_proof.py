@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -13,19 +14,20 @@ import pytest
 
 pytest.importorskip("trl")
 from benchmarks.gpu_figures import tables
-from benchmarks.gpu_plan import Plan, flops_per_token, steps_file
+from benchmarks.gpu_plan import NARROW_VOCABULARY, Plan, flops_per_token, steps_file
 from benchmarks.gpu_proof import failures, run_process
+from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.memory_estimate import KNOWN
+
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
 
 ROOT = Path(__file__).parents[2]
 SMALL = Plan("qwen2.5-7b", small=True)
 Rows = list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def proof(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rows]:
+def small_run(out: Path) -> dict[str, Rows]:
     """Rows of each table of a whole small run, by title."""
-    out = tmp_path_factory.mktemp("proof")
     command = [sys.executable, "-m", "benchmarks.gpu_proof", "--small", "--out", str(out)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr + (out / "gpu_proof.log").read_text()[-4000:]
@@ -34,9 +36,7 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rows]:
     return {found["title"]: found["rows"] for found in result["tables"]}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_small_run_measures_both_trainers_on_the_same_rows(proof: dict[str, Rows]):
+def check_both_trainers_were_measured_on_the_same_rows(proof: dict[str, Rows]) -> None:
     [machine] = proof["What it ran on"]
     ours, rival, full = proof["Training"]
     for row in (ours, rival, full):
@@ -49,18 +49,14 @@ def test_a_small_run_measures_both_trainers_on_the_same_rows(proof: dict[str, Ro
     assert rival["padding"] > 0.1
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_small_run_puts_memory_beside_the_estimate(proof: dict[str, Rows]):
+def check_memory_stands_beside_the_estimate(proof: dict[str, Rows]) -> None:
     [machine] = proof["What it ran on"]
     ours, rival, full = proof["Training"]
     assert 0 < ours["estimate"] < full["estimate"] == machine["estimate of the recipe"]
     assert rival["estimate"] is None  # another optimizer
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_small_run_goes_on_at_the_checkpoint_after_the_kill(proof: dict[str, Rows]):
+def check_it_went_on_at_the_checkpoint_after_the_kill(proof: dict[str, Rows]) -> None:
     [row] = proof["Killed with signal 9 and resumed"]
     assert row["killed in step"] == SMALL.kill_step
     assert row["resumed at step"] == SMALL.checkpoint
@@ -74,12 +70,20 @@ def test_a_small_run_goes_on_at_the_checkpoint_after_the_kill(proof: dict[str, R
     assert curve[SMALL.kill_step]["resumed process"] > 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_small_run_answers_on_the_4_bit_base_with_its_adapter(proof: dict[str, Rows]):
+def check_the_4_bit_base_answers_with_its_adapter(proof: dict[str, Rows]) -> None:
     one, several = proof["Inference on the 4-bit base"]
     assert one["with adapter"]
     assert several["tokens/s"] > one["tokens/s"] > 0
+
+
+@pytest.mark.timeout(1800)
+def test_a_small_run_measures_both_trainers_survives_a_kill_and_answers(tmp_path: Path):
+    """One run for all claims: it takes four processes, each of which imports everything."""
+    proof = small_run(tmp_path)
+    check_both_trainers_were_measured_on_the_same_rows(proof)
+    check_memory_stands_beside_the_estimate(proof)
+    check_it_went_on_at_the_checkpoint_after_the_kill(proof)
+    check_the_4_bit_base_answers_with_its_adapter(proof)
 
 
 def line(step: int, **more: Any) -> str:
@@ -142,9 +146,13 @@ def test_the_script_says_what_is_missing(tmp_path: Path):
     )
 
 
-@pytest.mark.slow
-def test_a_recipe_resolves_fits_and_steps():
-    command = [sys.executable, "-m", "benchmarks.qlora_7b", "--profile", "qwen2.5-7b"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert " = 11.6\n" in ended.stdout
-    assert float(ended.stdout.split()[-1]) == pytest.approx(8.3, abs=0.3)  # ln 4096
+def test_a_recipe_of_a_7b_model_steps_on_a_narrow_one(tmp_path: Path):
+    import torch
+
+    from benchmarks.qlora_7b import step
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    loss = step(QLoRAConfig.from_profile("qwen2.5-7b"), tmp_path)
+    torch.set_num_threads(threads)
+    assert loss == pytest.approx(math.log(NARROW_VOCABULARY), abs=0.3)

@@ -71,7 +71,7 @@ def test_the_ui_shows_the_verdict_and_a_rejected_one_stops_the_run(
     assert "| base " in metadata["differences"]
     assert "**Wins**" in metadata["gallery"]
     assert Path(metadata["gallery_file"]).read_text().startswith("<!doctype html>")
-    assert "student-good" in metadata["verdicts"]
+    assert "student-good" in metadata["decisions"]
     assert "MLflow" in str(metadata["not_in_mlflow"]), "training left no run to add to"
     assert sum(len(str(value)) for value in metadata.values()) < 400_000
 

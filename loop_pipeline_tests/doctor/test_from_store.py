@@ -10,17 +10,18 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
+from benchmarks.fixtures import student
 from loop_pipeline.cli.main import app
 from loop_pipeline.doctor.examine import diagnose
 from loop_pipeline.doctor.from_store import NothingToJudge, outcomes_in_force, self_agreement
 from loop_pipeline.rollout.release import in_force, introduce
 from loop_pipeline.routing.calibration_rows import held_out_answers
-from loop_pipeline.routing.policy_fit import check_on_gold
+from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import ContractRow
 from loop_pipeline_tests.routing.stored import store_world
-from loop_pipeline_tests.serving.examples import OLD, add_traces, student, trace_row
+from loop_pipeline_tests.serving.examples import OLD, add_traces, trace_row
 
 
 @pytest.fixture

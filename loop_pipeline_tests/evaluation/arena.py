@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from loop_pipeline.defs.evaluation import ANSWERED
 from loop_pipeline.evaluation.contest import prepare
-from loop_pipeline.evaluation.verdicts import Bench
+from loop_pipeline.evaluation.decisions import Bench
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.report.evaluation_tables import write_files
 from loop_pipeline.serving.student_server import StudentServer

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loop_pipeline.evaluation.contest import Contest, hold_contest, prepare, settle
+from loop_pipeline.evaluation.contest import Contest, hold_contest, pick, prepare
 from loop_pipeline.evaluation.gate import Decision
 from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.labels.hallucination.tiers import Tiers
 
 N = 900
 LABEL = {"kind": "label", "labels": ["yes", "no"]}
@@ -71,7 +72,9 @@ def held(candidate: float, champion: float | None, base: float, **options: Any) 
     }
     settings: dict[str, Any] = {"base_was_fitted": True, "trained_until": None} | options
     embedder = Embedder.fit(traces["request_text"].tolist(), seed=0)
-    return hold_contest(answers, traces, embedder, target_agreement=0.95, delta=0.05, **settings)
+    return hold_contest(
+        answers, traces, embedder, target_agreement=0.95, delta=0.05, tiers=Tiers(), **settings
+    )
 
 
 def test_requests_count_once_and_people_know_best() -> None:
@@ -146,6 +149,7 @@ def test_without_gold_nothing_is_judged() -> None:
             delta=0.05,
             base_was_fitted=True,
             trained_until=None,
+            tiers=Tiers(),
         )
 
 
@@ -153,7 +157,7 @@ def test_the_best_of_those_that_pass_is_approved() -> None:
     def contest(approved: bool, agreement: float) -> Contest:
         return Contest(Decision(approved, ["a reason"], {}), {"agreement": agreement}, [])
 
-    verdicts = settle(
+    verdicts = pick(
         {
             "first": contest(True, 0.95),
             "second": contest(True, 0.96),
@@ -169,7 +173,7 @@ def test_the_best_of_those_that_pass_is_approved() -> None:
         "fourth": "retired",
     }
     assert verdicts["first"]["reason"].startswith("It passes, but second agrees at least as often")
-    assert settle({}, {}) == {}
+    assert pick({}, {}) == {}
 
 
 @pytest.mark.parametrize(("flagged", "stands"), [(0.03, "preferred"), (0.07, "supervised")])
@@ -184,6 +188,6 @@ def test_a_preference_stage_stands_only_if_it_hallucinates_less(
 
     supervised = contest(0.96, 0.05)
     contests = {"preferred": contest(0.95, flagged), "supervised": supervised}
-    verdicts = settle(contests, {"preferred": ("supervised", supervised.metrics)})
+    verdicts = pick(contests, {"preferred": ("supervised", supervised.metrics)})
     assert [key for key, v in verdicts.items() if v["status"] == "approved"] == [stands]
     assert f"hallucination_rate 0.0500 -> {flagged:.4f}" in verdicts["preferred"]["reason"]

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from loop_pipeline.evaluation import held_out as evaluation
-from loop_pipeline.evaluation.held_out import evaluate, judge
+from loop_pipeline.evaluation.held_out import evaluate, mark_answers
 from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_answer import Answer
 from loop_pipeline.serving.student_server import StudentServer
@@ -89,7 +90,7 @@ def test_answers_are_held_against_contract_request_and_frontier(embedder: Embedd
     asked = traces(4).assign(task=tasks, group_id="g")
     asked["reference"] = ["billing", "card", "billing, urgent", "cash"]
     rows = answered(asked, "billing", "bitcoin", "urgent, billing", "cash")
-    found = judge(rows.set_index(pd.Index([7, 3, 5, 1])), asked, embedder)
+    found = mark_answers(rows.set_index(pd.Index([7, 3, 5, 1])), asked, embedder, Tiers())
     assert found.index.tolist() == [7, 3, 5, 1]
     assert found["task"].tolist() == ["tag", "(no task)", "tag", "route"]
     assert found["valid"].tolist() == [True, False, True, True]
@@ -106,10 +107,11 @@ def test_texts_are_also_compared_by_wording_and_likeness(embedder: Embedder) -> 
     asked = traces(3, TEXT).assign(output="the customer asks for a refund")
     said: Any = [[{"role": "user", "content": "Hello, the customer asks for a refund"}]] * 3
     asked = asked.assign(messages=said)
-    found = judge(
+    found = mark_answers(
         answered(asked, "the customer asks for a refund", "a parcel is lost", "refund of 99 EUR"),
         asked,
         embedder,
+        Tiers(),
     )
     assert found["rouge_l"].iloc[0] == 1.0
     assert found["similarity"].iloc[0] == pytest.approx(1.0, abs=1e-5)
@@ -123,7 +125,7 @@ def test_what_cannot_be_told_is_counted_apart(embedder: Embedder) -> None:
     asked = traces(2, TEXT).assign(contract=None, output="some words")
     odd = traces(1, {"kind": "json", "schema": {"anyOf": []}}).assign(output="{}", prompt_id="odd")
     asked = pd.concat([asked, odd], ignore_index=True)
-    found = judge(answered(asked, "some words", "others", "{}"), asked, embedder)
+    found = mark_answers(answered(asked, "some words", "others", "{}"), asked, embedder, Tiers())
     assert not found["told"].any()
     assert not found["flagged"].any()
     assert found["valid"].all()
@@ -131,7 +133,9 @@ def test_what_cannot_be_told_is_counted_apart(embedder: Embedder) -> None:
 
 def test_json_is_compared_field_by_field(embedder: Embedder) -> None:
     asked = traces(2, JSON).assign(output='{"id": 1, "x": 2}')
-    found = judge(answered(asked, '{"id": 1.0, "x": 3}', '{"x": 2}'), asked, embedder)
+    found = mark_answers(
+        answered(asked, '{"id": 1.0, "x": 3}', '{"x": 2}'), asked, embedder, Tiers()
+    )
     assert found["fields"].tolist() == [{"id": True, "x": False}, {"id": False, "x": True}]
     assert found["valid"].tolist() == [True, False]
 

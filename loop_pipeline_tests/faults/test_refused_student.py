@@ -11,7 +11,7 @@ import pytest
 
 from loop_pipeline.demo.runs import turn_loop
 from loop_pipeline.demo.turn import Turn
-from loop_pipeline.report.show import show
+from loop_pipeline.report.summary import show
 from loop_pipeline.routing.policy import load_bundle
 from loop_pipeline.routing.router import Router
 from loop_pipeline.settings import load_settings

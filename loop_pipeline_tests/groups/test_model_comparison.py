@@ -14,9 +14,9 @@ from loop_pipeline.groups.model_comparison import (
     RANDOM,
     REPLAYED,
     group_statistics,
+    held_out_rows,
     inferred_verdicts,
     logged_rows,
-    replayed_rows,
 )
 from loop_pipeline.labels.quality.inputs import Reviewed
 
@@ -89,7 +89,7 @@ def test_routed_requests_of_a_replay_compare_nothing() -> None:
     rows = pd.concat(
         [
             logged_rows(frame, known),
-            replayed_rows(answers, frame, known, model="s", usd_per_request=0.001),
+            held_out_rows(answers, frame, known, model="s", usd_per_request=0.001),
         ]
     )
     stats = group_statistics(rows, NO_FLAGS, NOBODY, student="s").set_index(["model", "sample"])
@@ -156,7 +156,7 @@ def test_the_best_model_is_named_with_whether_it_is_more_than_noise(share, best,
     rows = pd.concat(
         [
             logged_rows(frame, known),
-            replayed_rows(answers, frame, known, model="s", usd_per_request=0.001),
+            held_out_rows(answers, frame, known, model="s", usd_per_request=0.001),
         ]
     )
     inferred = inferred_verdicts(answers, frame, good)
@@ -175,7 +175,7 @@ def test_what_is_missing_for_a_comparison_is_said() -> None:
     names = pd.DataFrame({"group_id": ["g0"], "name": ["orders"]})
     stats = group_statistics(logged_rows(frame, members(frame)), NO_FLAGS, NOBODY)
     assert "no requests yet that two models answered" in best_models(stats, names)["note"][0]
-    rows = replayed_rows(
+    rows = held_out_rows(
         student_answers(frame, np.ones(50, bool)),
         frame,
         members(frame),

@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.pairs import COLUMNS, label_pairs
 from loop_pipeline.labels.reviews.reviewers import verdicts
 
@@ -27,7 +28,7 @@ def kinds(make_traces, make_feedback, make_flags):
         flags = make_flags(traces, flag=flag is not None, tier=flag or "T0")
         scores = _scores(score, threshold)
         said = make_feedback(*feedback)
-        return label_pairs(traces, said, flags, scores, verdicts(said))
+        return label_pairs(traces, said, flags, scores, verdicts(said), tiers=Tiers())
 
     return run
 
@@ -96,9 +97,11 @@ def test_missing_flag_or_score_is_named(make_traces, make_feedback, make_flags) 
     traces = make_traces({}, {})
     scores, said = _scores(1.0, None), make_feedback()
     with pytest.raises(ValueError, match="no score, first p1"):
-        label_pairs(traces, said, make_flags(traces), scores, verdicts(said))
+        label_pairs(traces, said, make_flags(traces), scores, verdicts(said), tiers=Tiers())
     with pytest.raises(ValueError, match="no flag, first p1"):
-        label_pairs(traces, said, make_flags(traces).iloc[:1], scores, verdicts(said))
+        label_pairs(
+            traces, said, make_flags(traces).iloc[:1], scores, verdicts(said), tiers=Tiers()
+        )
 
 
 @pytest.mark.parametrize("kind", ["copied", "dwell", "judge"])

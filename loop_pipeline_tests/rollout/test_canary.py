@@ -1,4 +1,4 @@
-"""The rollout's verdicts on simulated streams whose truth is known."""
+"""The steps of a rollout on simulated streams whose truth is known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from loop_pipeline.rollout.canary import EVIDENCE, RULED_OUT, STAGES, TOLERATED, judge, next_stage
+from loop_pipeline.rollout.canary import (
+    EVIDENCE,
+    RULED_OUT,
+    STAGES,
+    TOLERATED,
+    next_stage,
+    step_due,
+)
 from loop_pipeline.stats.e_process import e_value
 
 STREAMS = 500
@@ -84,11 +91,11 @@ def outcomes(worse: int, better: int, same: int, when: pd.Timestamp = NOW) -> pd
     ],
 )
 def test_the_verdict_says_what_and_why(rows: pd.DataFrame, action: str, reason: str) -> None:
-    verdict = judge(rows, "1%", NOW)
-    assert (verdict.action, verdict.rows) == (action, len(rows))
-    assert reason in verdict.reason
-    figures: dict[str, Any] = verdict.figures()
-    assert figures["harm"] == verdict.harm
+    due = step_due(rows, "1%", NOW)
+    assert (due.action, due.rows) == (action, len(rows))
+    assert reason in due.reason
+    figures: dict[str, Any] = due.figures()
+    assert figures["harm"] == due.harm
 
 
 def test_the_stages_come_in_order_and_end() -> None:

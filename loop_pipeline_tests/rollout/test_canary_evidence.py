@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
+from benchmarks.fixtures import BORN, add_student, student
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.rollout import canary_watch, move_rollout
 from loop_pipeline.rollout.canary_evidence import current_rollout, paired_outcomes
@@ -18,16 +20,7 @@ from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import insert_new, read
 from loop_pipeline.store.policies import policy_events
 from loop_pipeline.store.tables import CheckpointRow, ContractRow
-from loop_pipeline_tests.serving.examples import (
-    BORN,
-    NEW,
-    OLD,
-    add_answers,
-    add_student,
-    add_traces,
-    student,
-    trace_row,
-)
+from loop_pipeline_tests.serving.examples import NEW, OLD, add_answers, add_traces, trace_row
 
 
 @pytest.fixture
@@ -100,23 +93,69 @@ def test_a_request_that_comes_again_is_no_new_evidence(trial: Engine) -> None:
     assert len(outcomes(trial)) == 1, "and the gold split, which decided the gate, is left out"
 
 
-def test_replayed_answers_lead_out_of_shadow_and_live_ones_further(trial: Engine, tmp_path) -> None:
+def live(engine: Engine, worse: int, better: int, same: int, start: int = 0) -> None:
+    """Requests of the rollout's own time that all three answered."""
+    now = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
+    rows: list[dict[str, Any]] = []
+    for n in range(worse + better + same):
+        wrong = {"new": "no"} if n < worse else {"old": "no"} if n < worse + better else {}
+        rows += asked(start + n, now, **wrong)
+    add_traces(engine, *rows)
+
+
+def test_live_answers_lead_out_of_shadow_and_a_hundred_of_a_stage_out_of_it(
+    trial: Engine, tmp_path: Path
+) -> None:
+    live(trial, worse=3, better=9, same=900)
+    rollout = current_rollout(trial)
+    assert rollout is not None
+    assert (rollout.due.action, rollout.due.stage_rows) == ("advance", 912)
+    folder = tmp_path / "home/artifacts/policies"
+    advance(trial, folder, actor="test", reason=rollout.due.reason, due=rollout.due)
+    evidence = policy_events(trial)["evidence"].iloc[-1]
+    assert (evidence["rows"], evidence["worse"], evidence["better"]) == (912, 3, 9)
+
+
+def test_a_stage_takes_a_hundred_rows_of_its_own(trial: Engine, tmp_path: Path) -> None:
+    replay(trial, worse=3, better=9, same=900)
+    folder = tmp_path / "home/artifacts/policies"
+    rollout = current_rollout(trial)
+    assert rollout is not None
+    advance(trial, folder, actor="test", reason="on to the next stage", due=rollout.due)
+    rollout = current_rollout(trial)
+    assert rollout is not None
+    assert "100 more paired requests needed in stage 1%" in rollout.due.reason
+    live(trial, worse=0, better=0, same=100)
+    rollout = current_rollout(trial)
+    assert rollout is not None
+    assert rollout.due.stage_rows == 100
+
+
+REPLAY_DECIDES = pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="known defect: the canary counts replayed held-out rows as live evidence, so replay "
+    "alone leads it out of shadow and outweighs live answers that are worse",
+)
+
+
+@REPLAY_DECIDES
+def test_without_a_single_live_answer_the_shadow_stage_is_not_left(trial: Engine) -> None:
     replay(trial, worse=3, better=9, same=900)
     rollout = current_rollout(trial)
     assert rollout is not None
-    assert (rollout.verdict.action, rollout.verdict.stage_rows) == ("advance", 912)
-    folder = tmp_path / "home/artifacts/policies"
-    advance(trial, folder, actor="test", reason=rollout.verdict.reason, verdict=rollout.verdict)
-    evidence = policy_events(trial)["evidence"].iloc[-1]
-    assert (evidence["rows"], evidence["worse"], evidence["better"]) == (912, 3, 9)
+    assert rollout.due.action == "wait"
+
+
+@REPLAY_DECIDES
+def test_a_replay_without_a_difference_cannot_outweigh_live_answers_that_are_worse(
+    trial: Engine,
+) -> None:
+    replay(trial, worse=30, better=30, same=1_440)
+    live(trial, worse=12, better=2, same=86)
     rollout = current_rollout(trial)
     assert rollout is not None
-    assert "100 more paired requests needed in stage 1%" in rollout.verdict.reason
-    now = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
-    add_traces(trial, *(row for n in range(100) for row in asked(n, now)))
-    rollout = current_rollout(trial)
-    assert rollout is not None
-    assert (rollout.verdict.action, rollout.verdict.stage_rows) == ("advance", 100)
+    assert rollout.due.action != "advance", rollout.due.reason
 
 
 def tick(instance: dg.DagsterInstance) -> tuple[list[str | None], str]:
@@ -147,4 +186,4 @@ def test_a_step_in_flight_is_not_doubled(trial: Engine) -> None:
     with dg.instance_for_test() as instance:
         run = dg.DagsterRun(job_name=move_rollout.name, status=dg.DagsterRunStatus.STARTED)
         instance.add_run(run)
-        assert tick(instance) == ([], f"run {run.run_id} is still moving it")
+        assert tick(instance) == ([], f"run {run.run_id} of move_rollout is not over yet")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from benchmarks.fixtures import add_student, student
 from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.rollout.commands import (
     advance_rollout,
@@ -29,7 +30,7 @@ from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import CheckpointRow
 from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.rollout.test_canary_evidence import replay
-from loop_pipeline_tests.serving.examples import NEW, OLD, add_student, student
+from loop_pipeline_tests.serving.examples import NEW, OLD
 from loop_pipeline_tests.serving.stub import Stub
 
 OLD_NAME, NEW_NAME = adapter_name(OLD), adapter_name(NEW)
@@ -144,7 +145,7 @@ def test_people_can_read_who_serves_and_who_did(
     text = describe(desk)
     assert f"champion    {OLD_NAME}" in text
     assert f"challenger  {NEW_NAME}, stage shadow, weight 0%" in text
-    assert "verdict     wait: 100 more paired requests" in text
+    assert "next step   wait: 100 more paired requests" in text
     record_deployment(desk, {OLD_NAME: OLD}, [stub.url for stub in stubs], "test")
     advance_rollout(desk, settings, actor="ann", reason="looks good")
     stop_rollout(desk, settings, actor="bob", reason="complaints")

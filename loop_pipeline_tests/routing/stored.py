@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Engine
 
+from benchmarks.fixtures import add_student
 from loop_pipeline.store.database import records, upsert
 from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TraceRow
-from loop_pipeline_tests.serving.examples import OLD, add_student, trace_row
+from loop_pipeline_tests.serving.examples import OLD, trace_row
 
 ANSWER = [c.name for c in StudentAnswerRow.__table__.columns]
 

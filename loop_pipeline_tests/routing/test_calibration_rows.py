@@ -7,18 +7,13 @@ import datetime as dt
 import pytest
 from sqlalchemy import Engine
 
+from benchmarks.fixtures import add_student
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.routing.calibration_rows import held_out_answers, live_answers, other_models
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import CheckpointRow, GroupMemberRow
-from loop_pipeline_tests.serving.examples import (
-    NEW,
-    add_answers,
-    add_student,
-    add_traces,
-    trace_row,
-)
+from loop_pipeline_tests.serving.examples import NEW, add_answers, add_traces, trace_row
 
 LATER = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
 SURE = {"sum": -0.2, "min": -0.1, "p10": -0.1, "mean": -0.1}

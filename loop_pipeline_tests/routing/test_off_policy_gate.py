@@ -9,25 +9,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from benchmarks.fixtures import add_student, student
 from loop_pipeline.doctor.examine import diagnose
 from loop_pipeline.doctor.from_store import outcomes_of
 from loop_pipeline.routing.calibration_rows import held_out_answers
+from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.routing.logged_requests import logged_requests
 from loop_pipeline.routing.off_policy_gate import check
-from loop_pipeline.routing.policy_fit import check_on_gold
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import GroupMemberRow, QualityScoreRow
 from loop_pipeline_tests.routing.stored import store_world
 from loop_pipeline_tests.routing.test_offers import contender
-from loop_pipeline_tests.serving.examples import (
-    OLD,
-    add_answers,
-    add_student,
-    add_traces,
-    student,
-    trace_row,
-)
+from loop_pipeline_tests.serving.examples import OLD, add_answers, add_traces, trace_row
 
 NOW = dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
 SURE = {"min": -0.01, "p10": -0.01, "mean": -0.005, "sum": -0.01}

@@ -10,10 +10,10 @@ import pytest
 
 from loop_pipeline.confidence.certificate import shared_delta
 from loop_pipeline.confidence.request_score import fit_request_score
+from loop_pipeline.hashing import seal_of
+from loop_pipeline.routing.gold_check import check_on_gold, gold_outcomes
 from loop_pipeline.routing.offers import Contender, choose, expected_usd, make_offer
 from loop_pipeline.routing.policy import BadBundle, load_bundle
-from loop_pipeline.routing.policy_fit import check_on_gold, gold_outcomes
-from loop_pipeline.routing.policy_seal import seal_of
 from loop_pipeline.routing.router import Router
 
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from loop_pipeline.hashing import seal_of
 from loop_pipeline.routing.policy import BadBundle, load_bundle
-from loop_pipeline.routing.policy_seal import seal_of
 
 
 def altered(bundle, resign=False, **fields):

@@ -8,9 +8,9 @@ import json
 import pandas as pd
 import pytest
 
+from loop_pipeline.hashing import seal_of
 from loop_pipeline.routing.policy import BadBundle, load_bundle
 from loop_pipeline.routing.policy_fit import expiry
-from loop_pipeline.routing.policy_seal import seal_of
 from loop_pipeline.routing.router import Router
 
 

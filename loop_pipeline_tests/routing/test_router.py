@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.routing.gold_check import served
 from loop_pipeline.routing.policy import BadBundle
-from loop_pipeline.routing.policy_fit import served
 from loop_pipeline.routing.router import Router
 from loop_pipeline.stats.sampling import coin
 

@@ -8,10 +8,11 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.fixtures import student
 from loop_pipeline.routing.decision import Decision
 from loop_pipeline.routing.policy import PolicyBundle, load_bundle, seal, with_canary
 from loop_pipeline.routing.router import Router
-from loop_pipeline_tests.serving.examples import NEW, OLD, student
+from loop_pipeline_tests.serving.examples import NEW, OLD
 
 
 @pytest.fixture(scope="module")

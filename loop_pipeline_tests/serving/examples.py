@@ -1,47 +1,17 @@
-"""Students and traces as rows of a store."""
+"""Traces and answers as rows of a store."""
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 from sqlalchemy import Engine
 
+from benchmarks.fixtures import BORN
 from loop_pipeline.hashing import digest
-from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import upsert
-from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow, TraceRow
+from loop_pipeline.store.tables import StudentAnswerRow, TraceRow
 
 OLD, NEW, NEWER = "a" * 64, "b" * 64, "c" * 64
-BORN = dt.datetime(2026, 8, 1, tzinfo=dt.UTC)
-
-
-def student(checkpoint_id: str) -> dict[str, str]:
-    return {"checkpoint_id": checkpoint_id, "adapter": adapter_name(checkpoint_id)}
-
-
-def add_student(
-    engine: Engine, checkpoint_id: str, *, status: str = "approved", folder: str = ""
-) -> None:
-    """A later letter is a younger student."""
-    at = BORN + dt.timedelta(days=ord(checkpoint_id[0]))
-    dataset = {"dataset_id": "d", "created_at": BORN, "folder": "f", "counts": {}}
-    row = {
-        "checkpoint_id": checkpoint_id,
-        "created_at": at,
-        "dataset_id": "d",
-        "base_dir": "/models/base",
-        "adapter_dir": folder or f"/adapters/{checkpoint_id[0]}",
-        "adapter_sha256": checkpoint_id,
-        "mlflow_run_id": None,
-        "model_version": "1",
-        "metrics": {},
-        "status": status,
-        "reason": "test",
-    }
-    with engine.begin() as connection:
-        upsert(connection, DatasetRow, [dataset | {"validated_pairs": 1}])
-        upsert(connection, CheckpointRow, [row])
 
 
 def trace_row(prompt_id: str, output: str, **fields: Any) -> dict[str, Any]:

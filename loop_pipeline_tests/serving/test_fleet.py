@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from benchmarks.fixtures import add_student
 from loop_pipeline.serving.adapter_check import remembered
 from loop_pipeline.serving.fleet import Adapter, Fleet, Question, open_fleet
 from loop_pipeline.serving.probes import PLAIN, adapters_of
@@ -17,14 +18,7 @@ from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import adapter_name, record_deployment, served_adapters
 from loop_pipeline.store.database import read, records
 from loop_pipeline.store.tables import CheckpointRow, DeploymentRow
-from loop_pipeline_tests.serving.examples import (
-    NEW,
-    OLD,
-    add_answers,
-    add_student,
-    add_traces,
-    trace_row,
-)
+from loop_pipeline_tests.serving.examples import NEW, OLD, add_answers, add_traces, trace_row
 from loop_pipeline_tests.serving.stub import Stub
 
 SHORT, LONG = (

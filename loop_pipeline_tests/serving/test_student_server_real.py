@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.fixtures import make_adapter, make_model
 from loop_pipeline.serving.fleet import Adapter, Fleet, Question
 from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_server import Reconciled, StudentServer
-from loop_pipeline.serving.supervisor import start_supervisor, stop
-from loop_pipeline_tests.serving.tiny import make_adapter, make_model
+from loop_pipeline.serving.supervisor_process import start_supervisor, stop
 
 SERVE_PYTHON = Path(__file__).parents[2] / ".venv-serve/bin/python"
 READY_S = 300

@@ -15,7 +15,8 @@ import pytest
 
 from loop_pipeline.serving.adapter_check import remember
 from loop_pipeline.serving.student_server import StudentServer
-from loop_pipeline.serving.supervisor import serve, start_supervisor, stop
+from loop_pipeline.serving.supervisor import serve
+from loop_pipeline.serving.supervisor_process import start_supervisor, stop
 
 FAKE = """
 import json, subprocess, sys

@@ -13,6 +13,7 @@ from alembic.config import Config
 from sqlalchemy import Engine, create_engine, text
 
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.pairs import label_pairs
 from loop_pipeline.labels.reviews.reviewers import verdicts
 from loop_pipeline.store import database as queries
@@ -44,7 +45,14 @@ def _label(engine: Engine, days: list[str]) -> int:
     scores = traces[["prompt_id", "day"]].assign(
         score=0.97, threshold=0.9, origin="model", version="v"
     )
-    pairs = label_pairs(traces, feedback, flag_hallucinations(traces), scores, verdicts(feedback))
+    pairs = label_pairs(
+        traces,
+        feedback,
+        flag_hallucinations(traces, tiers=Tiers()),
+        scores,
+        verdicts(feedback),
+        tiers=Tiers(),
+    )
     because = [{"start": 1.0, "accepted": 2.0}] * len(scores)
     scores["because"] = pd.Series(because, index=scores.index, dtype=object)
     with engine.begin() as connection:
@@ -106,11 +114,10 @@ def test_one_prompt_id_is_followed_through_the_tables(
     assert follow(engine, "nobody") == {}
 
 
-def test_an_older_store_is_brought_up_to_date_with_its_rows(store_url: str, tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir(exist_ok=True)
+def test_an_older_store_is_brought_up_to_date_with_its_rows(empty_database: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(queries.__file__).parent / "migrations"))
-    old = create_engine(store_url)
+    old = create_engine(empty_database)
     with old.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0003")
@@ -131,7 +138,7 @@ def test_an_older_store_is_brought_up_to_date_with_its_rows(store_url: str, tmp_
             text("insert into review_items values ('p', 0.05, 'open', '2026-09-01 12:00:00')")
         )
     old.dispose()
-    new = open_store(store_url)
+    new = open_store(empty_database)
     feedback, item = read(new, FeedbackRow).iloc[0], read(new, ReviewItemRow).iloc[0]
     assert feedback["received_at"] == feedback["ts"]
     assert (item["p_review"], item["status"]) == (0.05, "open")
@@ -139,6 +146,6 @@ def test_an_older_store_is_brought_up_to_date_with_its_rows(store_url: str, tmp_
         config.attributes["connection"] = connection
         command.downgrade(config, "0003")
     new.dispose()
-    again = open_store(store_url)
+    again = open_store(empty_database)
     assert len(read(again, FeedbackRow)) == 1
     again.dispose()

@@ -18,7 +18,8 @@ import pytest
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training.dataset.shingles import plain_text
-from loop_pipeline.training.dataset.splits import settle
+from loop_pipeline.training.dataset.splits import assign_splits
+from loop_pipeline_tests.shared import made_once
 
 COLOURS = {"sea": "blue", "grass": "green", "snow": "white", "coal": "black"}
 CONFIG = QLoRAConfig.from_profile(
@@ -74,28 +75,28 @@ def make_tiny_things_smaller(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set of 64 rows in ``set`` and a base in ``base``."""
+def work(run_folder: Path) -> Path:
+    """A set of 64 rows in ``set`` and a base in ``base``, made once for all workers."""
     pytest.importorskip("trl")
     from loop_pipeline.training import base_model as base
 
-    folder = tmp_path_factory.mktemp("training")
-    rows = colour_rows(0, 64)
-    write_set(folder / "set", rows, colour_rows(64, 16))
-    others = [{**row, "completion": rows[i - 1]["completion"]} for i, row in enumerate(rows)]
-    write_set(folder / "other set", others, [])
-    config = CONFIG.model_copy(update={"base_tokens": 40_000})
-    with pytest.MonkeyPatch.context() as patch:
-        make_tiny_things_smaller(patch)
-        base.pretrain_tiny(folder / "other set", folder / "base", config, silent)
-    return folder
+    def make(folder: Path) -> None:
+        rows = colour_rows(0, 64)
+        write_set(folder / "set", rows, colour_rows(64, 16))
+        others = [{**row, "completion": rows[i - 1]["completion"]} for i, row in enumerate(rows)]
+        write_set(folder / "other set", others, [])
+        config = CONFIG.model_copy(update={"base_tokens": 40_000})
+        with pytest.MonkeyPatch.context() as patch:
+            make_tiny_things_smaller(patch)
+            base.pretrain_tiny(folder / "other set", folder / "base", config, silent)
+
+    return made_once(run_folder / "training", make)
 
 
 @pytest.fixture(scope="session")
-def tracking(work: Path) -> Tracking:
-    return Tracking(
-        tracking_uri=f"sqlite:///{work / 'mlflow.db'}", tags={"dagster_run_id": "run-1"}
-    )
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+    database = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+    return Tracking(tracking_uri=f"sqlite:///{database}", tags={"dagster_run_id": "run-1"})
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ START = dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
 
 
 def make_traces(*rows: dict[str, Any]) -> pd.DataFrame:
-    """Settled traces, as ``settle_traces`` returns them: ``text`` is what the user asked."""
+    """Settled traces, as ``split_traces`` returns them: ``text`` is what the user asked."""
     made = []
     for number, row in enumerate(rows):
         ts = START + dt.timedelta(minutes=number)
@@ -164,7 +165,7 @@ def make_traces(*rows: dict[str, Any]) -> pd.DataFrame:
         known = {"messages": messages, "text": plain_text(messages)}
         made.append(base | row | known)
     frame = pd.DataFrame(made).astype({"unit": object, "conversation_id": object})
-    settled = settle(frame).set_index("prompt_id")
+    settled = assign_splits(frame).set_index("prompt_id")
     frame = frame.set_index("prompt_id")
     frame.update(settled)
     return frame.reset_index()

@@ -1,4 +1,7 @@
-"""Task groups with stable ids: spherical k-means inside each prompt template, warm-started."""
+"""All task groups of the traffic: spherical k-means inside each prompt template.
+
+Not here: the group of one request (``groups/assignment.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spherical k-means whose sums do not hang on thread order: ids hang on every digit."""
+"""Spherical k-means with the same result on every machine: ids come from its centroids."""
 
 from __future__ import annotations
 

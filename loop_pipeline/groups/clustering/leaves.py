@@ -1,4 +1,7 @@
-"""Leaves: the finer, reported level inside the groups that are certified."""
+"""Leaves: the finer, reported level inside the groups that are certified.
+
+Not here: certificates; leaves have none.
+"""
 
 from __future__ import annotations
 

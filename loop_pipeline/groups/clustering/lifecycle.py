@@ -1,4 +1,7 @@
-"""Births, splits, merges and retirements of the groups of one template, at a refit."""
+"""Births, splits, merges and retirements of the groups of one template, at a refit.
+
+Not here: writing them down (``groups/lineage.py``).
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ def stack(units: Sequence[Unit]) -> Floats:
     return np.stack([u.centroid for u in units])
 
 
-def settle(vectors: Floats, units: Sequence[Unit]) -> None:
+def recentre(vectors: Floats, units: Sequence[Unit]) -> None:
     """Move the units' centroids to where k-means takes them."""
     if units and len(vectors):
         for unit, centroid in zip(units, kmeans(vectors, stack(units)), strict=True):

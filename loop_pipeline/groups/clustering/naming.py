@@ -1,4 +1,7 @@
-"""Readable names: what the requests of a group say that those of other groups do not."""
+"""Readable names: what the requests of a group say that those of other groups do not.
+
+Not here: names that people give (``groups/lineage.py``).
+"""
 
 from __future__ import annotations
 

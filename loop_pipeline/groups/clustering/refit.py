@@ -1,4 +1,7 @@
-"""The groups of one template: a first fit, or a refit that starts from the registry."""
+"""The groups of one template: a first fit, or a refit that starts from the registry.
+
+Not here: the rules of births, splits and merges (``lifecycle.py``).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from loop_pipeline.groups.clustering.lifecycle import (
     Unit,
     merged,
     newcomers,
-    settle,
+    recentre,
     small_for,
     split,
     stack,
@@ -95,7 +98,7 @@ def _refitted(
         units, gone = merged(units, np.bincount(label, minlength=len(units)))
         room = room._replace(groups=room.groups + len(gone))
         ended += [_end(template, unit, "merged", unit.reason) for unit in gone]
-        settle(vectors, units)
+        recentre(vectors, units)
     label = nearest(vectors, stack(units))[0]
     stay, small = _retire(units, label, requests.new, window)
     ended += [_end(template, unit, "retired", unit.reason) for unit in small]
@@ -103,7 +106,7 @@ def _refitted(
         # Its requests belong to no other group because of that: they are nobody's now.
         kept = np.isin(label, [i for i, unit in enumerate(units) if unit in stay])
         requests = _part(requests, kept)
-        settle(requests.vectors, stay)
+        recentre(requests.vectors, stay)
         label = nearest(requests.vectors, stack(stay))[0]
     parts: list[Unit] = []
     for i, unit in enumerate(stay):
@@ -111,7 +114,7 @@ def _refitted(
             left = room._replace(groups=room.groups - len(parts))
             parts += split(template, _part(requests, label == i), unit, left, rng)
     if parts:
-        settle(requests.vectors, stay + parts)
+        recentre(requests.vectors, stay + parts)
     return _rows(template, requests, stay + parts) + ended
 
 
@@ -167,7 +170,7 @@ def _moved(template: str, requests: Requests, old: Sequence[Group]) -> list[Grou
             units.append(Unit(g.group_id, mean / norm, g, g.streak))
     if not units:
         units = [Unit("", requests.vectors[0])]
-    settle(requests.vectors, units)
+    recentre(requests.vectors, units)
     label = nearest(requests.vectors, stack(units))[0]
     ended = []
     for i, unit in enumerate(units):

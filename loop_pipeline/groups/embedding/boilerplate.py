@@ -1,4 +1,7 @@
-"""Wording that the requests of one template share: it says which template, not what is asked."""
+"""Wording that the requests of one template share: it tells the template, not what is asked.
+
+Not here: vectors (``embedder.py``).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pydantic import BaseModel
 LEAST, SHARE = 20, 0.02  # distinct texts, and share of them, that make a wording a template's
 WORDS = 4
 WAYS, COVERED = 8, 0.9  # at each word nearly all texts of a template go on in a few ways
-OWN = 3  # words that tell a template from others are kept: enough to tell, too few to outweigh
+OWN = 3  # words of a template that are kept: they tell it from others and weigh little
 LOOK = 400  # words from either end
 _WORD = re.compile(r"\S+\s*")
 _LETTER = re.compile(r"\w")

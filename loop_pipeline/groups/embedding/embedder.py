@@ -1,4 +1,7 @@
-"""Text to vectors without any pretrained weights: hashed n-grams, idf, truncated SVD."""
+"""Requests as vectors without any pretrained weights: hashed n-grams, idf, truncated SVD.
+
+Not here: vectors by a model of yours (``model_embedder.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which embedder ``LOOP_EMBEDDER`` names, and vectors by a model of yours. No torch here."""
+"""Which embedder ``LOOP_EMBEDDER`` names, and vectors by a model of yours.
+
+Not here: torch; a local model runs in a process of its own (``encoder_process.py``).
+"""
 
 from __future__ import annotations
 

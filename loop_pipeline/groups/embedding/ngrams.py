@@ -1,4 +1,7 @@
-"""Hashed n-grams of texts: words, pairs of words, and four characters inside a word."""
+"""Hashed n-grams of texts: words, pairs of words, and four characters inside a word.
+
+Not here: what weighs how much (``embedder.py``).
+"""
 
 from __future__ import annotations
 

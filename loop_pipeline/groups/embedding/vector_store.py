@@ -1,4 +1,7 @@
-"""Embedded requests in the store: what was embedded once is not embedded again."""
+"""Embedded requests in the store: what was embedded once is not embedded again.
+
+Not here: embedding (``embedder.py``).
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Encoder:
         # Two positions less: some models count theirs from two.
         self.length = min(self.tokenizer.model_max_length, config.max_position_embeddings - 2)
 
-    def judge(self, source: str, output: str) -> tuple[float, list[dict[str, Any]]]:
+    def score(self, source: str, output: str) -> tuple[float, list[dict[str, Any]]]:
         """P(not supported) of an answer, and where: start, end, text, why."""
         risks, spans = [0.0], []
         for start, piece in self._pieces(output):
@@ -153,7 +153,7 @@ def main() -> None:
     ):
         for line in given:
             row = json.loads(line)
-            score, spans = encoder.judge(row["source"], row["output"])
+            score, spans = encoder.score(row["source"], row["output"])
             judged.write(json.dumps({"id": row["id"], "score": score, "spans": spans}) + "\n")
     sys.stdout.write("done\n")
 

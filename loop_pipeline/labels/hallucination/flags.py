@@ -1,4 +1,6 @@
-"""A hallucination flag on every answer: its contract decides where it can, its wording elsewhere.
+"""A hallucination flag on every answer, by the first tier that can tell.
+
+Not here: the tiers themselves, which have files of their own.
 
 Labels, tags and JSON have no other truth than their contract (T0). Texts are also held against the
 words of their request and context (T1), and where those leave it open against a local encoder, if
@@ -17,10 +19,9 @@ import pandas as pd
 
 from loop_pipeline.answers.contract import UnsupportedContract, check_contract
 from loop_pipeline.answers.facts import fact_spans, spans_of
-from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder, tiers_of
+from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder
 from loop_pipeline.labels.hallucination.wording_features import design_of, novel_words, usual_stems
 from loop_pipeline.labels.hallucination.wording_score import FLAG_FROM
-from loop_pipeline.settings import load_settings
 from loop_pipeline.store.tables import HallucinationFlagRow
 
 COLUMNS = [column.name for column in HallucinationFlagRow.__table__.columns]
@@ -40,15 +41,15 @@ class Text(NamedTuple):
 
 
 def flag_hallucinations(
-    traces: pd.DataFrame, *, form_of: pd.DataFrame | None = None, tiers: Tiers | None = None
+    traces: pd.DataFrame, *, tiers: Tiers, form_of: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Hold every answer against its contract and its source.
 
     Args:
         traces: columns of ``TraceRow`` plus ``contract`` (dict or None). The common form of the
             answers to a template is learned from these rows, so hand in a whole day.
+        tiers: who looks at texts.
         form_of: rows to learn that form from instead, when only a few answers are to be flagged.
-        tiers: who looks at texts; None: as the settings say.
 
     Returns:
         One row per trace with the columns of ``HallucinationFlagRow``. ``grounded`` is yes, no or
@@ -57,7 +58,6 @@ def flag_hallucinations(
         never the mean), or 0.5 where there are none. ``spans``: start, end, text and why of the
         places in a flagged text, in characters.
     """
-    tiers = tiers or tiers_of(load_settings())
     given = _needed(traces)
     verdicts: list[dict[str, Any] | None] = [_by_contract(trace) for trace in given]
     worded = [i for i, verdict in enumerate(verdicts) if verdict is None]
@@ -167,8 +167,8 @@ def _by_contract(trace: Mapping[str, Any]) -> dict[str, Any] | None:
     text = contract["kind"] == "text"
     if reasons:
         facts = fact_spans(output, source) if text else []
-        return _verdict("no", 1.0, "T0", reasons, spans_of(output, facts, "not in the request"))
-    return None if text else _verdict("yes", 0.0, "T0")
+        return _finding("no", 1.0, "T0", reasons, spans_of(output, facts, "not in the request"))
+    return None if text else _finding("yes", 0.0, "T0")
 
 
 def _by_wording(
@@ -193,23 +193,23 @@ def _by_wording(
 
 def _worded(text: Text, score: float) -> dict[str, Any]:
     if score < FLAG_FROM:
-        return _verdict("yes", score, "T1")
+        return _finding("yes", score, "T1")
     novel = spans_of(text.output, novel_words(*text), "words the source does not hold")
     shown = json.dumps([span["text"] for span in novel[:SHOWN]], ensure_ascii=False)[1:-1]
     reason = f"words the source does not hold: {shown}" if novel else "its words come from afar"
-    return _verdict("no", score, "T1", [reason], novel)
+    return _finding("no", score, "T1", [reason], novel)
 
 
 def _encoded(opinion: Mapping[str, Any], name: str, worded: dict[str, Any]) -> dict[str, Any]:
     score = float(opinion["score"])
     if score < FLAG_FROM:
-        return _verdict("yes", score, "T2")
+        return _finding("yes", score, "T2")
     spans = opinion["spans"] or worded.get("spans", [])
-    return _verdict("no", score, "T2", [f"the encoder {name} finds it unsupported"], spans)
+    return _finding("no", score, "T2", [f"the encoder {name} finds it unsupported"], spans)
 
 
 def _cannot_tell(tier: str, reason: str, trace: Mapping[str, Any]) -> dict[str, Any]:
-    return _verdict("cannot_tell", _doubt(trace.get("logprobs")), tier, [reason])
+    return _finding("cannot_tell", _doubt(trace.get("logprobs")), tier, [reason])
 
 
 def _doubt(logprobs: Any) -> float:
@@ -223,7 +223,7 @@ def _doubt(logprobs: Any) -> float:
     return UNKNOWN_SCORE if low is None or math.isnan(low) else -math.expm1(min(float(low), 0.0))
 
 
-def _verdict(
+def _finding(
     grounded: str,
     score: float,
     tier: str,

@@ -1,4 +1,6 @@
-"""T3: a language model's verdict on a sample of answers. Evidence beside others, never a label.
+"""T3: a language model's opinion on a sample of answers. A signal beside others, never a label.
+
+Not here: what people say (``labels/reviews``).
 
 The verdicts become feedback of kind ``judge``. Nothing waits for them, nothing is blocked by them,
 and a verdict that cannot be read is counted, never guessed.

@@ -1,4 +1,7 @@
-"""Which tiers look at an answer, as the settings name them, and how T2 is asked. No torch here."""
+"""Which tiers look at an answer, as the settings name them, and how the classifier is asked.
+
+Not here: torch; the classifier runs in a process of its own (``classifier.py``).
+"""
 
 from __future__ import annotations
 

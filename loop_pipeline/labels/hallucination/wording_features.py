@@ -1,5 +1,7 @@
 """How far an answer strays from the words of its source, as numbers.
 
+Not here: the score made of them (``wording_score.py``).
+
 Wording, not meaning: where answers stay close to their source this is strong, on free paraphrase
 it is near chance. Novelty and copying are those of extractive fragments (Grusky et al. 2018,
 arXiv 1804.11283); the rest looks for what one changed word leaves behind: an opposite, a name, a

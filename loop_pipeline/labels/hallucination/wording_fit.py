@@ -1,4 +1,7 @@
-"""Fits T1 to labels, and says how good it is on answers to sources it was not fitted to."""
+"""Fits T1 to labels, and says how good it is on answers to sources it was not fitted to.
+
+Not here: where the labels come from (``wording_weights.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """T1: from the wording of an answer to a score. Plain numbers in a JSON file, no pickle.
 
+Not here: fitting it (``wording_fit.py``).
+
 ``weights.json`` ships with the package; ``wording_weights`` makes it. A file of a team's own,
 fitted to its reviews, has the same form (``LOOP_DETECTOR_FILE``).
 """

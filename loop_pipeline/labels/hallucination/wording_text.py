@@ -1,4 +1,7 @@
-"""Words of a text, and everything about a source that its answers are held against."""
+"""Words of a text, and everything about a source that answers are held against.
+
+Not here: what is measured on them (``wording_features.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,20 +1,27 @@
-"""Everything a quality score is fitted to, read from the store, and what it says of all answers."""
+"""Everything a quality score is fitted to, read from the store, and the score stored again.
+
+How it is fitted is in ``model``.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import NamedTuple
 
 import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.labels.pairs import candidates
-from loop_pipeline.labels.quality.model import Fitted, fit_quality
+from loop_pipeline.labels.quality.model import Fitted, QualityModel, fit_quality
+from loop_pipeline.labels.reviews.doubtful import doubtful
+from loop_pipeline.labels.reviews.queue import take_reviews_in
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
 from loop_pipeline.labels.signals import features, tasks
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.database import read
+from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import (
     HallucinationFlagRow,
+    QualityModelRow,
     ReviewerRow,
     ReviewItemRow,
     TraceRow,
@@ -23,7 +30,7 @@ from loop_pipeline.store.tables import (
 from loop_pipeline.store.traces import read_feedback
 
 
-class Evidence(NamedTuple):
+class QualityInputs(NamedTuple):
     """Inputs of ``fit_quality``, by prompt_id."""
 
     features: pd.DataFrame
@@ -45,7 +52,7 @@ class Reviewed(NamedTuple):
     p_review: pd.Series | None
 
 
-def evidence(engine: Engine) -> Evidence:
+def quality_inputs(engine: Engine) -> QualityInputs:
     """Read what is known of all answers and what people found."""
     columns = ["prompt_id", "task", "template_hash", "conversation_id", "dedup_key", "producer"]
     traces = read(engine, TraceRow, columns=columns)
@@ -54,7 +61,7 @@ def evidence(engine: Engine) -> Evidence:
     talk = traces["conversation_id"].where(traces["conversation_id"].notna(), traces["dedup_key"])
     feedback = read_feedback(engine)
     flags = read(engine, HallucinationFlagRow, columns=["prompt_id", "flag"])
-    return Evidence(
+    return QualityInputs(
         features(read(engine, TraceSignalRow)),
         tasks(traces),
         verdicts(feedback, read(engine, ReviewerRow)),
@@ -64,7 +71,7 @@ def evidence(engine: Engine) -> Evidence:
     )
 
 
-def fit_evidence(known: Evidence, settings: LoopSettings) -> Fitted:
+def fit_on_inputs(known: QualityInputs, settings: LoopSettings) -> Fitted:
     """The quality score of what is known."""
     return fit_quality(
         known.features,
@@ -78,12 +85,36 @@ def fit_evidence(known: Evidence, settings: LoopSettings) -> Fitted:
     )
 
 
-def reviewed(known: Evidence, settings: LoopSettings) -> Reviewed:
+def refresh_quality(engine: Engine, settings: LoopSettings) -> tuple[QualityModel, pd.DataFrame]:
+    """Fit the quality score, store it, and send the verdicts that it doubts to a second reviewer.
+
+    Returns:
+        The score, and the doubtful verdicts as `reviews.doubtful.doubtful` gives them.
+    """
+    known = quality_inputs(engine)
+    model, out_of_fold = fit_on_inputs(known, settings)
+    thresholds = [p.threshold for p in model.promises.values() if p.threshold]
+    row = {
+        "version": model.version,
+        "created_at": dt.datetime.now(dt.UTC),
+        "labels": model.n_labels,
+        "model": model.model_dump(mode="json"),
+        "threshold": min(thresholds, default=None),
+        "reason": model.reason,
+    }
+    with engine.begin() as connection:
+        upsert(connection, QualityModelRow, [row])
+    doubts = doubtful(known.verdicts, out_of_fold)
+    take_reviews_in(engine, doubts)
+    return model, doubts
+
+
+def reviewed(known: QualityInputs, settings: LoopSettings) -> Reviewed:
     """Verdicts and proxy for estimates of mean quality (``stats.ppi``)."""
     good = relied_on(known.verdicts)["good"].astype(bool)
     if known.p_review is not None:  # who volunteered their verdicts was not drawn
         good = good[good.index.isin(known.p_review.index)]
-    fitted = fit_evidence(known, settings)
+    fitted = fit_on_inputs(known, settings)
     if not fitted.model.usable:
         return Reviewed(good, None, known.p_review)
     proxy = fitted.model.predict(known.features, known.tasks)

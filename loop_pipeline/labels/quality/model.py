@@ -1,6 +1,6 @@
-"""P(good) of every answer, fitted to randomly drawn human verdicts and to nothing else.
+"""P(good) of every answer, fitted to randomly drawn reviews and to nothing else.
 
-Users' reactions are signals, never labels: they are given by who is unhappy or in a hurry.
+Not here: users' reactions as labels. They are signals: they come from who is unhappy or in a hurry.
 """
 
 from __future__ import annotations
@@ -50,6 +50,26 @@ class QualityModel(BaseModel):
     def usable(self) -> bool:
         """Whether it scores anything."""
         return bool(self.stack.columns)
+
+    def metrics(self) -> dict[str, float]:
+        """The figures that are compared from fit to fit, under names that stay the same."""
+        found = {name: self.figures[name] for name in ("ece", "brier", "auc") if self.figures}
+        found["labels"] = float(self.n_labels)
+        for name, made in self.promises.items():
+            parts = {"threshold": made.threshold, "kept": made.kept, "precision": made.precision}
+            found |= {f"{part}/{name}": x for part, x in parts.items() if x is not None}
+        for name, mean in self.quality.items():
+            found |= {f"quality/{name or 'all'}": mean.mean}
+            found |= {f"quality_low/{name or 'all'}": mean.low}
+        return {name: round(float(value), 4) for name, value in found.items()}
+
+    def title(self) -> str:
+        """The fit in a line, to be told apart from others in a list."""
+        made = [promise for promise in self.promises.values() if promise.threshold is not None]
+        if not self.usable:
+            return f"{self.n_labels:,} reviews · no score yet"
+        thresholds = f"{len(made)} of {len(self.promises)} thresholds promised"
+        return f"{self.n_labels:,} reviews · AUC {self.figures['auc']:.2f} · {thresholds}"
 
     def predict(self, features: pd.DataFrame, tasks: pd.Series) -> pd.Series:
         """P(good) of each row, by prompt_id."""

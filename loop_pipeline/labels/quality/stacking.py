@@ -1,4 +1,7 @@
-"""The regression under the quality score: signals in, log-odds of a good answer out."""
+"""The regression under the quality score: signals in, log-odds of a good answer out.
+
+Not here: calibration (``stats/calibration.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A threshold per task above which answers may be learned from, or the reason why there is none."""
+"""A threshold per task above which answers may be learned from, or the reason for none.
+
+Not here: thresholds for serving (``confidence/certificate.py``).
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,10 @@ class Promise(BaseModel):
     uniform: int
     """Reviews left after thinning to a uniform sample: those the test counts."""
     reason: str
+    kept: float | None = None
+    """Share of the uniform sample at or above the threshold."""
+    precision: float | None = None
+    """Share of good answers among those."""
 
 
 def promises(
@@ -96,7 +103,7 @@ def _promise(
     auc: float,
 ) -> Promise:
     kept_scores, kept = scores[uniform], good[uniform]
-    threshold = None
+    threshold = share = precision = None
     if auc >= MIN_AUC:
         threshold = all_or_threshold(kept_scores, kept, alpha=1 - target_precision, delta=delta)
     if auc < MIN_AUC:
@@ -107,7 +114,8 @@ def _promise(
     elif threshold is None:
         reason = _missing(kept_scores, kept, len(good), target_precision, delta)
     else:
-        share = float((kept_scores >= threshold).mean())
+        above = kept_scores >= threshold
+        share, precision = float(above.mean()), float(kept[above].mean())
         reason = (
             f"at least {target_precision:.0%} of unopposed answers scored {threshold:.3f} or more "
             f"are good, except with chance {delta:.0%}; {share:.0%} of them are ({len(kept)} "
@@ -120,6 +128,8 @@ def _promise(
         reviews=len(good),
         uniform=len(kept),
         reason=reason,
+        kept=share,
+        precision=precision,
     )
 
 

@@ -1,4 +1,7 @@
-"""Which reviewers' verdicts look wrong: somebody else looks again, none is ever flipped."""
+"""Which reviews look wrong, so that somebody else looks again. None is ever flipped.
+
+Not here: how far a reviewer can be trusted (``reviewers.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which answers people should look at: a coin with a logged probability, so nothing is biased."""
+"""The chance with which an answer is reviewed, and the coin that decides it.
+
+Not here: the queue in the store (``queue.py``).
+"""
 
 from __future__ import annotations
 

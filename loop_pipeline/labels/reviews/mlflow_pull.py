@@ -1,4 +1,6 @@
-"""What people and judges said on the review desk, as feedback.
+"""What people and judges said on MLflow's review desk, as feedback.
+
+Not here: laying items out (``mlflow_push.py``).
 
 - A person's ``good`` is a review by that person, at the time of its last change. Whoever changes
   their mind has spoken anew, and the newest word counts.

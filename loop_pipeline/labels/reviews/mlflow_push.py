@@ -1,4 +1,6 @@
-"""The review desk: MLflow's review queue, on which open items are laid out for people.
+"""The review desk: laying open items out in MLflow's review queue.
+
+Not here: fetching what was said (``mlflow_pull.py``).
 
 They become traces of the experiment ``loop-review`` and items of its queue ``loop``, with three
 questions: ``good``, ``correction`` (what the answer should have been) and ``reviewer`` (a name, for

@@ -1,4 +1,7 @@
-"""How many reviews are needed for which promise, in words."""
+"""How many reviews are needed for which promise, in words.
+
+Not here: the promises themselves (``labels/quality/thresholds.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The review queue in the store: who is drawn, what waits for whom, what has been decided.
+"""The review queue in the store: who is drawn, what waits for whom, what is decided.
+
+Not here: how people are asked (``mlflow_push.py``, ``spreadsheets.py``).
 
 An item is ``skipped`` (not drawn), ``open``, ``second`` (another reviewer is asked) or ``done``.
 """
@@ -13,7 +15,7 @@ from sqlalchemy import Engine, Select, exists, or_, select
 
 from loop_pipeline.labels.reviews.draw import draw_reviews
 from loop_pipeline.labels.reviews.plan import review_plan
-from loop_pipeline.labels.reviews.reviewers import judge_reviewers, relied_on, verdicts
+from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts, weigh_reviewers
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.sampling import coin, uniform_sample
 from loop_pipeline.store.database import count, query, read, records, upsert
@@ -151,13 +153,14 @@ def open_items(
     return found.iloc[order].reset_index(drop=True)
 
 
-def settled(
+def closed(
     items: pd.DataFrame, found: pd.DataFrame, doubts: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Status and reason of drawn items after what was said about them. No verdict is changed.
 
-    Who disagree are joined by a third voice, and so is whose word cannot be relied on. What the
-    audit doubts waits for a second voice; after that, the reviewers have decided.
+    Where reviewers disagree a third one is asked, and so is another one where the only reviewer
+    cannot be relied on. What ``doubtful`` names waits for a second reviewer; after that, the
+    reviewers have decided.
 
     Args:
         items: columns of ``ReviewItemRow``.
@@ -196,9 +199,9 @@ def take_reviews_in(engine: Engine, doubts: pd.DataFrame | None = None) -> list[
         Warnings that name reviewers.
     """
     feedback = read(engine, FeedbackRow, kind="review")
-    crew = judge_reviewers(feedback)
+    crew = weigh_reviewers(feedback)
     items = read(engine, ReviewItemRow, status=["open", "second", "done"])
-    changed = settled(items, verdicts(feedback, crew), doubts)
+    changed = closed(items, verdicts(feedback, crew), doubts)
     with engine.begin() as connection:
         upsert(connection, ReviewerRow, records(crew))
         upsert(connection, ReviewItemRow, records(changed))
@@ -208,7 +211,7 @@ def take_reviews_in(engine: Engine, doubts: pd.DataFrame | None = None) -> list[
 def describe(engine: Engine, settings: LoopSettings) -> list[str]:
     """The queue, the reviewers one should know about, and what the reviews there are allow."""
     feedback = read(engine, FeedbackRow, kind="review")
-    crew = judge_reviewers(feedback)
+    crew = weigh_reviewers(feedback)
     item = ReviewItemRow
     statement = select(item.prompt_id, item.p_review, item.status, TraceRow.task)
     statement = statement.join(TraceRow, TraceRow.prompt_id == item.prompt_id)

@@ -1,5 +1,7 @@
 """Who decides when people contradict each other, and how far each reviewer can be trusted.
 
+Not here: opinions of language models, which are signals (``labels/signals.py``).
+
 The rule, here and nowhere else. Everything that anybody said is kept; of each reviewer the newest
 word on an answer counts, once. Voices are added up in log-odds, each with the weight that its
 reviewer has earned on answers which others reviewed as well; of equal sums the newest word is
@@ -47,7 +49,7 @@ def newest_words(feedback: pd.DataFrame) -> pd.DataFrame:
     return last[["prompt_id", "actor", "good", "ts"]].reset_index(drop=True)
 
 
-def judge_reviewers(feedback: pd.DataFrame) -> pd.DataFrame:
+def weigh_reviewers(feedback: pd.DataFrame) -> pd.DataFrame:
     """Reliability of each reviewer, from the answers that others reviewed as well.
 
     Dawid and Skene (1979) with a pair of rates for each reviewer and Beta priors, by EM. Its
@@ -87,14 +89,14 @@ def verdicts(feedback: pd.DataFrame, reviewers: pd.DataFrame | None = None) -> p
     Args:
         feedback: columns of ``FeedbackRow``; only kind ``review`` counts.
         reviewers: columns of ``ReviewerRow``; whoever is not in it counts as untested. None: as
-            ``judge_reviewers`` finds them in this feedback.
+            ``weigh_reviewers`` finds them in this feedback.
 
     Returns:
         Indexed by prompt_id: good (bool), p_good (0 to 1, if good and bad were as likely before),
         reviews (voices), contested (whether they differ).
     """
     reviews = newest_words(feedback)
-    crew = judge_reviewers(feedback) if reviewers is None else reviewers
+    crew = weigh_reviewers(feedback) if reviewers is None else reviewers
     rates = crew.set_index("actor")[["finds_good", "finds_bad"]].astype(float)
     of_voice = rates.reindex(reviews["actor"]).fillna(UNTESTED)
     hit, miss = of_voice["finds_good"].to_numpy(), of_voice["finds_bad"].to_numpy()

@@ -1,4 +1,6 @@
-"""Reviews by spreadsheet: open items out as CSV or JSON lines, verdicts back in.
+"""Reviews by spreadsheet: open items out as CSV or JSON lines, reviews back in.
+
+Not here: reviews in MLflow (``mlflow_push.py``, ``mlflow_pull.py``).
 
 A verdict's time is the column ``ts``, or when the file was last written. What a reviewer has said
 last about an answer is not written down again when a sheet comes back a second time. Comments

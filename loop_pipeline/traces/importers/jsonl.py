@@ -1,4 +1,7 @@
-"""The loop's own format: JSON lines, a trace or a piece of feedback a line."""
+"""The loop's own format: JSON lines, a trace or a piece of feedback a line.
+
+Not here: storing what was read (``traces/ingest.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """A frozen training set: files in a folder, and the hash of their content is its name.
 
+Not here: which rows go in (``selection.py``).
+
 Nothing else goes into the name, so that the same rows make the same set in whatever order and
 whenever they come. Every line has the ``prompt_id`` of the trace it comes from.
 
@@ -61,7 +63,7 @@ def freeze(selection: Selection, parent: Path) -> TrainingSet:
         "train": [_lesson(row) for row in _dicts(train)],
         "validation": [_lesson(row) for row in _dicts(validation)],
         "preferences": [_preference(row) for row in _dicts(selection.preferences)],
-        "feedback": [_verdict(row) for row in _dicts(selection.feedback)],
+        "feedback": [_kto_row(row) for row in _dicts(selection.feedback)],
     }
     lines = {
         name: [json.dumps(row, ensure_ascii=False, sort_keys=True) for row in rows]
@@ -140,7 +142,7 @@ def _preference(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _verdict(row: dict[str, Any]) -> dict[str, Any]:
+def _kto_row(row: dict[str, Any]) -> dict[str, Any]:
     good = row["kind"] == "kto_pos"
     return {
         "prompt_id": row["prompt_id"],

@@ -1,5 +1,7 @@
 """Proof that what is learned from and what is held out share nothing.
 
+Not here: deciding the splits (``splits.py``).
+
 Four ways to share: the same text, a near-duplicate (Jaccard similarity of character 5-grams of at
 least 0.7, the same numbers), thirteen words in a row, a conversation. The join over all pairs is
 exact: no sampling and no hashing of sets can hide a pair. Used twice: to leave rows out, and on the

@@ -1,4 +1,6 @@
-"""Near-duplicates among many texts: MinHash signatures, LSH, and a look at every candidate pair.
+"""Near-duplicates among many texts: MinHash signatures, LSH, and a look at every candidate.
+
+Not here: what follows for a row (``splits.py``, ``selection.py``).
 
 Two texts are alike if the Jaccard similarity of their character 5-grams is high **and** they hold
 the same numbers in the same order: an order number, a date or an amount makes it another request,

@@ -1,4 +1,6 @@
-"""Rows whose answer does not fit their request: wrong labels, and labels bought by a trigger word.
+"""Rows whose answer does not fit their request: wrong labels, and labels bought by a word.
+
+Not here: answers that are made up (``labels/hallucination``).
 
 Both guards ask a linear model what the rest of the rows say about a request. A row is left out only
 if they say something else clearly: another answer fits it as well as that answer's own requests,
@@ -62,7 +64,7 @@ def find_poison(texts: Sequence[str], answers: Sequence[str]) -> Suspects:
     if len(texts) < LEAST_ROWS or common.sum() < 2:
         return Suspects({}, {})
     model = _fit(texts, code)
-    said = model.verdict(model.left_out, code, FITS, HARDLY)
+    said = model.finding(model.left_out, code, FITS, HARDLY)
     reasons = {
         int(row): f"its like are answered {names[said[row]]!r}, it {names[code[row]]!r}"
         for row in np.flatnonzero(said >= 0)
@@ -71,7 +73,7 @@ def find_poison(texts: Sequence[str], answers: Sequence[str]) -> Suspects:
     masked = [_mask(text, telling[answer]) for text, answer in zip(texts, code, strict=True)]
     changed = np.flatnonzero([m != t and bool(m) for m, t in zip(masked, texts, strict=True)])
     rest = model.fits([masked[row] for row in changed])
-    said = model.verdict(rest, code[changed], FITS_MASKED, HARDLY_MASKED)
+    said = model.finding(rest, code[changed], FITS_MASKED, HARDLY_MASKED)
     elsewhere = rest.argmax(axis=1) != code[changed]
     triggers: dict[str, str] = {}
     for words, places in _triggers(texts, code, changed, said, telling):
@@ -93,7 +95,7 @@ class _Model(NamedTuple):
         """How well each answer fits texts, shape (n, answers)."""
         return _vectors(texts, self.idf) @ self.weights
 
-    def verdict(self, fit: Floats, code: Ints, fits: float, hardly: float) -> Ints:
+    def finding(self, fit: Floats, code: Ints, fits: float, hardly: float) -> Ints:
         """The answer that the rest clearly speaks for instead of the row's own, or -1."""
         rows = np.arange(len(code))
         relative = np.where(self.common, fit / self.typical, -np.inf)

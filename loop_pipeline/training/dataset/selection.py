@@ -1,5 +1,7 @@
 """Which rows a student learns from, and for every other one why not.
 
+Not here: files (``frozen_set.py``).
+
 In this order: nothing that touches a held-out row (``overlap``); of near-duplicates the best copy,
 which knows how often it was asked; no row that looks poisoned (``poison``), unless a reviewer has
 seen it; no user, wording or day of a source beyond its share. Then up to 10% of the rows that an
@@ -61,7 +63,7 @@ def select_rows(
 
     Args:
         pairs: ``labeled_pairs`` rows.
-        traces: all traces, as ``splits.settle_traces`` returns them.
+        traces: all traces, as ``splits.split_traces`` returns them.
         reviewed: prompt ids that a reviewer has judged.
         trained: prompt ids of earlier sets' training rows.
 
@@ -81,7 +83,7 @@ def select_rows(
     poisoned, triggers = _poisoned(best, reviewed)
     bad = best["prompt_id"].isin(poisoned["prompt_id"])
     rows, capped = _capped(best[~bad])
-    rows = _replay(rows, best[~bad], capped, trained)
+    rows = _brought_back(rows, best[~bad], capped, trained)
     rest = apart[(apart["split"] == "train") & ~apart["copies"].isin(best.loc[bad, "copies"])]
     preferences, unpreferred = _best_within_caps(rest[rest["kind"].isin(PREFERENCES)])
     feedback, unheard = _best_within_caps(rest[rest["kind"].isin(FEEDBACK)])
@@ -215,7 +217,7 @@ def _best_within_caps(ranked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]
     return kept, pd.concat([copied, capped])
 
 
-def _replay(
+def _brought_back(
     rows: pd.DataFrame, clean: pd.DataFrame, capped: pd.DataFrame, trained: set[str]
 ) -> pd.DataFrame:
     """Bring back rows of earlier sets that only a cap keeps out."""

@@ -1,5 +1,7 @@
 """Texts as sets that can be compared: words, character 5-grams, word 13-grams.
 
+Not here: comparing them (``near_duplicates.py``, ``leakage.py``).
+
 Characters, not words, because requests are short: "where is my card" has no 5-word shingle worth
 comparing, and one slip of the finger would change most of them.
 """

@@ -1,5 +1,7 @@
 """Which side of the fence a request is on, decided once for all that belongs together.
 
+Not here: which rows are then learned from (``selection.py``).
+
 The hash at import draws a split for every request alone. That is no fence: a request comes again
 with a greeting, or as the next turn of its conversation, and is drawn again. So rows that belong
 together form a *unit*: rows of one conversation, near-duplicates (0.7), and texts that share
@@ -32,7 +34,7 @@ from sqlalchemy import Engine
 
 from loop_pipeline.store.database import read, records
 from loop_pipeline.store.tables import ContractRow, TraceRow, TraceUnitRow
-from loop_pipeline.store.traces import settle_splits
+from loop_pipeline.store.traces import fix_splits
 from loop_pipeline.training.dataset.near_duplicates import components, similar_pairs
 from loop_pipeline.training.dataset.shingles import (
     RUN_TEXTS,
@@ -56,18 +58,18 @@ COLUMNS = [
 Ints = NDArray[np.int64]
 
 
-def settle_traces(engine: Engine) -> pd.DataFrame:
+def split_traces(engine: Engine) -> pd.DataFrame:
     """Settle the split of every trace that came since the last time, and write it to the store.
 
     Returns:
-        As ``settled_traces``; that is all of them now.
+        As ``traces_with_splits``; that is all of them now.
     """
     traces = _traces(engine)
-    settled = settle(traces)
+    settled = assign_splits(traces)
     drawn = traces.set_index("prompt_id")["split"]
     moved = settled[settled["split"].to_numpy() != drawn[settled["prompt_id"]].to_numpy()]
     with engine.begin() as connection:
-        settle_splits(
+        fix_splits(
             connection,
             records(settled[["prompt_id", "unit"]]),
             {str(name): list(part["prompt_id"]) for name, part in moved.groupby("split")},
@@ -78,7 +80,7 @@ def settle_traces(engine: Engine) -> pd.DataFrame:
     return traces
 
 
-def settled_traces(engine: Engine) -> pd.DataFrame:
+def traces_with_splits(engine: Engine) -> pd.DataFrame:
     """The traces whose split is settled.
 
     Returns:
@@ -99,7 +101,7 @@ def _traces(engine: Engine) -> pd.DataFrame:
     )
 
 
-def settle(traces: pd.DataFrame) -> pd.DataFrame:
+def assign_splits(traces: pd.DataFrame) -> pd.DataFrame:
     """Decide the unit and the split of the rows that have none yet.
 
     Args:

@@ -1,6 +1,6 @@
-"""What lies beside an adapter's weights: whose base it needs, and the record of its run.
+"""What lies beside an adapter's weights: its base, and the record of its run.
 
-Imports no training library: serving and evaluation ask here before they use an adapter.
+Not here: training libraries; serving and evaluation ask here before they use an adapter.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """One training process, or several by ``accelerate launch``: the same module, the same input.
 
+Not here: the training itself (``trainer.py``).
+
 With several GPUs the 4-bit base is sharded over them (FSDP-QLoRA); without a GPU the processes are
 plain copies that average their gradients.
 """

@@ -1,4 +1,7 @@
-"""Which model to train on, and how it is loaded: NF4 with double quantisation."""
+"""Which model to train on, and how it is loaded: NF4 with double quantisation.
+
+Not here: making a base (``training/base_model.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Stage B, optional: from the supervised adapter on, what people preferred and what they refused.
+"""Stage B, optional: what people preferred and what they refused, from stage A's adapter on.
+
+Not here: which of the two adapters stands (``evaluation/preference_gate.py``).
 
 DPO where an edit makes a pair, KTO where there are only refusals. The result is a candidate beside
 its parent; `keep` decides between them.

@@ -1,4 +1,7 @@
-"""What a training says of itself: a line every ten seconds, curves for MLflow, and its budget."""
+"""What a training says of itself: a line every ten seconds, curves for MLflow, its budget.
+
+Not here: where curves are kept (``store/run_record.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Checkpoints that survive a killed process and a full disk: marked when whole, or not used."""
+"""Checkpoints that survive a killed process and a full disk: marked when whole, or not used.
+
+Not here: finished adapters (``adapter_folder.py``).
+"""
 
 from __future__ import annotations
 

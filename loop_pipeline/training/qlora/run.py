@@ -1,4 +1,7 @@
-"""One adapter from its inputs to its ``meta.json``: trained, recorded, saved, registered."""
+"""One adapter from its inputs to its ``meta.json``: trained, recorded, saved, registered.
+
+Not here: the training loop (``trainer.py``).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -103,6 +106,13 @@ class Job:
     parent_sha256: str | None = None
     before: Sequence[Ending] = field(default=(), kw_only=True)  # trainings that it stands on
 
+    def title(self, stage: str, rows: int | None) -> str:
+        """The run in a line, to be told apart from others in a list."""
+        stage = "" if stage == "sft" else stage
+        pairs = f"{rows:,} pairs" if rows else ""
+        parts = (self.config.profile, self.tracking.data, stage, pairs)
+        return " · ".join(part for part in parts if part)
+
     def facts(self) -> dict[str, Any]:
         """What identifies the run's inputs."""
         return {
@@ -162,6 +172,8 @@ def _train(job: Job, load: Callable[[], tuple[Build, dict[str, Any]]]) -> None:
         endings = [*job.before, ending(what, figures)]
         said = cut_short(endings)
         record.tags({"ended_by": figures["ended_by"], "cut_short": said or "no"})
+        title = job.title(job.stage, more.get("rows"))
+        record.rename(finished_title(title, figures, said))
         record.status("FINISHED")
         meta = {
             **job.facts(),
@@ -181,22 +193,31 @@ def _train(job: Job, load: Callable[[], tuple[Build, dict[str, Any]]]) -> None:
     remove_checkpoints(job.run_dir)
 
 
+def finished_title(title: str, figures: Mapping[str, Any], said: str) -> str:
+    """A run's title with its result, until the gate has a better one."""
+    loss = figures["validation_loss"]
+    result = "" if loss is None else f" · validation loss {loss:.3f}"
+    return title + result + (" · cut short" if said else "")
+
+
 @contextmanager
-def record_job(job: Job, name: str, more: dict[str, Any]) -> Iterator[RunRecord]:
+def record_job(job: Job, stage: str, more: dict[str, Any]) -> Iterator[RunRecord]:
     """Record a job's run, with everything that is needed to repeat it.
 
     Args:
         job: What is trained.
-        name: Of the run.
+        stage: What kind of run it is, for its tags.
         more: Parameters beside the recipe's.
     """
     around = environment()
-    tags = {"stage": name, "mlflow.source.git.commit": around["git_commit"]}
+    tags = {"stage": stage, "mlflow.source.git.commit": around["git_commit"]}
     files = {
         "environment.json": json.dumps(around, indent=1),
         "recipe.yaml": yaml.safe_dump(job.config.model_dump(), sort_keys=False),
     }
-    with recorded_run(job.tracking, job.run_dir, name, tags, job.nested_in) as record:
+    title = job.title(stage, more.get("rows"))
+    tags |= {"about": title}
+    with recorded_run(job.tracking, job.run_dir, title, tags, job.nested_in) as record:
         for file, text in files.items():
             (job.run_dir / file).write_text(text, encoding="utf-8")
             record.artifact(job.run_dir / file)

@@ -1,4 +1,7 @@
-"""Stage A: completion-only QLoRA fine-tuning, packed where attention keeps rows apart."""
+"""Stage A: fine-tuning on answers only, packed where attention keeps rows apart.
+
+Not here: preferences (``preference.py``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A small sweep: some recipes of a grid, and the adapter with the least validation loss."""
+"""A small sweep: some recipes of a grid, and the adapter with the least validation loss.
+
+Not here: how one adapter is trained (``run.py``).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import optuna
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.qlora.adapter_folder import META, finish, read_meta
 from loop_pipeline.training.qlora.distributed import is_main, wait_for_all
-from loop_pipeline.training.qlora.run import Job, is_open, record_job
+from loop_pipeline.training.qlora.run import Job, finished_title, is_open, record_job
 from loop_pipeline.training.qlora.sft import train_adapter
 
 
@@ -40,6 +43,8 @@ def run_sweep(job: Job) -> dict[str, Any]:
             figures = {k: v for k, v in meta.items() if isinstance(v, int | float)}
             record.metrics({k: float(v) for k, v in figures.items()})
             record.tags({"ended_by": meta["ended_by"], "cut_short": meta["cut_short"] or "no"})
+            title = job.title("sweep", None)
+            record.rename(finished_title(title, meta, meta["cut_short"]))
             record.status("FINISHED")
             finish(record, job.run_dir / "adapter", meta)
     else:

@@ -1,4 +1,6 @@
-"""Rows of a frozen training set as the tokens a student sees; what a chat template makes of them.
+"""Rows of a training set as the tokens a student sees, rendered as the server renders them.
+
+Not here: which rows there are (``training/dataset``).
 
 A prompt is rendered here as the server renders it: one way to train, one way to ask.
 """

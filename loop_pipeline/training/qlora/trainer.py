@@ -1,4 +1,6 @@
-"""What supervised and preference stage share: arguments, and a run that ends well.
+"""What both stages share: arguments, and a run that ends well.
+
+Not here: the data of a stage (``sft.py``, ``preference.py``).
 
 A run goes on from its last complete checkpoint, gives out-of-memory one more try with half the
 micro-batch, and says in one line that the disk is full.

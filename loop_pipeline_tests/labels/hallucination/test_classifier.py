@@ -100,10 +100,10 @@ def test_a_token_classifier_says_where_also_beyond_its_window(by_token: Path) ->
     encoder = Encoder(str(by_token))
     long = "the lamp came broken . " * 20
     output = long + "a free voucher . " + long
-    score, [span] = encoder.judge(long, output)
+    score, [span] = encoder.score(long, output)
     assert score > 0.9
     assert output[span["start"] : span["end"]] == span["text"] == "voucher"
-    score, spans = encoder.judge(long, long)
+    score, spans = encoder.score(long, long)
     assert score < 0.1
     assert spans == []
 
@@ -114,11 +114,11 @@ def test_a_sequence_classifier_reads_every_window(by_sequence: Path) -> None:
     encoder = Encoder(str(by_sequence))
     assert (encoder.label, encoder.says_supported, encoder.length) == (2, True, LENGTH)
     long = "the lamp came broken . " * 20
-    score, spans = encoder.judge(long, "a new one")
+    score, spans = encoder.score(long, "a new one")
     assert 0 < score < 1
     assert spans == []
     parts = [long[i : i + 60] for i in range(0, len(long), 60)]
-    alone = [encoder.judge(part, "a new one")[0] for part in parts]
+    alone = [encoder.score(part, "a new one")[0] for part in parts]
     assert score <= max(alone)  # supported by any part of the source
     pieces = [piece for _, piece in encoder._pieces(long)]
     assert "".join("".join(pieces).split()) == "".join(long.split())

@@ -32,7 +32,7 @@ def test_each_tier_decides_what_it_can(make_traces) -> None:
         {"output": "{}", "contract": {"kind": "json", "schema": {"oneOf": []}}},
         {"output": "refund", "contract": TEXT, "finish_reason": "length"},
     ]
-    flags = flag_hallucinations(make_traces(*rows))
+    flags = flag_hallucinations(make_traces(*rows), tiers=Tiers())
     assert list(flags.columns) == COLUMNS
     assert flags["grounded"].tolist() == [
         *("yes", "no", "yes", "no", "no", "cannot_tell", "cannot_tell", "no")
@@ -105,7 +105,7 @@ def test_common_form_is_not_invention_but_a_promise_is(make_traces) -> None:
         for i in range(80)
     ]
     rows[7] |= {"output": "Customer requests compensation and gets a free premium voucher."}
-    flags = flag_hallucinations(make_traces(*rows))
+    flags = flag_hallucinations(make_traces(*rows), tiers=Tiers())
     assert flags.index[flags["flag"]].tolist() == [7]
 
 
@@ -116,4 +116,4 @@ def test_text_parts_and_empty_messages_are_read() -> None:
 
 
 def test_no_traces_no_flags(make_traces) -> None:
-    assert list(flag_hallucinations(make_traces({}).iloc[:0]).columns) == COLUMNS
+    assert list(flag_hallucinations(make_traces({}).iloc[:0], tiers=Tiers()).columns) == COLUMNS

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from benchmarks.data import load
 from loop_pipeline.cli.main import app
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.hallucination.wording_features import FEATURES, design_of
 from loop_pipeline.labels.hallucination.wording_fit import (
     Folded,
@@ -211,5 +212,5 @@ def test_reviews_make_a_detector_that_flagging_uses(
     assert done.exit_code == 0, done.exception
     assert "150 labels, 33% bad" in done.output
     monkeypatch.setenv("LOOP_DETECTOR_FILE", str(out))
-    flags = flag_hallucinations(read_traces(engine))
+    flags = flag_hallucinations(read_traces(engine), tiers=Tiers())
     assert set(flags["version"]) == {f"contract-1 lexical-2-{load_detector(out).version}"}

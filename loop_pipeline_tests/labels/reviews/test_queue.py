@@ -1,4 +1,4 @@
-"""The review queue in a real store: drawn once, again when users react, settled by voices."""
+"""The review queue in a real store: drawn once, again when users react, closed by voices."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sqlalchemy import Engine, update
 
 from loop_pipeline.labels.reviews import queue
 from loop_pipeline.labels.reviews.queue import (
+    closed,
     describe,
     open_items,
-    settled,
     take_reviews_in,
     update_queue,
 )
@@ -163,7 +163,7 @@ def test_volunteered_reviews_stay_outside_the_draw() -> None:
         [("a", 0.1, "base rate", "skipped")], columns=["prompt_id", "p_review", "reason", "status"]
     )
     found = pd.DataFrame({"reviews": [1], "contested": [False], "p_good": [0.8]}, index=["a"])
-    assert settled(items, found).empty
+    assert closed(items, found).empty
 
 
 def test_the_first_ones_done_are_a_sample_of_all_that_were_drawn(

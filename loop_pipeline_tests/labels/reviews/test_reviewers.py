@@ -11,10 +11,10 @@ import pytest
 
 from loop_pipeline.labels.reviews.reviewers import (
     MIN_OVERLAPS,
-    judge_reviewers,
     newest_words,
     relied_on,
     verdicts,
+    weigh_reviewers,
 )
 
 HONEST = (0.95, 0.92, 0.90, 0.85, 0.80)
@@ -44,7 +44,7 @@ def test_a_coin_loses_its_weight_is_named_and_the_rest_decides_better_than_the_m
     named, weights, ours, majority = [], [], [], []
     for seed in range(20):
         reviews, truth = _crowd(WITH_A_COIN, items=400, seed=seed)
-        crew = judge_reviewers(reviews).set_index("actor")
+        crew = weigh_reviewers(reviews).set_index("actor")
         named.append(list(crew.index[crew["warning"].notna()]))
         weights.append(crew["weight"])
         found = verdicts(reviews, crew.reset_index())["good"]
@@ -61,7 +61,7 @@ def test_a_coin_loses_its_weight_is_named_and_the_rest_decides_better_than_the_m
 
 def test_a_warning_says_who_and_why() -> None:
     reviews, _ = _crowd(WITH_A_COIN, items=400, seed=1)
-    crew = judge_reviewers(reviews).set_index("actor")
+    crew = weigh_reviewers(reviews).set_index("actor")
     text = str(crew.loc["r4", "warning"])
     assert text.startswith("r4 answers like a coin")
     assert f"on {crew.loc['r4', 'overlaps']} answers that others reviewed" in text
@@ -69,13 +69,13 @@ def test_a_warning_says_who_and_why() -> None:
 
 @pytest.mark.parametrize("items", [20, 100])
 def test_honest_reviewers_are_rarely_warned(items: int) -> None:
-    draws = [judge_reviewers(_crowd(HONEST, items=items, seed=s)[0]) for s in range(100)]
+    draws = [weigh_reviewers(_crowd(HONEST, items=items, seed=s)[0]) for s in range(100)]
     assert np.mean([crew["warning"].isna().all() for crew in draws]) >= 0.95
 
 
 def test_rates_are_recovered() -> None:
     reviews, _ = _crowd(HONEST, items=2000, seed=3)
-    crew = judge_reviewers(reviews).set_index("actor")
+    crew = weigh_reviewers(reviews).set_index("actor")
     assert list(crew.index) == ["r0", "r1", "r2", "r3", "r4"]
     assert crew["finds_good"].tolist() == pytest.approx(HONEST, abs=0.03)
     assert crew["finds_bad"].tolist() == pytest.approx(HONEST, abs=0.05)
@@ -84,14 +84,14 @@ def test_rates_are_recovered() -> None:
 def test_who_says_good_to_everything_is_a_coin_too() -> None:
     reviews, _ = _crowd((0.95, 0.9, 0.9, 0.85), items=300, seed=4)
     reviews.loc[reviews["actor"] == "r3", "value"] = 1.0
-    crew = judge_reviewers(reviews).set_index("actor")
+    crew = weigh_reviewers(reviews).set_index("actor")
     assert "r3 answers like a coin" in str(crew.loc["r3", "warning"])
     assert crew["warning"].notna().sum() == 1
 
 
 def test_without_overlaps_a_verdict_is_what_was_said() -> None:
     reviews, _ = _crowd((0.9, 0.5, 0.7), items=200, each=1)
-    crew = judge_reviewers(reviews)
+    crew = weigh_reviewers(reviews)
     assert (crew["overlaps"] == 0).all()
     assert crew["warning"].isna().all()
     found = verdicts(reviews, crew)
@@ -129,7 +129,7 @@ def test_few_reviews_are_decided_by_the_majority_then_by_the_newest_word(
 
 def test_one_who_is_reliable_outweighs_two_coins() -> None:
     reviews, _ = _crowd((0.97, 0.97, 0.5, 0.5), items=400, seed=6)
-    crew = judge_reviewers(reviews)
+    crew = weigh_reviewers(reviews)
     assert (crew["overlaps"] >= MIN_OVERLAPS).all()
     split = _reviews([("x", "r0", False, 0), ("x", "r2", True, 1), ("x", "r3", True, 2)])
     assert not verdicts(split, crew).loc["x", "good"]
@@ -137,7 +137,7 @@ def test_one_who_is_reliable_outweighs_two_coins() -> None:
 
 def test_a_coin_and_a_tie_decide_nothing_and_an_untested_reviewer_does() -> None:
     reviews, _ = _crowd(WITH_A_COIN, items=400, seed=7)
-    crew = judge_reviewers(reviews)
+    crew = weigh_reviewers(reviews)
     alone = _reviews(
         [
             *[("coin", "r4", True, 0), ("honest", "r0", False, 1), ("new", "somebody", True, 2)],

@@ -16,7 +16,7 @@ from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.training.base_model import read_rows
 from loop_pipeline.training.dataset.frozen_set import NotEnoughPairs, freeze, record_training_set
 from loop_pipeline.training.dataset.selection import Selection, select_rows
-from loop_pipeline.training.dataset.splits import settle_traces
+from loop_pipeline.training.dataset.splits import split_traces
 
 Make = Callable[..., pd.DataFrame]
 
@@ -113,7 +113,7 @@ def test_the_store_knows_what_is_in_a_set_and_why_the_rest_is_not(
     lines = [trace(i, contract=None, output="refund" if i % 2 else "delivery") for i in range(400)]
     again = [line | {"prompt_id": f"again{i}"} for i, line in enumerate(lines[:50])]
     import_file(engine, jsonl(*lines, *again))
-    settled = settle_traces(engine)
+    settled = split_traces(engine)
     selection = _select(pairs_of(settled), settled)
     frozen = freeze(selection, tmp_path)
     for _ in range(2):

@@ -11,13 +11,14 @@ import pytest
 from loop_pipeline.demo.phrases import LABELS
 from loop_pipeline.demo.simulated_traffic import simulate
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.pairs import label_pairs
 from loop_pipeline.labels.reviews.reviewers import verdicts
 from loop_pipeline.store.database import open_store
 from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.training.dataset.selection import Selection, select_rows
-from loop_pipeline.training.dataset.splits import settle_traces
+from loop_pipeline.training.dataset.splits import split_traces
 
 Make = Callable[..., pd.DataFrame]
 WORDS = (
@@ -178,8 +179,15 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, p
     traces = read_traces(engine)
     scores = traces[["prompt_id"]].assign(score=0.97, threshold=0.9, origin="model", version="v")
     feedback = read_feedback(engine)
-    pairs = label_pairs(traces, feedback, flag_hallucinations(traces), scores, verdicts(feedback))
-    settled = settle_traces(engine).merge(traces[["prompt_id", "producer"]], on="prompt_id")
+    pairs = label_pairs(
+        traces,
+        feedback,
+        flag_hallucinations(traces, tiers=Tiers()),
+        scores,
+        verdicts(feedback),
+        tiers=Tiers(),
+    )
+    settled = split_traces(engine).merge(traces[["prompt_id", "producer"]], on="prompt_id")
     engine.dispose()
     return pairs, settled, folder
 

@@ -15,7 +15,12 @@ from loop_pipeline.store.tables import TraceRow, TraceUnitRow
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.traces.records import split_of
 from loop_pipeline.training.dataset.leakage import FENCES, shared
-from loop_pipeline.training.dataset.splits import background, settle, settle_traces, settled_traces
+from loop_pipeline.training.dataset.splits import (
+    assign_splits,
+    background,
+    split_traces,
+    traces_with_splits,
+)
 
 Make = Callable[..., pd.DataFrame]
 
@@ -45,7 +50,7 @@ def test_what_is_settled_never_moves_and_no_twin_crosses_the_fence(traces_of: Ma
         new = new.assign(prompt_id=names, ts=times, unit=None)
         new["split"] = [split_of(digest(text)) for text in new["text"]]
         frame = pd.concat([known, new], ignore_index=True)
-        settled = settle(frame).set_index("prompt_id")
+        settled = assign_splits(frame).set_index("prompt_id")
         assert len(settled) == len(new)
         assert set(settled.index) == set(names)
         frame = frame.set_index("prompt_id")
@@ -76,7 +81,7 @@ def test_a_twin_of_gold_becomes_gold_and_a_twin_of_a_trained_row_is_trained(
     ).assign(unit=None)
     new["split"] = ["train", "gold", "calibration"]
     new["ts"] += pd.Timedelta(days=1)
-    settled = settle(pd.concat([old, new], ignore_index=True)).set_index("prompt_id")
+    settled = assign_splits(pd.concat([old, new], ignore_index=True)).set_index("prompt_id")
     assert settled["split"].to_dict() == {"n0": "gold", "n1": "train", "n2": "calibration"}
     assert settled["unit"].to_dict() == {"n0": "p00000", "n1": "p00001", "n2": "n2"}
 
@@ -88,7 +93,7 @@ def test_a_row_that_ties_two_units_is_protected(traces_of: Make) -> None:
     )
     new = traces_of({"text": "the invoice is wrong again", "conversation_id": "a"})
     new = new.assign(prompt_id="n", unit=None, split="train")
-    settled = settle(pd.concat([old, new], ignore_index=True))
+    settled = assign_splits(pd.concat([old, new], ignore_index=True))
     assert settled[["prompt_id", "split"]].values.tolist() == [["n", "calibration"]]
 
 
@@ -113,25 +118,25 @@ def test_the_store_keeps_what_was_settled(engine: Engine, tmp_path: Any) -> None
     simulate(tmp_path / "a.jsonl", traces=600, days=3, seed=1)
     import_file(engine, tmp_path / "a.jsonl")
     drawn = read(engine, TraceRow, columns=["prompt_id", "split"])
-    first = settle_traces(engine)
+    first = split_traces(engine)
     assert len(read(engine, TraceUnitRow)) == 600
     stored = read(engine, TraceRow, columns=["prompt_id", "split"])
     assert stored["split"].tolist() == first["split"].tolist()
     assert 0 < (stored["split"] != drawn["split"]).mean() < 0.2
     simulate(tmp_path / "b.jsonl", traces=300, days=3, seed=2)
     import_file(engine, tmp_path / "b.jsonl")
-    assert settled_traces(engine)["prompt_id"].tolist() == first["prompt_id"].tolist()
-    second = settle_traces(engine).set_index("prompt_id")
+    assert traces_with_splits(engine)["prompt_id"].tolist() == first["prompt_id"].tolist()
+    second = split_traces(engine).set_index("prompt_id")
     assert len(second) == 900
     assert second.loc[first["prompt_id"], "split"].tolist() == first["split"].tolist()
     pd.testing.assert_frame_equal(
-        settled_traces(engine).set_index("prompt_id")[["unit", "split"]],
+        traces_with_splits(engine).set_index("prompt_id")[["unit", "split"]],
         second[["unit", "split"]],
     )
 
 
 def test_an_empty_store_settles_nothing(engine: Engine) -> None:
-    assert settle_traces(engine).empty
+    assert split_traces(engine).empty
 
 
 @pytest.mark.parametrize("share", [0.5, 0.05])

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.store.tracking import Tracking, log_evaluation, register_adapter, set_alias
+from loop_pipeline.store.mlflow_runs import log_evaluation
+from loop_pipeline.store.tracking import Tracking, register_adapter, set_alias
 from loop_pipeline.training.qlora import progress, sft
 from loop_pipeline.training.qlora.run import Job
 from loop_pipeline.training.qlora.sft import (
@@ -30,6 +31,8 @@ from loop_pipeline.training.qlora.sft import (
     train_adapter,
 )
 from loop_pipeline_tests.training.conftest import COLOURS, CONFIG, colour_rows, silent, write_set
+
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
 
 Make = Callable[..., Job]
 
@@ -105,6 +108,8 @@ def test_mlflow_has_what_is_needed_to_repeat_the_run(
     client = MlflowClient(tracking.tracking_uri)
     run = client.get_run(trained["mlflow_run_id"])
     assert run.info.status == "FINISHED"
+    pairs, loss = f"{trained['rows']} pairs", f"validation loss {trained['validation_loss']:.3f}"
+    assert run.info.run_name == f"tiny · {pairs} · {loss}"
     assert run.data.params["lora_r"] == str(CONFIG.lora_r)
     assert run.data.params["base_identity"] == trained["base_identity"]
     assert run.data.params["dataset_sha256"] == trained["dataset_sha256"]
@@ -135,8 +140,11 @@ def test_an_adapter_is_one_version_which_can_be_the_champion(
     assert register_adapter(tracking, run_id, adapter, trained["adapter_sha256"]) == version
     set_alias(tracking.tracking_uri, model, version)
     assert str(client.get_model_version_by_alias(model, "champion").version) == version
-    log_evaluation(tracking.tracking_uri, run_id, {"agreement": 0.9}, [adapter / "meta.json"])
-    assert client.get_run(run_id).data.metrics["agreement"] == 0.9
+    figures, files = {"gold_agreement": 0.9}, [adapter / "meta.json"]
+    log_evaluation(tracking.tracking_uri, run_id, figures, files, verdict="approved")
+    run = client.get_run(run_id)
+    assert run.data.metrics["gold_agreement"] == 0.9
+    assert run.info.run_name == f"approved 90.0% · tiny · {trained['rows']} pairs"
 
 
 def test_the_same_run_is_not_trained_twice(

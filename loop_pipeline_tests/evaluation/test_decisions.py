@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import evaluation_folder
-from loop_pipeline.evaluation import verdicts
-from loop_pipeline.evaluation.verdicts import UNTOLD, deliver, judge_waiting, last_verdicts
+from loop_pipeline.evaluation import decisions
+from loop_pipeline.evaluation.decisions import UNTOLD, decide_waiting, deliver, last_decisions
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import newest_checkpoint, set_checkpoints
 from loop_pipeline.store.database import insert_new, open_store, read
@@ -58,10 +58,10 @@ def test_several_candidates_are_judged_at_once_and_answers_are_kept(
     best = train(store, tmp_path, "best", age=3)
     good = train(store, tmp_path, "good", age=2)
     train(store, tmp_path, "bad", age=1)
-    judged, failed = judge_waiting(bench(store, stub))
+    judged, failed = decide_waiting(bench(store, stub))
     assert (len(judged), failed) == (3, {})
     assert statuses(store) == {"best": "approved", "good": "retired", "bad": "rejected"}
-    assert [row["checkpoint_id"][:4] for row in last_verdicts(store)] == ["best", "good", "bad0"]
+    assert [row["checkpoint_id"][:4] for row in last_decisions(store)] == ["best", "good", "bad0"]
     found = metrics(store, best)
     assert list(found["contestants"]) == ["candidate", "few-shot base", "base"]
     assert found["rival"].startswith("base:")
@@ -72,12 +72,12 @@ def test_several_candidates_are_judged_at_once_and_answers_are_kept(
     names = {path.name for path in evaluation_folder(bench(store, stub).settings, good).iterdir()}
     assert {"metrics.json", "gallery.html", "gallery.jsonl", "evaluation.md"} <= names
     asked, kept = len(stub.asked), read(store, StudentAnswerRow)
-    assert judge_waiting(bench(store, stub)) == ([], {})
+    assert decide_waiting(bench(store, stub)) == ([], {})
     assert len(stub.asked) == asked, "everything was answered before"
     assert read(store, StudentAnswerRow).equals(kept)
     # The next one meets the champion; base and examples are not asked again.
     train(store, tmp_path, "bad2")
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     assert statuses(store)["bad2"] == "rejected"
     assert metrics(store, "bad2".ljust(64, "0"))["rival"] == best
     new = {body["model"] for path, body in stub.asked[asked:] if path.endswith("completions")}
@@ -100,7 +100,7 @@ def test_a_server_that_dies_leaves_the_candidate_waiting_and_its_answers_stored(
         return behave(body)
 
     stub.answer = dies
-    judged, failed = judge_waiting(bench(store, stub))
+    judged, failed = decide_waiting(bench(store, stub))
     assert judged == []
     assert "out of memory on purpose" in failed["good".ljust(64, "0")]
     assert statuses(store) == {"good": "candidate"}
@@ -109,7 +109,7 @@ def test_a_server_that_dies_leaves_the_candidate_waiting_and_its_answers_stored(
     assert 100 <= stored < 180
     stub.fail, stub.answer = None, behave
     asked = len(stub.asked)
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     assert statuses(store) == {"good": "approved"}
     answered = len(read(store, StudentAnswerRow, checkpoint_id="good".ljust(64, "0")))
     own = [b for p, b in stub.asked[asked:] if b.get("model") == "student-good00000000"]
@@ -121,11 +121,11 @@ def test_one_adapter_that_is_refused_holds_nobody_up(
 ) -> None:
     broken = train(store, tmp_path, "broken", age=2)
     train(store, tmp_path, "good", age=1)
-    judged, failed = judge_waiting(bench(store, stub))
+    judged, failed = decide_waiting(bench(store, stub))
     assert judged == ["good".ljust(64, "0")], failed
     assert "max_lora_rank" in failed[broken]
     # An older one that was not judged has nothing to win any more.
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     assert statuses(store) == {"broken": "retired", "good": "approved"}
 
 
@@ -139,12 +139,12 @@ def test_whatever_breaks_before_the_verdict_nothing_is_approved(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(verdicts, step, full)
+        patch.setattr(decisions, step, full)
         with pytest.raises(OSError, match="No space left"):
-            judge_waiting(bench(store, stub))
+            decide_waiting(bench(store, stub))
     assert statuses(store) == {"good": "candidate"}
     assert metrics(store, key) == {}
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     assert statuses(store) == {"good": "approved"}
 
 
@@ -159,13 +159,13 @@ def test_a_rejected_one_is_judged_again_when_asked_to(
 
     stub.answer = short
     train(store, tmp_path, "good")
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     assert statuses(store) == {"good": "rejected"}
     assert metrics(store, "good".ljust(64, "0"))["too_long"] > 0
     stub.answer, stub.fail = behave, None  # served with a longer context now
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     assert statuses(store) == {"good": "rejected"}, "a verdict stands"
-    judge_waiting(bench(store, stub, again=True))
+    decide_waiting(bench(store, stub, again=True))
     assert statuses(store) == {"good": "approved"}
 
 
@@ -173,11 +173,11 @@ def test_a_champion_on_another_base_is_met_with_the_answers_it_gave(
     store: Engine, stub: Stub, tmp_path: Path
 ) -> None:
     champion = train(store, tmp_path, "good", age=9)
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     set_checkpoints(store, {champion: {"base_dir": "org/older-base"}})
     train(store, tmp_path, "best")
     asked = len(stub.asked)
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     assert statuses(store) == {"good": "approved", "best": "approved"}
     assert metrics(store, "best".ljust(64, "0"))["rival"] == champion
     assert not [b for _, b in stub.asked[asked:] if b.get("model") == "student-good00000000"]
@@ -207,15 +207,15 @@ def test_a_candidate_is_held_to_the_best_champion_there_was(
     store: Engine, stub: Stub, tmp_path: Path
 ) -> None:
     ace = train(store, tmp_path, "ace", age=9)
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     was_champion(store, ace, day=1)
     good = train(store, tmp_path, "good", age=5)
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     set_checkpoints(store, {good: {"status": "approved"}})  # it slipped through once
     was_champion(store, good, day=2)
     asked = len(stub.asked)
     same = train(store, tmp_path, "good2")
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     assert statuses(store)["good2"] == "rejected"
     found = metrics(store, same)
     assert (found["rival"], found["anchor"]) == (good, ace)
@@ -231,7 +231,7 @@ def test_a_training_that_was_cut_short_is_the_first_thing_a_verdict_says(
 ) -> None:
     said = "The training was cut short by max_minutes."
     key = train(store, tmp_path, "good", metrics={"cut_short": said, "ended_by": "clock"})
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     assert read(store, CheckpointRow, checkpoint_id=key)["reason"].iloc[0].startswith(said)
     assert metrics(store, key)["ended_by"] == "clock"
 
@@ -273,7 +273,7 @@ def test_mlflow_is_told_late_but_told(
     made = trained_in_mlflow(settings, tmp_path / "good-run", good)
     train(store, tmp_path, "good", age=2, **made)
     bad = train(store, tmp_path, "bad", age=1)
-    judge_waiting(bench(store, stub))
+    decide_waiting(bench(store, stub))
     assert metrics(store, good)["mlflow"] == UNTOLD
 
     down = f"http://loop:secret@127.0.0.1:{free_port()}"

@@ -1,6 +1,6 @@
-"""From waiting candidates to verdicts: in the store first, then in MLflow, again until it is there.
+"""From waiting candidates to decisions: in the store first, then in MLflow, until it is there.
 
-A verdict is written once everything it rests on is stored: answers, figures and files. It is the
+A decision is written once everything it rests on is stored: answers, figures and files. It is the
 store that approves. MLflow is told afterwards; that it was told is written down as well.
 """
 
@@ -16,7 +16,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import evaluation_folder
-from loop_pipeline.evaluation.contest import Contest, hold_contest, settle
+from loop_pipeline.evaluation.contest import Contest, hold_contest, pick
 from loop_pipeline.evaluation.contestants import (
     Contestant,
     answers_of,
@@ -28,6 +28,7 @@ from loop_pipeline.evaluation.contestants import (
 )
 from loop_pipeline.evaluation.metrics import flat_metrics
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
+from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import LoopSettings
@@ -38,15 +39,10 @@ from loop_pipeline.store.checkpoints import (
     set_checkpoints,
 )
 from loop_pipeline.store.database import read, records
+from loop_pipeline.store.mlflow_runs import describe_version, log_evaluation
 from loop_pipeline.store.policies import champion_of, champions_so_far
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow
-from loop_pipeline.store.tracking import (
-    TrackingDown,
-    few_retries,
-    log_evaluation,
-    set_alias,
-    tag_version,
-)
+from loop_pipeline.store.tracking import TrackingDown, few_retries, set_alias
 
 UNTOLD = "not delivered yet"
 
@@ -62,7 +58,7 @@ class Bench:
         held_out: requests as `contest.prepare` returns them.
         embedder: finds examples and compares texts.
         say: takes progress lines.
-        write_files: writes the tables, figures and gallery of a verdict into a folder, given that
+        write_files: writes the tables, figures and gallery of a decision into a folder, given that
             folder, the metrics, the gallery and a title.
         again: judge the newest checkpoint once more if it was rejected; what did not fit the
             context then is asked again.
@@ -89,13 +85,13 @@ class Bench:
         )
 
 
-def judge_waiting(bench: Bench) -> tuple[list[str], dict[str, str]]:
+def decide_waiting(bench: Bench) -> tuple[list[str], dict[str, str]]:
     """Judge every waiting candidate against the champion; the best one that passes is approved.
 
     With none waiting the champion answers what traffic has come since.
 
     Returns:
-        The checkpoints that got a verdict; by checkpoint id, why another could not be asked now (a
+        The checkpoints that got a decision; by checkpoint id, why another could not be asked now (a
         candidate stays one).
     """
     champion = champion_of(bench.engine)
@@ -152,6 +148,7 @@ def _contest(bench: Bench, candidate: dict[str, Any], champion: dict[str, Any] |
         target_agreement=bench.settings.target_agreement,
         delta=bench.settings.delta,
         base_was_fitted=base_was_fitted(candidate),
+        tiers=tiers_of(bench.settings),
         trained_until=None if until is None else pd.to_datetime(until, utc=True),
         earlier=_earlier_champions(bench, champion) if champion else None,
         cut_short=candidate["metrics"].get("cut_short") or "",
@@ -185,23 +182,23 @@ def _champion_answers(
 
 
 def _write(bench: Bench, contests: dict[str, Contest]) -> None:
-    """Files first, then all verdicts in one transaction."""
+    """Files first, then all decisions in one transaction."""
     rows = records(read(bench.engine, CheckpointRow))
     stored: dict[str, dict[str, Any]] = {row["checkpoint_id"]: row["metrics"] for row in rows}
     judged = stored | {key: stored[key] | contest.metrics for key, contest in contests.items()}
     made_from = {key: stored[key].get("parent_sha256") for key in contests}
     parents = {key: (up, judged[up]) for key, up in made_from.items() if up in judged}
-    verdicts = settle(contests, parents)
+    decisions = pick(contests, parents)
     about = {"judged_at": dt.datetime.now(dt.UTC).isoformat(), "mlflow": UNTOLD}
     for key, contest in contests.items():
-        verdicts[key]["metrics"] = judged[key] | about
-        title = f"{adapter_name(key)}: {verdicts[key]['status']}"
+        decisions[key]["metrics"] = judged[key] | about
+        title = f"{adapter_name(key)}: {decisions[key]['status']}"
         folder = evaluation_folder(bench.settings, key)
-        bench.write_files(folder, verdicts[key]["metrics"], contest.gallery, title)
-    set_checkpoints(bench.engine, verdicts)
+        bench.write_files(folder, decisions[key]["metrics"], contest.gallery, title)
+    set_checkpoints(bench.engine, decisions)
 
 
-def last_verdicts(engine: Engine) -> list[dict[str, Any]]:
+def last_decisions(engine: Engine) -> list[dict[str, Any]]:
     """The checkpoints that were judged last, together, in the order of creation."""
     rows = records(read(engine, CheckpointRow).sort_values("created_at"))
     judged = [row for row in rows if row["metrics"].get("judged_at")]
@@ -210,7 +207,7 @@ def last_verdicts(engine: Engine) -> list[dict[str, Any]]:
 
 
 def deliver(engine: Engine, settings: LoopSettings) -> dict[str, str]:
-    """Tell MLflow every verdict that it has not been told: figures, files, status, alias.
+    """Tell MLflow every decision that it has not been told: figures, files, status, alias.
 
     Returns:
         By checkpoint id, why MLflow has no record of it yet; the next call tries again.
@@ -237,7 +234,10 @@ def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool) -> 
     folder = evaluation_folder(settings, row["checkpoint_id"])
     with few_retries(uri):
         files = sorted(folder.iterdir()) if folder.is_dir() else []
-        log_evaluation(uri, run, flat_metrics(row["metrics"]), files)
-        tag_version(uri, model, version, status=row["status"], reason=row["reason"][:1000])
+        figures = flat_metrics(row["metrics"])
+        title = log_evaluation(uri, run, figures, files, decision=row["status"])
+        reason = row["reason"][:1000]
+        text = f"{title}\n\n{reason}"
+        describe_version(uri, model, version, text, status=row["status"], reason=reason)
         if is_champion:
             set_alias(uri, model, version)

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine
 
 from loop_pipeline.definitions import defs
-from loop_pipeline.defs.automation import enough_new_pairs, label_traces, late_feedback, retrain
+from loop_pipeline.defs.automation import enough_new_pairs, late_feedback
+from loop_pipeline.defs.jobs import label_traces, retrain
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.store.database import insert_new, upsert
 from loop_pipeline.store.tables import (
@@ -125,7 +126,7 @@ def test_a_training_in_flight_is_not_doubled(
     _pairs(engine, 10)
     run = dg.DagsterRun(job_name=retrain.name, status=status)
     instance.add_run(run)
-    assert _tick(instance) == ([], f"run {run.run_id} is still training")
+    assert _tick(instance) == ([], f"run {run.run_id} of retrain is not over yet")
 
 
 def test_after_a_failed_training_the_next_crossing_retrains(

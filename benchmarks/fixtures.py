@@ -1,9 +1,20 @@
-"""A random model and random adapters, small enough to be served anywhere."""
+"""A random model, random adapters, and students in a store: for benchmarks and tests.
+
+Small enough to be served anywhere; nothing here measures or asserts anything.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
+from sqlalchemy import Engine
+
+from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.database import upsert
+from loop_pipeline.store.tables import CheckpointRow, DatasetRow
+
+BORN = dt.datetime(2026, 8, 1, tzinfo=dt.UTC)
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
@@ -25,7 +36,9 @@ def make_model(folder: Path, hidden_size: int = 64) -> Path:
     bpe.decoder = decoders.ByteLevel()
     bpe.add_special_tokens(specials)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|pad|>"
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",  # noqa: S106
+        pad_token="<|pad|>",  # noqa: S106
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
@@ -63,3 +76,32 @@ def make_adapter(base: Path, folder: Path, seed: int) -> Path:
             torch.nn.init.normal_(weight, std=0.3)
     adapted.save_pretrained(str(folder))
     return folder
+
+
+def student(checkpoint_id: str) -> dict[str, str]:
+    """What a policy says of its student."""
+    return {"checkpoint_id": checkpoint_id, "adapter": adapter_name(checkpoint_id)}
+
+
+def add_student(
+    engine: Engine, checkpoint_id: str, *, status: str = "approved", folder: str = ""
+) -> None:
+    """Put a student and its training set into the store; a later letter is a younger student."""
+    at = BORN + dt.timedelta(days=ord(checkpoint_id[0]))
+    dataset = {"dataset_id": "d", "created_at": BORN, "folder": "f", "counts": {}}
+    row = {
+        "checkpoint_id": checkpoint_id,
+        "created_at": at,
+        "dataset_id": "d",
+        "base_dir": "/models/base",
+        "adapter_dir": folder or f"/adapters/{checkpoint_id[0]}",
+        "adapter_sha256": checkpoint_id,
+        "mlflow_run_id": None,
+        "model_version": "1",
+        "metrics": {},
+        "status": status,
+        "reason": "test",
+    }
+    with engine.begin() as connection:
+        upsert(connection, DatasetRow, [dataset | {"validated_pairs": 1}])
+        upsert(connection, CheckpointRow, [row])

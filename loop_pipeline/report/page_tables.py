@@ -1,0 +1,88 @@
+"""The tables at the end of the report: every group, and where the figures come from.
+
+The page around them is in ``page``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from loop_pipeline.costs.prices import PRICES_DATE
+from loop_pipeline.report.markup import Html, bar, card, key, nothing, table
+from loop_pipeline.report.numbers import LEXICAL, GroupNumbers, LoopNumbers, percent
+from loop_pipeline.report.page import _PRICED
+
+
+def groups_table(numbers: LoopNumbers, names: Sequence[str]) -> str:
+    """The promise of every task group."""
+    mark = " (simulated)" if numbers.simulated else ""
+    if not numbers.groups:
+        return card("Cost and coverage by group" + mark, nothing(numbers, "groups"))
+    ordered = sorted(numbers.groups, key=lambda group: -group.size)
+    bars = "".join(
+        f'<div class="name">{key(g.name, names)}</div>'
+        f"{bar(g.coverage, 'var(--c2)')}{bar(g.cost_ratio, 'var(--c1)')}"
+        for g in ordered
+    )
+    heads = ["group", "requests", "arm", "threshold", "agreement", "at least", "calibration rows"]
+    figures = table([*heads, "frontier $/1k", "routed $/1k"], [_row(g) for g in ordered])
+    reasons = "".join(
+        f"<li>{escape(g.name)}: {escape(g.reason)}</li>"
+        for g in ordered
+        if g.arm == "frontier" and g.reason
+    )
+    why = f'<p class="soft">Not certified, so the frontier answers:</p><ul>{reasons}</ul>'
+    star = f'<p class="soft">* {LEXICAL}</p>' if any(g.lexical for g in ordered) else ""
+    return card(
+        "Cost and coverage by group" + mark,
+        '<p class="soft">Coverage: share of a group that the student answers. Cost: what the group '
+        "costs as routed, escalations and wasted student calls included, as a share of the "
+        "frontier's bill for it.</p>"
+        '<div class="bars"><div class="head"></div><div class="head">covered by the student</div>'
+        f'<div class="head">cost, of the frontier\'s</div>{bars}</div>{figures}{star}'
+        + (why if reasons else ""),
+    )
+
+
+def _row(group: GroupNumbers) -> list[str]:
+    return [
+        group.name + (" *" if group.lexical else ""),
+        f"{group.size:,}",
+        group.arm,
+        "–" if group.threshold is None else f"{group.threshold:.3f}",
+        percent(group.agreement),
+        percent(group.agreement_low),
+        f"{group.n:,}",
+        *(
+            "–" if usd is None else f"{usd * 1000:.3f}"
+            for usd in (group.frontier_usd, group.routed_usd)
+        ),
+    ]
+
+
+def sources_table(numbers: LoopNumbers) -> str:
+    """Where the figures come from."""
+
+    def code(value: str | None) -> Html:
+        return Html(f"<code>{escape(value)}</code>" if value else "–")
+
+    rows = [
+        ["traces, days, quarantined", "tables traces, quarantine", code(None)],
+        ["pairs, flags", "tables labeled_pairs, hallucination_flags", code(None)],
+        ["quality score", "table quality_models", code(numbers.quality_version)],
+        ["training set", "tables datasets, dataset_rows", code(numbers.dataset_id)],
+        ["training loss", "MLflow run", code(numbers.mlflow_run_id)],
+        ["agreement", "table student_answers, split gold", code(numbers.checkpoint_id)],
+        ["coverage, groups, thresholds", "table policies, bundle", code(numbers.policy_sha)],
+        ["deployed student", "table deployments", code(numbers.student_adapter)],
+        ["frontier's bill", f"table traces, cost_usd as logged; {_PRICED}", code(PRICES_DATE)],
+    ]
+    origins = table(["number", "from", "id"], rows, "words")
+    notes = "".join(f"<li>{escape(note)}</li>" for note in numbers.notes)
+    timings = " · ".join(f"{name} {seconds:,.0f} s" for name, seconds in numbers.timings.items())
+    return (
+        (card("Notes", f"<ul>{notes}</ul>") if notes else "")
+        + card("Where each number comes from", origins)
+        + (f'<footer class="soft">{escape(timings)}</footer>' if timings else "")
+    )
