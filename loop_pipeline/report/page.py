@@ -10,7 +10,6 @@ from html import escape
 from pathlib import Path
 
 from loop_pipeline.costs.attribution import REVIEW, CostNumbers
-from loop_pipeline.costs.prices import PRICES_SOURCE
 from loop_pipeline.report.charts import chart_cards
 from loop_pipeline.report.markup import card, nothing, table
 from loop_pipeline.report.numbers import (
@@ -23,8 +22,6 @@ from loop_pipeline.report.numbers import (
     percent,
 )
 from loop_pipeline.report.page_tables import groups_table, sources_table
-
-_PRICED = f"replayed traffic at {PRICES_SOURCE}"
 
 
 def page(numbers: LoopNumbers) -> str:

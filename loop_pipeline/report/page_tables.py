@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from loop_pipeline.costs.prices import PRICES_DATE
+from loop_pipeline.costs.prices import PRICES_DATE, PRICES_SOURCE
 from loop_pipeline.report.markup import Html, bar, card, key, nothing, table
 from loop_pipeline.report.numbers import LEXICAL, GroupNumbers, LoopNumbers, percent
-from loop_pipeline.report.page import _PRICED
+
+_PRICED = f"replayed traffic at {PRICES_SOURCE}"
 
 
 def groups_table(numbers: LoopNumbers, names: Sequence[str]) -> str:
