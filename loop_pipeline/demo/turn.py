@@ -53,6 +53,7 @@ class Turn:
         )
         self.say = say
         self.started = time.monotonic()
+        self.stage_began: float | None = None
 
     def close(self) -> None:
         """Let go of both databases."""
@@ -60,8 +61,12 @@ class Turn:
         self.engine.dispose()
 
     def stage(self, text: str) -> None:
-        """Announce a stage with the time since the start."""
-        self.say(f"[{time.monotonic() - self.started:5.0f} s] {text}")
+        """Say how long the last stage took, and announce the next with the time since the start."""
+        now = time.monotonic()
+        if self.stage_began is not None:
+            self.say(f"          took {now - self.stage_began:.0f} s")
+        self.stage_began = now
+        self.say(f"[{now - self.started:5.0f} s] {text}")
 
     def import_traces(self, path: Path) -> None:
         """Import a JSON-lines file of traces and feedback."""
