@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +20,25 @@ from loop_pipeline_tests.shared import TEMPLATE, free_port, fresh_database, made
 
 __all__ = ["free_port", "fresh_database"]
 STORES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+SLOW_FILE = re.compile(r"^pytestmark = (\[[^\]]*|.*)\bmark\.slow\b", re.MULTILINE)
 NIGHTLY = "installs or repeats in full what a smaller test shows: pytest --nightly runs it"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="run what takes too long for each day")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers with as many threads each as there are cores would only wait for each other."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file that is slow as a whole is not imported where no slow test is asked for."""
+    if "not slow" not in config.getoption("markexpr") or collection_path.suffix != ".py":
+        return None
+    return True if SLOW_FILE.search(collection_path.read_text("utf-8")) else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

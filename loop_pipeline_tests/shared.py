@@ -44,17 +44,12 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def made_once(path: Path, make: Callable[[Path], None]) -> Path:
-    """A file or folder that the first worker makes while the others wait for it.
-
-    It appears only when it is whole, so that a maker that failed leaves nothing behind.
-    """
+    """A file or folder that the first worker makes while the others wait for it."""
+    done = path.with_name(f"{path.name}.done")
     with FileLock(path.with_name(f"{path.name}.lock")):
-        if not path.exists():
-            partial = path.with_name(f"{path.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.unlink(missing_ok=True)
-            make(partial)
-            partial.rename(path)
+        if not done.exists():
+            make(path)
+            done.touch()
     return path
 
 

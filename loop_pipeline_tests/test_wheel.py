@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-OFFLINE = ("NewConnectionError", "name resolution", "Cannot connect to proxy", "timed out")
+OFFLINE = ("NewConnectionError", "name resolution", "dns error", "error sending request")
 
 
 def _run(*command: str | Path, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -29,17 +30,23 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` folder of a fresh environment with the wheel and its base dependencies."""
     folder = tmp_path_factory.mktemp("wheel")
 
-    def pip(python: str | Path, *arguments: str | Path) -> None:
-        done = _run(python, "-m", "pip", *arguments, folder=folder)
+    def run(*command: str | Path) -> None:
+        done = _run(*command, folder=folder)
         if done.returncode and any(word in done.stderr for word in OFFLINE):
             pytest.skip(f"no package index: {done.stderr.splitlines()[-1]}")
         assert done.returncode == 0, done.stderr
 
-    _run(sys.executable, "-m", "venv", folder / "env", folder=folder)
     python = folder / "env/bin/python"
-    pip(python, "wheel", ROOT, "--no-deps", "-w", folder)
-    [wheel] = folder.glob("loop_pipeline-*.whl")
-    pip(python, "install", "-c", ROOT / "infra/constraints-pipeline.txt", wheel)
+    pins = ("-c", ROOT / "infra/constraints-pipeline.txt")
+    run(sys.executable, "-m", "venv", folder / "env")
+    if uv := shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"):
+        run(uv, "build", "--wheel", "--out-dir", folder, ROOT)
+        [wheel] = folder.glob("loop_pipeline-*.whl")
+        run(uv, "pip", "install", "--python", python, *pins, wheel)
+    else:
+        run(python, "-m", "pip", "wheel", ROOT, "--no-deps", "-w", folder)
+        [wheel] = folder.glob("loop_pipeline-*.whl")
+        run(python, "-m", "pip", "install", *pins, wheel)
     size = _run("du", "-sh", folder / "env", folder=folder).stdout.split()[0]
     print(f"wheel {wheel.stat().st_size / 1e6:.2f} MB, environment {size}")
     return python.parent

@@ -113,7 +113,7 @@ def judge() -> None:
 @app.command()
 def report() -> None:
     """Print the newest report and where to look further."""
-    from loop_pipeline.report.show import show
+    from loop_pipeline.report.summary import show
 
     show(load_settings())
 

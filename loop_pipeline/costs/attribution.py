@@ -11,6 +11,12 @@ from pydantic import BaseModel, ConfigDict
 
 # Real server bills run 30-50% above the sticker: disk, egress, failed starts, idle replicas.
 LOADED_FACTOR = 1.35
+# Items of the bill.
+STUDENT = ("student, served", "student, wasted on escalations")
+ESCALATIONS = "frontier, escalations"
+SHADOW = "frontier, shadow calls"
+TRAINING = "training"
+REVIEW = "review"
 
 
 class CostNumbers(BaseModel):
@@ -31,11 +37,44 @@ class CostNumbers(BaseModel):
     loaded_ratio: float
     utilisation: float | None
     break_even_requests_per_hour: float | None
+    logged_requests_per_hour: float | None = None
+    assumed_requests_per_hour: float | None = None
 
     @property
     def bill_usd(self) -> float:
         """Everything that the window really costs."""
         return math.fsum(self.parts.values())
+
+    @property
+    def pays(self) -> bool | None:
+        """Whether the logged load is enough for the student's rent; None: one is not known."""
+        logged, even = self.logged_requests_per_hour, self.break_even_requests_per_hour
+        return None if logged is None or even is None else logged >= even
+
+    def at_logged_load(self) -> CostNumbers:
+        """The same at the logged load; what was assumed instead is in another field.
+
+        Raises:
+            ValueError: no load was logged.
+        """
+        load = self.logged_requests_per_hour
+        if not load:
+            raise ValueError("no figures at the logged load without one")
+        times = self.requests_per_hour / load
+        parts = {k: v * times if k in STUDENT else v for k, v in self.parts.items()}
+        routed = math.fsum(parts[name] for name in (*STUDENT, ESCALATIONS))
+        return self.model_copy(
+            update={
+                "requests_per_hour": load,
+                "assumed_requests_per_hour": self.requests_per_hour,
+                "student_usd_per_request": self.student_usd_per_request * times,
+                "parts": parts,
+                "covered_ratio": None if self.covered_ratio is None else self.covered_ratio * times,
+                "blended_ratio": routed / self.frontier_usd,
+                "loaded_ratio": math.fsum(parts.values()) / self.frontier_usd,
+                "utilisation": None if self.utilisation is None else self.utilisation / times,
+            }
+        )
 
 
 def student_usd_per_request(
@@ -73,6 +112,7 @@ def attribute(
     training_usd: float = 0.0,
     review_usd: float = 0.0,
     capacity_requests_per_hour: float | None = None,
+    logged_requests_per_hour: float | None = None,
     loaded_factor: float = LOADED_FACTOR,
 ) -> CostNumbers:
     """Split the bill of a window and set it beside what the frontier would have billed.
@@ -92,6 +132,7 @@ def attribute(
         training_usd: retraining in the window.
         review_usd: human review in the window.
         capacity_requests_per_hour: what the server can do; gives the utilisation.
+        logged_requests_per_hour: student calls an hour that the log itself holds.
         loaded_factor: real bill over sticker price.
 
     Returns:
@@ -106,14 +147,14 @@ def attribute(
     )
     unit = student_usd_per_request(server_hourly_usd, load, loaded_factor=loaded_factor)
     parts = {
-        "student, served": covered * unit,
-        "student, wasted on escalations": (calls - covered) * unit,
-        "frontier, escalations": frontier_usd - share,
-        "frontier, shadow calls": shadow_rate * share,
-        "training": training_usd,
-        "review": review_usd,
+        STUDENT[0]: covered * unit,
+        STUDENT[1]: (calls - covered) * unit,
+        ESCALATIONS: frontier_usd - share,
+        SHADOW: shadow_rate * share,
+        TRAINING: training_usd,
+        REVIEW: review_usd,
     }
-    routed = math.fsum(list(parts.values())[:3])
+    routed = math.fsum(parts[name] for name in (*STUDENT, ESCALATIONS))
     return CostNumbers(
         requests=requests,
         coverage=covered / requests,
@@ -131,6 +172,7 @@ def attribute(
         break_even_requests_per_hour=(
             server_hourly_usd * loaded_factor * calls / share if share > 0 else None
         ),
+        logged_requests_per_hour=logged_requests_per_hour,
     )
 
 

@@ -16,59 +16,60 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.store.traces import days_touched
 from loop_pipeline.store.training_data import count_validated_pairs, pairs_last_trained
 
+# Dagster shows the words of schedules and sensors as they are, without markdown.
 daily_labels = dg.build_schedule_from_partitioned_job(
     label_traces,
     name="daily_labels",
     hour_of_day=2,
-    description="""At 02:00 UTC the day before becomes training pairs (job `label_traces`).
+    description="""At 02:00 UTC the day before becomes training pairs (job label_traces).
 
-**When to turn it on:** once your traffic is imported every day before that hour. Days that came
-later are not made up for: run the job for them, or turn `late_feedback` on.
+When to turn it on: once your traffic is imported every day before that hour. Days that came
+later are not made up for: run the job for them, or turn late_feedback on.
 
-**Read more** in `docs/reference/jobs.md`.""",
+Read more in docs/reference/jobs.md.""",
 )
 daily_reviews = dg.ScheduleDefinition(
     job=draw_reviews,
     cron_schedule="0 4 * * *",
     name="daily_reviews",
-    description="""At 04:00 UTC new answers are drawn for review (job `draw_reviews`).
+    description="""At 04:00 UTC new answers are drawn for review (job draw_reviews).
 
-**When to turn it on:** if people look at the queue every few days.
+When to turn it on: if people look at the queue every few days.
 
-**Read more** in `docs/concepts/reviews.md`.""",
+Read more in docs/concepts/reviews.md.""",
 )
 weekly_quality = dg.ScheduleDefinition(
     job=refresh_quality,
     cron_schedule="0 1 * * 1",
     name="weekly_quality",
     description="""On Mondays at 01:00 UTC the quality score is fitted again (job
-`refresh_quality`).
+refresh_quality).
 
-**When to turn it on:** once reviews come in every week. Days that were scored before keep their
-scores until `score_traces` runs.
+When to turn it on: once reviews come in every week. Days that were scored before keep their
+scores until score_traces runs.
 
-**Read more** in `docs/concepts/quality.md`.""",
+Read more in docs/concepts/quality.md.""",
 )
 weekly_groups = dg.ScheduleDefinition(
     job=regroup,
     cron_schedule="0 3 * * 1",
     name="weekly_groups",
     description="""On Mondays at 03:00 UTC all traffic is put into task groups again (job
-`regroup`).
+regroup).
 
-**When to turn it on:** once traffic comes in every week.
+When to turn it on: once traffic comes in every week.
 
-**Read more** in `docs/concepts/groups.md`.""",
+Read more in docs/concepts/groups.md.""",
 )
 daily_report = dg.ScheduleDefinition(
     job=refresh_report,
     cron_schedule="0 6 * * *",
     name="daily_report",
-    description="""At 06:00 UTC the report is written again (job `refresh_report`).
+    description="""At 06:00 UTC the report is written again (job refresh_report).
 
-**When to turn it on:** once a policy is in force and somebody reads the report.
+When to turn it on: once a policy is in force and somebody reads the report.
 
-**Read more** in `docs/concepts/costs.md`.""",
+Read more in docs/concepts/costs.md.""",
 )
 
 UNFINISHED = [
@@ -89,14 +90,14 @@ def in_flight(instance: dg.DagsterInstance, job: str) -> dg.SkipReason | None:
 @dg.sensor(
     job=retrain,
     minimum_interval_seconds=300,
-    description="""Trains again each time enough new training pairs have come (job `retrain`).
+    description="""Trains again each time enough new training pairs have come (job retrain).
 
-**When to turn it on:** once a first `retrain` went well. It starts when the number of validated
+When to turn it on: once a first retrain went well. It starts when the number of validated
 pairs crosses another multiple of LOOP_RETRAIN_EVERY, no training is going on, and the last one is
 LOOP_RETRAIN_COOLDOWN_HOURS ago. Each tick says how many pairs are still missing. After a failed
 training it does not try again before the next multiple; re-execute that run by hand.
 
-**Read more** in `docs/concepts/training.md`.""",
+Read more in docs/concepts/training.md.""",
 )
 def enough_new_pairs(
     context: dg.SensorEvaluationContext, loop: Loop
@@ -128,12 +129,12 @@ LATE_OVERLAP = dt.timedelta(minutes=10)
     job=label_traces,
     minimum_interval_seconds=600,
     description="""Labels days again whose answers got feedback after they were labelled, and only
-those (job `label_traces`).
+those (job label_traces).
 
-**When to turn it on:** together with `daily_labels`. What came in before it is turned on is not
+When to turn it on: together with daily_labels. What came in before it is turned on is not
 looked at: run the job for those days.
 
-**Read more** in `docs/concepts/quality.md`.""",
+Read more in docs/concepts/quality.md.""",
 )
 def late_feedback(
     context: dg.SensorEvaluationContext, loop: Loop

@@ -23,7 +23,11 @@ from loop_pipeline.report.evaluation_tables import (
     read_gallery,
     write_files,
 )
-from loop_pipeline.report.plots import contestants_figure, plot_png_markdown, reliability_figure
+from loop_pipeline.report.pictures.plots import (
+    contestants_figure,
+    plot_png_markdown,
+    reliability_figure,
+)
 from loop_pipeline.rollout.release import roles
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
@@ -128,12 +132,12 @@ def _metadata(loop: Loop, missing: dict[str, dict[str, str]]) -> dict[str, Any]:
         "reliability": reliability_figure(metrics["reliability"]),
     }
     return {
+        "status": shown["status"],
+        "reasons": dg.MetadataValue.md(reasons),
         "dagster/row_count": count(engine, StudentAnswerRow, checkpoint_id=shown["checkpoint_id"]),
         "judged": len(decisions),
         "approved": sum(row["status"] == "approved" for row in decisions),
         **_figures(metrics),
-        "status": shown["status"],
-        "reasons": dg.MetadataValue.md(reasons),
         **{n: dg.MetadataValue.md(plot_png_markdown(figure)) for n, figure in pictures.items()},
         "decisions": dg.MetadataValue.md(_decision_table(decisions)),
         "contestants": dg.MetadataValue.md(contestants_table(metrics)),
@@ -150,7 +154,7 @@ def _metadata(loop: Loop, missing: dict[str, dict[str, str]]) -> dict[str, Any]:
 def _figures(metrics: dict[str, Any]) -> dict[str, float]:
     """The figures that are compared from student to student, named as in MLflow."""
     flat = flat_metrics(metrics)
-    return {name: flat[name] for name in PLOTTED if name in flat}
+    return {name: round(flat[name], 4) for name in PLOTTED if name in flat}
 
 
 def _decision_table(decisions: list[dict[str, Any]]) -> str:

@@ -34,7 +34,8 @@ class TableIOManager(dg.ConfigurableIOManager):
         with open_store(load_settings().store_url).begin() as connection:
             if table is tables.LabeledPairRow:
                 gone = replace_pairs(connection, context.asset_partition_keys, records(obj))
-                context.log.info(f"{gone} earlier pairs are superseded")
+                if gone:
+                    context.log.info(f"{gone} earlier pairs are superseded")
                 return
             replace_days(connection, table, context.asset_partition_keys, records(obj))
 

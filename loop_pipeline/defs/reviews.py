@@ -11,7 +11,7 @@ from loop_pipeline.labels.quality.inputs import refresh_quality
 from loop_pipeline.labels.quality.model import QualityModel
 from loop_pipeline.labels.quality.thresholds import MIN_AUC
 from loop_pipeline.labels.reviews.queue import describe, take_reviews_in, update_queue
-from loop_pipeline.report.plots import plot_png_markdown
+from loop_pipeline.report.pictures.plots import plot_png_markdown
 from loop_pipeline.report.quality import (
     mean_table,
     promise_table,
@@ -132,9 +132,9 @@ def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materiali
     pictures = {n: dg.MetadataValue.md(plot_png_markdown(f)) for n, f in figures.items()}
     return dg.MaterializeResult(
         metadata={
+            "reason": model.reason,
             **model.metrics(),
             "doubtful": len(doubts),
-            "reason": model.reason,
             **pictures,
             "promises": dg.MetadataValue.md(promise_table(model.promises)),
             "quality": dg.MetadataValue.md(mean_table(model)),

@@ -36,10 +36,10 @@ def move_rollout() -> None:
     description="""Watches the new student on trial (canary): ends the trial if it disagrees with
 the frontier more often than the champion, and gives it more traffic if it does not.
 
-**When to turn it on:** if LOOP_ROLLOUT is staged and requests are routed by this policy. It looks
-once a minute and starts the job `move_rollout` only when the evidence is enough.
+When to turn it on: if LOOP_ROLLOUT is staged and requests are routed by this policy. It looks
+once a minute and starts the job move_rollout only when the evidence is enough.
 
-**Read more** in `docs/concepts/rollout.md`.""",
+Read more in docs/concepts/rollout.md.""",
 )
 def canary_watch(context: dg.SensorEvaluationContext, loop: Loop) -> dg.RunRequest | dg.SkipReason:
     """Ask for a step of the rollout once its evidence is enough."""
@@ -61,11 +61,11 @@ def canary_watch(context: dg.SensorEvaluationContext, loop: Loop) -> dg.RunReque
     minimum_interval_seconds=60,
     description="""Loads the students again when a vLLM server came back, or came new, without them.
 
-**When to turn it on:** as soon as a student serves. Until a server has its students, their requests
-go to the frontier. It asks every server once a minute and starts the job `deploy` if one lacks a
+When to turn it on: as soon as a student serves. Until a server has its students, their requests
+go to the frontier. It asks every server once a minute and starts the job deploy if one lacks a
 student; a server that does not answer is named in the tick.
 
-**Read more** in `docs/concepts/rollout.md`.""",
+Read more in docs/concepts/rollout.md.""",
 )
 def forgotten_adapters(
     context: dg.SensorEvaluationContext, loop: Loop

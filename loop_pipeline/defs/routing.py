@@ -9,12 +9,11 @@ from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.defs.groups import task_groups
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
-from loop_pipeline.report.plots import plot_png_markdown, shares_figure
+from loop_pipeline.report.pictures.plots import plot_png_markdown, shares_figure
 from loop_pipeline.rollout.commands import tell
 from loop_pipeline.rollout.release import (
     in_force,
     introduce,
-    refused,
     student_of,
     without_canary,
 )
@@ -28,6 +27,7 @@ from loop_pipeline.routing.policy_from_store import (
     policy_from_store,
 )
 from loop_pipeline.routing.router import Router
+from loop_pipeline.store.policies import refused_student, why_refused
 from loop_pipeline.store.traces import read_traces
 
 
@@ -55,8 +55,8 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     engine, settings = loop.engine(), loop.settings()
     folder, judged = policy_folder(settings), None
     try:
-        if student := refused(engine):
-            why = f"the student was refused: {' '.join(student['metrics']['gate']['against'])}"
+        if student := refused_student(engine):
+            why = f"the student was refused: {why_refused(student)}"
             fitted = frontier_only_from_store(engine, settings, why)
         else:
             now = in_force(engine)
@@ -94,7 +94,8 @@ def _figures(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, 
         "logged_agreement": (judged.agreement, 1) if judged else (None, 1),
         "logged_usd_per_1000_requests": (judged.usd, 1000) if judged else (None, 1),
     }
-    return figures | {name: found.dr * by for name, (found, by) in estimates.items() if found}
+    figures |= {name: found.dr * by for name, (found, by) in estimates.items() if found}
+    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def _details(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, Any]:

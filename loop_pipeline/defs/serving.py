@@ -6,7 +6,7 @@ import dagster as dg
 
 from loop_pipeline.defs.evaluation import checkpoint_evaluation
 from loop_pipeline.defs.resources import Loop
-from loop_pipeline.rollout.release import refused, roles
+from loop_pipeline.rollout.release import roles
 from loop_pipeline.serving import student_server as vllm
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.probes import adapters_of
@@ -14,6 +14,7 @@ from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_answer import Answer
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.store.checkpoints import adapter_name, record_deployment
+from loop_pipeline.store.policies import refused_student
 from loop_pipeline.store.traces import read_traces
 
 
@@ -32,7 +33,7 @@ def vllm_deployment(loop: Loop) -> dg.MaterializeResult:
     **Read more** in `docs/concepts/rollout.md`.
     """
     engine, settings, wanted = loop.engine(), loop.settings(), roles(loop.engine())
-    if not wanted and refused(engine):
+    if not wanted and refused_student(engine):
         return dg.MaterializeResult(metadata={"serves": "nobody: the first student was refused"})
     if not wanted:
         raise dg.Failure(

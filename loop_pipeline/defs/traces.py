@@ -30,7 +30,7 @@ def count_by_day(context: dg.AssetExecutionContext, rows: pd.DataFrame) -> None:
         figures: dict[str, int | float] = {"dagster/row_count": 0}
         if day in totals.index:
             figures |= {str(name): column[day].item() for name, column in totals.items()}
-            figures |= {str(name): column[day].item() for name, column in shares.items()}
+            figures |= {str(name): round(float(column[day]), 4) for name, column in shares.items()}
         context.add_asset_metadata(figures, partition_key=day)
 
 

@@ -21,6 +21,8 @@ from loop_pipeline.confidence.certificate import Certificate
 from loop_pipeline.doctor.outcome_table import CertifiedGroup, Floats, Outcomes
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.registry import UNASSIGNED
+from loop_pipeline.report.bill import routed_costs
+from loop_pipeline.report.numbers import cost_sentence, load_sentence
 from loop_pipeline.rollout.release import in_force, student_of
 from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
 from loop_pipeline.routing.offers import Contender
@@ -47,20 +49,32 @@ def outcomes_in_force(engine: Engine, settings: LoopSettings) -> Outcomes:
     if bundle.others:
         embedder = open_embedder(policy_folder(settings) / bundle.embedder_path)
         others = other_models(engine, embedder)
-    found = outcomes_of(bundle, held_out_answers(engine, student_of(bundle)), others)
+    costs = routed_costs(engine, settings, bundle)
+    idle = costs is not None and costs.pays is False
+    answers = held_out_answers(engine, student_of(bundle))
+    # Below the break-even a call costs what it does at the logged load.
+    unit = costs.student_usd_per_request if costs and idle else None
+    found = outcomes_of(bundle, answers, others, student_usd=unit)
     void = bundle.void_because(versions_of(settings))
     expired = bundle.expires_at <= time.time()
     warnings = [void] if void else []
     warnings += [f"the certificates expired on {bundle.expires}"] if expired else []
+    warnings = [f"{line}: everything goes to the frontier" for line in warnings]
+    warnings += [cost_sentence(costs)] if costs and idle else []
     return replace(
         found,
         self_agreement=self_agreement(engine, found.models[-1]),
-        warnings=[f"{line}: everything goes to the frontier" for line in warnings],
+        warnings=warnings,
+        notes=[*found.notes, load_sentence(costs)] if costs else found.notes,
     )
 
 
 def outcomes_of(
-    bundle: PolicyBundle, answers: pd.DataFrame, others: Sequence[Contender] = ()
+    bundle: PolicyBundle,
+    answers: pd.DataFrame,
+    others: Sequence[Contender] = (),
+    *,
+    student_usd: float | None = None,
 ) -> Outcomes:
     """A policy's outcomes on gold rows; its best single models are chosen on the other rows.
 
@@ -68,6 +82,7 @@ def outcomes_of(
         bundle: the policy.
         answers: as `calibration_rows.held_out_answers` gives them.
         others: the cheaper models of the policy besides the student.
+        student_usd: what a call of the student costs, if not what the policy says.
 
     Raises:
         NothingToJudge: no gold request was answered by all models of the policy.
@@ -77,7 +92,8 @@ def outcomes_of(
     student, names = bundle.student["adapter"], _names(bundle)
     models = [student, *(c.name for c in used), bundle.frontier.get("model", "frontier")]
     frontier = len(models) - 1
-    units = [bundle.student_usd_per_request, *(c.usd_per_request for c in used)]
+    own_usd = bundle.student_usd_per_request if student_usd is None else student_usd
+    units = [own_usd, *(c.usd_per_request for c in used)]
     frontier_usd = gold["cost_usd"].to_numpy(float)
     notes = [
         f"what {name} costs is not known: taken as 0"

@@ -40,18 +40,18 @@ import pandas as pd
 
 from loop_pipeline.confidence.coverage import CoverageFigures
 from loop_pipeline.evaluation.gate_claims import (
+    agreement_figures,
     as_good,
     better,
     certifiable,
     covered,
-    discordant,
-    floor,
+    first_student,
+    keeps_contracts,
     no_group_worse,
     not_worse,
     truthful,
-    valid,
 )
-from loop_pipeline.stats.paired import holm, lower_bound, mcnemar_worse
+from loop_pipeline.stats.paired import holm
 
 # What is compared row by row.
 JUDGED = ("agrees", "valid", "flagged")
@@ -120,25 +120,25 @@ def decide(
     name = "the champion" if champion is not None else "the base model"
     if not len(pair):
         nothing = f"No gold row was answered by both the candidate and {name}."
-        return Decision(False, [nothing], {"n": 0})
-    figures = _figures(pair, alpha)
+        return Decision(False, [nothing], {"n": 0, "against": [nothing]})
+    figures = agreement_figures(pair, alpha)
     if champion is not None:
         claims = not_worse(figures, name, margin, worst, alpha)
     else:
         claims = [(as_good if base_was_fitted else better)(figures, name, alpha)]
-    if anchor is not None:
-        best = figures["anchor"] = _figures(_paired(candidate, anchor), alpha)
+    if anchor is not None and len(known := _paired(candidate, anchor)):
+        best = figures["anchor"] = agreement_figures(known, alpha)
         claims += not_worse(best, "the best champion so far", margin, worst, alpha)
-    guards = [valid(pair, figures, name), truthful(pair, figures, name)]
+    guards = [keeps_contracts(pair, figures, name), truthful(pair, figures, name)]
     if groups is not None:
         guards.append(no_group_worse(pair, groups, figures, group_margin, min_group))
     if coverage is not None:
         figures["coverage"] = coverage.to_json()
-        known = coverage.candidate is not None and coverage.rival is not None
-        guards += [covered(coverage, name, coverage_margin)] if known else []
-        claims += [] if known else [certifiable(coverage, name)]
+        both = coverage.candidate is not None and coverage.rival is not None
+        guards += [covered(coverage, name, coverage_margin)] if both else []
+        claims += [] if both else [certifiable(coverage, name)]
     if champion is None:
-        claims += floor(figures, coverage)
+        claims += first_student(figures, coverage)
     adjusted = holm(np.array([guard.p for guard in guards]))
     claims += [guard.claim(float(p), alpha) for guard, p in zip(guards, adjusted, strict=True)]
     against = figures["against"] = [claim.sentence for claim in claims if not claim.holds]
@@ -180,19 +180,3 @@ def _paired(candidate: pd.DataFrame, rival: pd.DataFrame) -> pd.DataFrame:
             raise ValueError(f"prompt {twice!r} is answered twice: one checkpoint a frame")
         sides.append(frame.set_index("prompt_id")[list(JUDGED)].astype(bool))
     return sides[0].add_suffix("_new").join(sides[1].add_suffix("_old"), how="inner")
-
-
-def _figures(pair: pd.DataFrame, alpha: float) -> dict[str, Any]:
-    gained, lost = discordant(pair["agrees_new"], pair["agrees_old"])
-    n = len(pair)
-    return {
-        "n": n,
-        "candidate_agreement": float(pair["agrees_new"].mean()),
-        "rival_agreement": float(pair["agrees_old"].mean()),
-        "difference": (gained - lost) / n,
-        "lower_bound": lower_bound(gained, lost, n, alpha),
-        "only_candidate_right": gained,
-        "only_rival_right": lost,
-        "p_better": mcnemar_worse(lost, gained),
-        "p_worse": mcnemar_worse(gained, lost),
-    }

@@ -1,6 +1,6 @@
-"""What has to hold before a candidate may serve, each with the sentence that says so.
+"""What has to hold for a candidate, one by one: the figure, whether it holds, and its sentence.
 
-How the claims become one decision is in ``gate``.
+How they decide together is said in ``gate``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from loop_pipeline.confidence.coverage import CoverageFigures
-from loop_pipeline.stats.paired import holm, mcnemar_worse
+from loop_pipeline.stats.paired import holm, lower_bound, mcnemar_worse
 
 # A first student takes nobody's place: it has to keep its contracts in this share of the gold rows.
 LEAST_CONTRACTS = 0.95
@@ -35,13 +35,150 @@ class Guard:
     worse: str
 
     def claim(self, adjusted: float, alpha: float) -> Claim:
-        """The claim that this loss is not significant, after Holm's correction."""
+        """Whether the loss, its p-value adjusted for the family, refuses."""
         holds = adjusted > alpha
         verdict = f"{'not ' if holds else ''}{self.worse}"
         return Claim(holds, f"{self.sentence}: {verdict} (p = {adjusted:.2g} after Holm).")
 
 
-def floor(figures: dict[str, Any], coverage: CoverageFigures | None) -> list[Claim]:
+def agreement_figures(pair: pd.DataFrame, alpha: float) -> dict[str, Any]:
+    """How often each of the two agrees on the same rows, and how sure the difference is."""
+    gained, lost = _discordant(pair["agrees_new"], pair["agrees_old"])
+    n = len(pair)
+    return {
+        "n": n,
+        "candidate_agreement": float(pair["agrees_new"].mean()),
+        "rival_agreement": float(pair["agrees_old"].mean()),
+        "difference": (gained - lost) / n,
+        "lower_bound": lower_bound(gained, lost, n, alpha),
+        "only_candidate_right": gained,
+        "only_rival_right": lost,
+        "p_better": mcnemar_worse(lost, gained),
+        "p_worse": mcnemar_worse(gained, lost),
+    }
+
+
+def _discordant(new: pd.Series, old: pd.Series) -> tuple[int, int]:
+    return int((new & ~old).sum()), int((~new & old).sum())
+
+
+def not_worse(
+    figures: dict[str, Any], name: str, margin: float, worst: float, alpha: float
+) -> list[Claim]:
+    """No observed loss beyond ``margin``, and one of ``worst`` ruled out."""
+    n, difference, low = figures["n"], figures["difference"], figures["lower_bound"]
+    observed = Claim(
+        difference >= -margin - 1e-12,
+        f"Agreement is {figures['candidate_agreement']:.1%}, {name}'s"
+        f" {figures['rival_agreement']:.1%}, on the same {n} gold rows: {_points(difference)}"
+        f" ({_points(-margin)} is tolerated).",
+    )
+    ruled_out = low > -worst
+    text = f"At {1 - alpha:.0%} confidence the difference is above {_points(low)}; " + (
+        f"a loss of {worst * 100:g} points is ruled out."
+        if ruled_out
+        else f"a loss of {worst * 100:g} points cannot be ruled out with {n} gold rows."
+    )
+    return [observed, Claim(ruled_out, text)]
+
+
+def as_good(figures: dict[str, Any], name: str, alpha: float) -> Claim:
+    """Not significantly worse than a base that was made from the same traffic."""
+    good = figures["p_worse"] > alpha
+    return Claim(
+        good,
+        f"There is no champion. Agreement is {figures['candidate_agreement']:.1%}, {name}'s, which"
+        f" was made from the same traffic, {figures['rival_agreement']:.1%} on the same"
+        f" {figures['n']} gold rows: the candidate is {'not ' if good else ''}significantly worse"
+        f" (exact McNemar p = {figures['p_worse']:.2g}).",
+    )
+
+
+def better(figures: dict[str, Any], name: str, alpha: float) -> Claim:
+    """Significantly better than a base that knows nothing of the traffic."""
+    holds = figures["p_better"] <= alpha
+    return Claim(
+        holds,
+        f"There is no champion. Agreement is {figures['candidate_agreement']:.1%}, {name}'s"
+        f" {figures['rival_agreement']:.1%} on the same {figures['n']} gold rows: the candidate is"
+        f" {'' if holds else 'not '}significantly better (exact McNemar p ="
+        f" {figures['p_better']:.2g}).",
+    )
+
+
+def certifiable(coverage: CoverageFigures, name: str) -> Claim:
+    """What is said where only one of the two has a certified coverage."""
+    if coverage.candidate is None:
+        return Claim(False, f"No certificate can be computed for the candidate: {coverage.note}.")
+    return Claim(
+        True,
+        f"Certified coverage is {coverage.candidate:.1%} of {coverage.n} calibration requests;"
+        f" {name}'s is not known ({coverage.note}), so that nothing is compared.",
+    )
+
+
+def keeps_contracts(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> Guard:
+    """Answers that break their contract more often."""
+    gained, lost = _discordant(pair["valid_new"], pair["valid_old"])
+    new, old = float(pair["valid_new"].mean()), float(pair["valid_old"].mean())
+    p = mcnemar_worse(gained, lost)
+    figures |= {"candidate_validity": new, "rival_validity": old, "p_validity_lower": p}
+    text = f"{new:.1%} of the answers keep their contract, {name}'s {old:.1%}"
+    return Guard(p, text, "significantly lower")
+
+
+def truthful(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> Guard:
+    """Answers that are flagged as hallucinated more often."""
+    lost, gained = _discordant(pair["flagged_new"], pair["flagged_old"])
+    new, old = float(pair["flagged_new"].mean()), float(pair["flagged_old"].mean())
+    p = mcnemar_worse(gained, lost)
+    figures |= {"candidate_flagged": new, "rival_flagged": old, "p_flagged_higher": p}
+    text = f"{new:.1%} of the answers are flagged as hallucinated, {name}'s {old:.1%}"
+    return Guard(p, text, "significantly more")
+
+
+def no_group_worse(
+    pair: pd.DataFrame, groups: pd.Series, figures: dict[str, Any], margin: float, smallest: int
+) -> Guard:
+    """Groups with enough rows that lost more than the margin (exact McNemar, Holm within them)."""
+    member = groups.reindex(pair.index)
+    rows = []
+    for group, part in pair.groupby(member, sort=True):
+        if len(part) >= smallest:
+            gained, lost = _discordant(part["agrees_new"], part["agrees_old"])
+            difference = (gained - lost) / len(part)
+            p = mcnemar_worse(gained, lost)
+            rows.append({"group": str(group), "n": len(part), "difference": difference, "p": p})
+    for row, p in zip(rows, holm(np.array([row["p"] for row in rows])), strict=True):
+        row["p_holm"] = float(p)
+    figures["groups"] = rows
+    lower = sorted((r for r in rows if r["difference"] < -margin), key=lambda r: r["p_holm"])
+    about = f"{len(rows)} groups with at least {smallest} gold rows"
+    if not lower:
+        text = f"Of the {about} none lost more than {margin * 100:g} points"
+        return Guard(1.0, text, "significantly worse")
+    named = "; ".join(f"{r['group']}: {_points(r['difference'])}, n = {r['n']}" for r in lower[:5])
+    text = f"Of the {about} {len(lower)} lost more than {margin * 100:g} points ({named})"
+    return Guard(lower[0]["p_holm"], text, "significantly worse")
+
+
+def covered(coverage: CoverageFigures, name: str, margin: float) -> Guard:
+    """Certified coverage that is lower by more than the margin."""
+    difference = (coverage.candidate or 0.0) - (coverage.rival or 0.0)
+    p = coverage.p_lower if difference < -margin - 1e-12 else None
+    text = (
+        f"Certified coverage is {coverage.candidate:.1%}, {name}'s {coverage.rival:.1%}, on the"
+        f" same {coverage.n} calibration requests, {_points(difference)} ({_points(-margin)} is"
+        " tolerated)"
+    )
+    return Guard(1.0 if p is None else p, text, "significantly lower")
+
+
+def _points(share: float) -> str:
+    return f"{share * 100:+.1f} points"
+
+
+def first_student(figures: dict[str, Any], coverage: CoverageFigures | None) -> list[Claim]:
     """What a first student must be able to do at all: no champion would catch it."""
     kept = figures["candidate_validity"]
     claims = [
@@ -60,125 +197,3 @@ def floor(figures: dict[str, Any], coverage: CoverageFigures | None) -> list[Cla
             )
         )
     return claims
-
-
-def discordant(new: pd.Series, old: pd.Series) -> tuple[int, int]:
-    """How many rows only the new one has, and how many only the old one."""
-    return int((new & ~old).sum()), int((~new & old).sum())
-
-
-def not_worse(
-    figures: dict[str, Any], name: str, margin: float, worst: float, alpha: float
-) -> list[Claim]:
-    """Agreement is about as high as the rival's, and a real loss is ruled out."""
-    n, difference, low = figures["n"], figures["difference"], figures["lower_bound"]
-    observed = Claim(
-        difference >= -margin - 1e-12,
-        f"Agreement is {figures['candidate_agreement']:.1%}, {name}'s"
-        f" {figures['rival_agreement']:.1%}, on the same {n} gold rows: {points(difference)}"
-        f" ({points(-margin)} is tolerated).",
-    )
-    ruled_out = low > -worst
-    text = f"At {1 - alpha:.0%} confidence the difference is above {points(low)}; " + (
-        f"a loss of {worst * 100:g} points is ruled out."
-        if ruled_out
-        else f"a loss of {worst * 100:g} points cannot be ruled out with {n} gold rows."
-    )
-    return [observed, Claim(ruled_out, text)]
-
-
-def as_good(figures: dict[str, Any], name: str, alpha: float) -> Claim:
-    """Without a champion: not significantly worse than a base made from the same traffic."""
-    good = figures["p_worse"] > alpha
-    return Claim(
-        good,
-        f"There is no champion. Agreement is {figures['candidate_agreement']:.1%}, {name}'s, which"
-        f" was made from the same traffic, {figures['rival_agreement']:.1%} on the same"
-        f" {figures['n']} gold rows: the candidate is {'not ' if good else ''}significantly worse"
-        f" (exact McNemar p = {figures['p_worse']:.2g}).",
-    )
-
-
-def better(figures: dict[str, Any], name: str, alpha: float) -> Claim:
-    """Without a champion: significantly better than the base model."""
-    better = figures["p_better"] <= alpha
-    return Claim(
-        better,
-        f"There is no champion. Agreement is {figures['candidate_agreement']:.1%}, {name}'s"
-        f" {figures['rival_agreement']:.1%} on the same {figures['n']} gold rows: the candidate is"
-        f" {'' if better else 'not '}significantly better (exact McNemar p ="
-        f" {figures['p_better']:.2g}).",
-    )
-
-
-def certifiable(coverage: CoverageFigures, name: str) -> Claim:
-    """Something can be certified for the candidate."""
-    if coverage.candidate is None:
-        return Claim(False, f"No certificate can be computed for the candidate: {coverage.note}.")
-    return Claim(
-        True,
-        f"Certified coverage is {coverage.candidate:.1%} of {coverage.n} calibration requests;"
-        f" {name}'s is not known ({coverage.note}), so that nothing is compared.",
-    )
-
-
-def valid(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> Guard:
-    """Contracts are kept as often as by the rival."""
-    gained, lost = discordant(pair["valid_new"], pair["valid_old"])
-    new, old = float(pair["valid_new"].mean()), float(pair["valid_old"].mean())
-    p = mcnemar_worse(gained, lost)
-    figures |= {"candidate_validity": new, "rival_validity": old, "p_validity_lower": p}
-    text = f"{new:.1%} of the answers keep their contract, {name}'s {old:.1%}"
-    return Guard(p, text, "significantly lower")
-
-
-def truthful(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> Guard:
-    """Answers are flagged as hallucinated no more often than the rival's."""
-    lost, gained = discordant(pair["flagged_new"], pair["flagged_old"])
-    new, old = float(pair["flagged_new"].mean()), float(pair["flagged_old"].mean())
-    p = mcnemar_worse(gained, lost)
-    figures |= {"candidate_flagged": new, "rival_flagged": old, "p_flagged_higher": p}
-    text = f"{new:.1%} of the answers are flagged as hallucinated, {name}'s {old:.1%}"
-    return Guard(p, text, "significantly more")
-
-
-def no_group_worse(
-    pair: pd.DataFrame, groups: pd.Series, figures: dict[str, Any], margin: float, smallest: int
-) -> Guard:
-    """Groups with enough rows that lost more than the margin (exact McNemar, Holm within them)."""
-    member = groups.reindex(pair.index)
-    rows = []
-    for group, part in pair.groupby(member, sort=True):
-        if len(part) >= smallest:
-            gained, lost = discordant(part["agrees_new"], part["agrees_old"])
-            difference = (gained - lost) / len(part)
-            p = mcnemar_worse(gained, lost)
-            rows.append({"group": str(group), "n": len(part), "difference": difference, "p": p})
-    for row, p in zip(rows, holm(np.array([row["p"] for row in rows])), strict=True):
-        row["p_holm"] = float(p)
-    figures["groups"] = rows
-    lower = sorted((r for r in rows if r["difference"] < -margin), key=lambda r: r["p_holm"])
-    about = f"{len(rows)} groups with at least {smallest} gold rows"
-    if not lower:
-        text = f"Of the {about} none lost more than {margin * 100:g} points"
-        return Guard(1.0, text, "significantly worse")
-    named = "; ".join(f"{r['group']}: {points(r['difference'])}, n = {r['n']}" for r in lower[:5])
-    text = f"Of the {about} {len(lower)} lost more than {margin * 100:g} points ({named})"
-    return Guard(lower[0]["p_holm"], text, "significantly worse")
-
-
-def covered(coverage: CoverageFigures, name: str, margin: float) -> Guard:
-    """Certified coverage is no lower than the rival's."""
-    difference = (coverage.candidate or 0.0) - (coverage.rival or 0.0)
-    p = coverage.p_lower if difference < -margin - 1e-12 else None
-    text = (
-        f"Certified coverage is {coverage.candidate:.1%}, {name}'s {coverage.rival:.1%}, on the"
-        f" same {coverage.n} calibration requests, {points(difference)} ({points(-margin)} is"
-        " tolerated)"
-    )
-    return Guard(1.0 if p is None else p, text, "significantly lower")
-
-
-def points(share: float) -> str:
-    """A difference of two shares in percentage points."""
-    return f"{share * 100:+.1f} points"

@@ -15,7 +15,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.confidence.answer_score_fit import scores
-from loop_pipeline.costs.attribution import attribute
+from loop_pipeline.report.bill import routed_costs
 from loop_pipeline.report.numbers import (
     Agreement,
     Coverage,
@@ -32,7 +32,7 @@ from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.risk_coverage import risk_coverage, uncertified_coverage
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import count, read
-from loop_pipeline.store.policies import active_policy, champion_of
+from loop_pipeline.store.policies import active_policy, champion_of, why_refused
 from loop_pipeline.store.tables import (
     GroupMemberRow,
     HallucinationFlagRow,
@@ -56,7 +56,7 @@ def gather(
             request_text, one per distinct request; empty if there is none.
         served: a question that the deployed student has answered.
     """
-    traces = read(engine, TraceRow, columns=["prompt_id", "day", "simulated", "cost_usd"])
+    traces = read(engine, TraceRow, columns=["prompt_id", "day", "simulated"])
     groups, members = read(engine, TaskGroupRow), read(engine, GroupMemberRow)
     numbers = LoopNumbers(
         title=settings.title,
@@ -79,7 +79,7 @@ def gather(
         why = f"rejected: {newest['reason']}" if newest else "no student was trained yet"
         numbers.missing = dict.fromkeys(("agreement", "coverage", "groups", "costs", "curves"), why)
         return numbers
-    _add_student(numbers, checkpoint)
+    trained = _add_student(numbers, checkpoint)
     if active is None or active["checkpoint_id"] != checkpoint["checkpoint_id"]:
         why = "no routing policy for this student yet: everything goes to the frontier"
         numbers.missing = dict.fromkeys(("coverage", "groups", "costs", "curves"), why)
@@ -87,23 +87,12 @@ def gather(
     bundle = load_bundle(active["bundle"])
     numbers.policy_sha = bundle.sha256
     _add_routing(numbers, bundle, answers, groups)
-    billed = float(traces["cost_usd"].sum())
-    if billed == 0:
+    numbers.costs = routed_costs(engine, settings, bundle, training_seconds=trained)
+    if numbers.costs is None:
         numbers.missing["costs"] = "the traces carry no cost, and their model has no known price"
-        return numbers
-    covered = members["group_id"].map({g.group_id: g.coverage for g in _student(bundle)}).fillna(0)
-    cost = members["prompt_id"].map(traces.set_index("prompt_id")["cost_usd"])
-    asked = members["group_id"].isin([g.group_id for g in _student(bundle)])
-    numbers.costs = attribute(
-        requests=len(traces),
-        coverage=float(covered.sum() / len(traces)),
-        requests_per_hour=settings.requests_per_hour,
-        server_hourly_usd=settings.server_hourly_usd,
-        frontier_usd=billed,
-        covered_frontier_usd=float((covered * cost).sum()),
-        student_calls=int(asked.sum()),
-        shadow_rate=bundle.exploration_rate,
-    )
+    elif numbers.costs.pays is False:
+        # The policy's figures by group assume a load that the log does not bear out.
+        numbers.groups = [g.model_copy(update={"routed_usd": None}) for g in numbers.groups]
     return numbers
 
 
@@ -116,9 +105,9 @@ def _warnings(newest: dict[str, Any] | None, *, served: bool) -> list[str]:
         found.append(
             "The student was refused, so nothing of it serves: the frontier answers every request"
             " and nothing is saved yet. The next training needs more labelled requests, or more"
-            f" time. Why: {' '.join(newest['metrics']['gate']['against'])}"
+            f" time. Why: {why_refused(newest)}"
         )
-    if said := newest["metrics"].get("cut_short"):
+    if said := newest["metrics"].get("training_cut_short"):
         found.append(said)
     return found
 
@@ -146,7 +135,8 @@ def _add_quality(numbers: LoopNumbers, engine: Engine) -> None:
         numbers.missing["quality"] = stored["reason"]
 
 
-def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> None:
+def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> float:
+    """Returns how long its training took, seconds."""
     numbers.checkpoint_id = checkpoint["checkpoint_id"]
     numbers.student_adapter = adapter_name(checkpoint["checkpoint_id"])
     numbers.dataset_id = checkpoint["dataset_id"]
@@ -161,6 +151,7 @@ def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> None:
     numbers.agreement = _agreement("all tasks", metrics)
     numbers.agreement.reference = metrics["gate"]["rival_agreement"]
     numbers.agreement_by_task = [_agreement(n, part) for n, part in metrics["tasks"].items()]
+    return float(meta.get("seconds", 0))
 
 
 def _agreement(name: str, part: dict[str, Any]) -> Agreement:

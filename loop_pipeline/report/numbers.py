@@ -10,10 +10,17 @@ from typing import Literal
 import pandas as pd
 from pydantic import BaseModel, Field
 
-from loop_pipeline.costs.attribution import CostNumbers
+from loop_pipeline.costs.attribution import REVIEW, SHADOW, TRAINING, CostNumbers
 
 UNASSIGNED = "unassigned"
 LEXICAL = "lexical agreement (ROUGE-L >= 0.8, same numbers)"
+# The kinds of pairs in words.
+LESSONS = {
+    "sft": "answers to learn from",
+    "dpo": "edits (a better answer beside the one given)",
+    "kto_pos": "good answers",
+    "kto_neg": "refusals (answers to avoid)",
+}
 Part = Literal["agreement", "coverage", "groups", "costs", "curves", "loss", "clusters", "quality"]
 
 
@@ -171,30 +178,69 @@ def percent(value: float | None) -> str:
     return f"{value:.2%}" if 0 < abs(value) < 0.01 else f"{value:.1%}"
 
 
+def lessons(pairs: dict[str, int]) -> str:
+    """What people's reactions have yielded, in words."""
+    # What is good enough to learn from is also an example of a good answer: said once.
+    counts = {k: n for k, n in pairs.items() if k != "kto_pos" or n != pairs.get("sft")}
+    said = [f"{n:,} {LESSONS.get(kind, kind)}" for kind, n in sorted(counts.items(), key=_place)]
+    return ", ".join(said) or "nothing to learn from yet: no answer has a trusted verdict"
+
+
+def _place(lesson: tuple[str, int]) -> tuple[int, str]:
+    kinds = list(LESSONS)
+    return kinds.index(lesson[0]) if lesson[0] in LESSONS else len(kinds), lesson[0]
+
+
 def cost_sentence(costs: CostNumbers) -> str:
-    """The cost claim, never the covered ratio alone."""
+    """The cost claim: no ratio without the whole workload's, no saving that the log contradicts."""
+    whole = f"the whole workload costs {percent(costs.blended_ratio)} of the frontier's bill"
+    if costs.pays is False:
+        return (
+            f"No saving at the logged load: {whole}, for the student's server is rented around the"
+            " clock. If the log is a sample, compare the real load with the one that pays."
+        )
     covered = (
         f"The covered {percent(costs.coverage)} of the requests cost {percent(costs.covered_ratio)}"
         " of what the frontier would have billed for them"
         if costs.covered_ratio is not None
         else "No request is covered"
     )
-    return (
-        f"{covered}; the whole workload costs {percent(costs.blended_ratio)}, and "
-        f"{percent(costs.loaded_ratio)} with shadow calls, training and review."
-    )
+    return f"{covered}; {whole}{extras_words(costs)}."
+
+
+def extras_words(costs: CostNumbers) -> str:
+    """The ratio with what is paid besides, naming just what is in it; empty if nothing is."""
+    named = {SHADOW: "shadow calls", TRAINING: "training", REVIEW: "review"}
+    there = [words for item, words in named.items() if costs.parts.get(item)]
+    if not there:
+        return ""
+    named_ones = " and ".join(filter(None, [", ".join(there[:-1]), there[-1]]))
+    return f", {percent(costs.loaded_ratio)} with {named_ones}"
 
 
 def load_sentence(costs: CostNumbers) -> str:
-    """What the ratios rest on."""
-    use = (
-        f"{percent(costs.utilisation)} of its capacity"
-        if costs.utilisation is not None
-        else "an assumption"
-    )
-    even = costs.break_even_requests_per_hour
-    return (
-        f"{costs.requests_per_hour:,.0f} requests/h ({use}) share a server of "
-        f"{costs.server_hourly_usd:.2f} USD/h x {costs.loaded_factor:g}; break-even: "
-        + (f"{even:,.0f} requests/h" if even is not None else "none without coverage")
-    )
+    """What the ratios rest on: the rent, the load, and from which load on it pays."""
+    even, logged = costs.break_even_requests_per_hour, costs.logged_requests_per_hour
+    rent = f"{costs.server_hourly_usd:.2f} USD/h x {costs.loaded_factor:g}"
+    if costs.pays is False:
+        assumed = _per_hour(costs.assumed_requests_per_hour)
+        load = f"the log holds {_per_hour(logged)} for it ({assumed} were assumed)"
+    else:
+        use = "an assumption"
+        if costs.utilisation is not None:
+            use = f"{percent(costs.utilisation)} of its capacity"
+        log = "" if logged is None else f"; the log holds {_per_hour(logged)}"
+        load = f"{_per_hour(costs.requests_per_hour)} ({use}{log})"
+    pays = "never without coverage" if even is None else f"from {_per_hour(even)} on"
+    return f"The student's server: {rent}, {load}; it pays {pays}"
+
+
+def _per_hour(load: float | None) -> str:
+    if load is None:
+        return "–"
+    return f"{load:,.0f} requests/h" if load >= 10 else f"{load:.2g} requests/h"
+
+
+def money(usd: float) -> str:
+    """An amount for people, in USD: two digits below a dollar."""
+    return f"{usd:,.2f} USD" if usd >= 1 else f"{usd:.2g} USD"

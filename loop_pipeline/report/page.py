@@ -1,6 +1,6 @@
 """``report.html``: one file, no script and no request to anywhere, in light and dark.
 
-Not here: its charts (``charts.py``).
+Not here: its charts (``pictures``).
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from collections import Counter
 from html import escape
 from pathlib import Path
 
-from loop_pipeline.costs.attribution import CostNumbers
-from loop_pipeline.costs.prices import PRICES_SOURCE
-from loop_pipeline.report.charts import chart_cards
+from loop_pipeline.costs.attribution import REVIEW, CostNumbers
 from loop_pipeline.report.markup import card, nothing, table
 from loop_pipeline.report.numbers import (
     LEXICAL,
     LoopNumbers,
     cost_sentence,
+    extras_words,
+    lessons,
     load_sentence,
     percent,
 )
 from loop_pipeline.report.page_tables import groups_table, sources_table
-
-_PRICED = f"replayed traffic at {PRICES_SOURCE}"
+from loop_pipeline.report.pictures.charts import chart_cards
 
 
 def page(numbers: LoopNumbers) -> str:
@@ -59,7 +58,6 @@ def _head(numbers: LoopNumbers) -> str:
         "days": f"{numbers.days:,}",
         "quarantined": f"{numbers.quarantined:,}",
         "flagged as hallucination": f"{numbers.flags:,} ({percent(numbers.flagged_share)})",
-        **{f"{kind} pairs": f"{count:,}" for kind, count in sorted(numbers.pairs.items())},
     }
     banner = (
         '<p class="banner"><b>Simulated traffic.</b> Requests, answers, feedback and prices paid '
@@ -70,6 +68,7 @@ def _head(numbers: LoopNumbers) -> str:
     )
     banner += "".join(f'<p class="banner"><b>{escape(text)}</b></p>' for text in numbers.warnings)
     items = "".join(f"<span><b>{v}</b> {escape(k)}</span>" for k, v in facts.items())
+    items += f"<span>{escape(lessons(numbers.pairs))}</span>"
     return f'<h1>{escape(numbers.title)}</h1>{banner}<div class="facts">{items}</div>'
 
 
@@ -100,19 +99,18 @@ def _tiles(numbers: LoopNumbers) -> str:
         _tile("Student agreement", percent(found.value) if found else dash, agreement),
         _tile("Certified coverage", percent(cover.certified) if cover else dash, certified),
     ]
-    why = numbers.why("costs")
+    of_covered = of_all = numbers.why("costs")
+    if costs:
+        load = f"no saving: only {costs.requests_per_hour:,.2g} requests/h in the log"
+        saves = costs.pays is not False
+        of_covered = mark + ("of the frontier's bill for them" if saves else load)
+        of_all = f"{mark}escalations included{extras_words(costs)}"
     pair = [
         _tile(
-            "Cost of covered requests",
-            percent(costs.covered_ratio) if costs else dash,
-            f"{mark}of the frontier's bill for them" if costs else why,
+            "Cost of covered requests", percent(costs.covered_ratio) if costs else dash, of_covered
         ),
         _tile(
-            "Cost of the whole workload",
-            percent(costs.blended_ratio) if costs else dash,
-            f"{mark}escalations included; {percent(costs.loaded_ratio)} fully loaded"
-            if costs
-            else why,
+            "Cost of the whole workload", percent(costs.blended_ratio) if costs else dash, of_all
         ),
     ]
     singles = "".join(f'<div class="tile">{tile}</div>' for tile in tiles)
@@ -159,7 +157,7 @@ def _costs(numbers: LoopNumbers) -> str:
     rows = [
         [name, f"{usd:,.4f}", percent(usd / costs.frontier_usd)]
         for name, usd in [
-            *costs.parts.items(),
+            *((item, usd) for item, usd in costs.parts.items() if usd or item != REVIEW),
             ("sum as routed", costs.bill_usd),
             ("the frontier alone", costs.frontier_usd),
         ]

@@ -12,11 +12,29 @@ from loop_pipeline.report.numbers import (
     Agreement,
     GroupNumbers,
     LoopNumbers,
+    extras_words,
+    lessons,
     load_sentence,
+    money,
     percent,
 )
+from loop_pipeline.settings import LoopSettings
 
-WIDTH, MAX_GROUPS, MAX_TASKS, MAX_NOTES = 100, 10, 4, 3
+
+def show(settings: LoopSettings) -> None:
+    """Print the newest report's summary and how to look further."""
+    folder = settings.artifacts / "report"
+    if not (folder / "numbers.json").exists():
+        raise FileNotFoundError(f"no report yet in {folder}: materialize loop_report")
+    numbers = LoopNumbers.model_validate_json((folder / "numbers.json").read_text())
+    home = settings.home.absolute()
+    print(f"\n{summary(numbers)}\n")
+    print(f"report    {folder / 'report.html'}")
+    print(f"browse    LOOP_HOME={home} .venv/bin/loop ui       (Dagster and MLflow)")
+    print(f"student   LOOP_HOME={home} .venv/bin/loop serve    (the model behind an API)")
+
+
+WIDTH, MAX_GROUPS, MAX_TASKS, MAX_NOTES = 100, 9, 4, 3
 
 
 def summary(numbers: LoopNumbers) -> str:
@@ -45,11 +63,11 @@ def _cut(text: str, width: int) -> str:
 
 
 def _traffic(numbers: LoopNumbers) -> list[str]:
-    pairs = " · ".join(f"{kind} {count:,}" for kind, count in sorted(numbers.pairs.items()))
     return [
-        f"{numbers.traces:,} traces over {numbers.days} days · {numbers.quarantined:,} quarantined"
-        f" · {numbers.flags:,} flagged ({percent(numbers.flagged_share)})",
-        f"pairs: {pairs or 'none'}",
+        f"{numbers.traces:,} answers over {numbers.days} days; {numbers.quarantined:,} lines could"
+        f" not be read; {numbers.flags:,} answers ({percent(numbers.flagged_share)}) are flagged as"
+        " made up",
+        lessons(numbers.pairs),
     ]
 
 
@@ -110,11 +128,22 @@ def _costs(numbers: LoopNumbers) -> list[str]:
     costs = numbers.costs
     if costs is None:
         return [f"no cost figures: {numbers.why('costs')}"]
+    billed, routed = money(costs.frontier_usd), money(costs.blended_ratio * costs.frontier_usd)
+    if costs.pays is False:
+        sample = "if the log is a sample, compare your real load with the one that pays"
+        return [
+            f"no saving at the logged load: {routed} as routed, {billed} at the frontier"
+            f" ({costs.requests:,} requests)",
+            *wrap(f"{load_sentence(costs)}; {sample}", WIDTH - 2),
+        ]
+    extras = extras_words(costs).removeprefix(", ")
+    rests = f"{extras}. {load_sentence(costs)}" if extras else load_sentence(costs)
     return [
-        f"covered requests {percent(costs.covered_ratio)} of the frontier's bill · "
-        f"whole workload (blended) {percent(costs.blended_ratio)}",
-        f"with shadow calls, training and review: {percent(costs.loaded_ratio)}",
-        load_sentence(costs),
+        f"the frontier billed {billed} for {costs.requests:,} requests; as routed they would cost"
+        f" {routed}",
+        f"covered requests {percent(costs.covered_ratio)} of the frontier's bill, whole workload"
+        f" (blended) {percent(costs.blended_ratio)}",
+        *wrap(rests, WIDTH - 2),
     ]
 
 

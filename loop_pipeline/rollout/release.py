@@ -109,12 +109,6 @@ def roles(engine: Engine) -> dict[str, dict[str, Any]]:
     return {role: found[role] for role in wanted if role in found}
 
 
-def refused(engine: Engine) -> dict[str, Any] | None:
-    """The newest student if the gate refused it and no other serves: the frontier keeps all."""
-    newest = newest_checkpoint(engine)
-    return newest if newest and newest["status"] == "rejected" and not roles(engine) else None
-
-
 def introduce(engine: Engine, folder: Path, fitted: PolicyBundle, *, staged: bool) -> PolicyBundle:
     """Let a fitted policy follow the one in force: at once, or as a canary if its student is new.
 

@@ -28,32 +28,32 @@ class Page(NamedTuple):
 
 PAGES = {
     "loop": Page(
-        about="""**Students.** One run for each adapter that was trained: recipe, data set, curves,
-and after the gate the figures on held-out requests.
+        about="""Students: one run for each adapter that was trained, with its recipe, data set and
+curves, and after the gate with its figures on held-out requests.
 
+- A run's name begins with the decision and the agreement, then profile, data and number of pairs.
 - Compare students by `gold_agreement` (share of answers that agree with the frontier) and
   `gate_coverage_candidate` (share of requests a student may answer with a promise). The saved view
   *Compare students* (button *Views*) has these columns.
-- The tag `verdict` is what the gate said: approved, rejected or retired. `cut_short` says if time
-  or money ended the training too early.
+- The tag `decision` is what the gate said: approved, rejected or retired. `training_cut_short`
+  says if time or money ended the training too early.
 - The model `loop-student` has a version for each run; the alias `champion` is the one that serves.
 
 Read more in `docs/concepts/training.md` and `docs/concepts/gate.md`.""",
         kind="custom_model_development",
         view="Compare students",
         columns=(
-            "tags.`verdict`",
+            "tags.`decision`",
             "metrics.`gold_agreement`",
             "metrics.`gate_coverage_candidate`",
             "metrics.`gold_validity`",
             "metrics.`validation_loss`",
             "params.`rows`",
             "metrics.`tokens_per_second`",
-            "attributes.`Dataset`",
         ),
     ),
     "loop-quality": Page(
-        about="""**The quality score.** One run for each fit to people's reviews: how well it tells
+        about="""The quality score: one run for each fit to people's reviews, with how well it tells
 good answers from bad ones, which signals it rests on, and which thresholds it can promise.
 
 - `auc` near 1 tells good from bad, 0.5 is a coin; `ece` is how far a score of 0.8 is from eight in
@@ -73,8 +73,8 @@ Read more in `docs/concepts/quality.md`.""",
         ),
     ),
     "loop-review": Page(
-        about="""**The review desk.** Answers that wait for people, as traces. Open the page
-*Review*, queue `loop`: is it good, and if not, how should it have been?
+        about="""The review desk: answers that wait for people, as traces. Open the page *Review*,
+queue `loop`: is it good, and if not, how should it have been?
 
 `loop review push` brings new ones, `loop review pull` fetches the verdicts.
 
@@ -85,8 +85,8 @@ Read more in `docs/concepts/reviews.md`.""",
     ),
 }
 
-MODEL = """**The student.** Each version is an adapter (QLoRA) on a base model; its run in the
-experiment `loop` says how it was trained. The tags `status` and `reason` are the gate's verdict.
+MODEL = """The student: each version is an adapter (QLoRA) on a base model; its run in the
+experiment `loop` says how it was trained. The tags `status` and `reason` are the gate's decision.
 The alias `champion` is the version that answers requests now; it follows the policy in force.
 
 To go back to an earlier one use `loop rollback`, not the alias: the policy decides who serves.

@@ -34,6 +34,19 @@ def champion_of(engine: Engine) -> dict[str, Any] | None:
     return next(iter(checkpoint_rows(engine, [policy["checkpoint_id"]])), None)
 
 
+def refused_student(engine: Engine) -> dict[str, Any] | None:
+    """The newest checkpoint if the gate refused it and no other serves: the frontier keeps all."""
+    newest = newest_checkpoint(engine)
+    waits = newest is None or newest["status"] != "rejected"
+    return None if waits or champion_of(engine) else newest
+
+
+def why_refused(checkpoint: Mapping[str, Any]) -> str:
+    """What the gate has against a checkpoint; of older verdicts everything it said."""
+    gate = checkpoint["metrics"].get("gate", {})
+    return " ".join(gate.get("against") or [checkpoint["reason"]])
+
+
 def activate_policy(
     connection: Connection, *, sha256: str, bundle: str, checkpoint_id: str | None
 ) -> None:

@@ -6,6 +6,7 @@ trainings, `mlflow_runs` what is known after a fit or an evaluation.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ def mlflow_client(tracking_uri: str) -> MlflowClient:
     """A client of one MLflow store."""
     from mlflow.tracking import MlflowClient
 
+    # That it makes its tables is of no interest to who starts a training.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=tracking_uri)
 
 

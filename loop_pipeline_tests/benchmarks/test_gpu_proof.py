@@ -19,6 +19,8 @@ from benchmarks.gpu_proof import failures, run_process
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.memory_estimate import KNOWN
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 ROOT = Path(__file__).parents[2]
 SMALL = Plan("qwen2.5-7b", small=True)
 Rows = list[dict[str, Any]]
@@ -74,7 +76,6 @@ def check_the_4_bit_base_answers_with_its_adapter(proof: dict[str, Rows]) -> Non
     assert several["tokens/s"] > one["tokens/s"] > 0
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_small_run_measures_both_trainers_survives_a_kill_and_answers(tmp_path: Path):
     """One run for all claims: it takes four processes, each of which imports everything."""
@@ -145,7 +146,6 @@ def test_the_script_says_what_is_missing(tmp_path: Path):
     )
 
 
-@pytest.mark.slow
 def test_a_recipe_of_a_7b_model_steps_on_a_narrow_one(tmp_path: Path):
     import torch
 

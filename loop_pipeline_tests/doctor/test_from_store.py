@@ -58,7 +58,7 @@ def test_it_judges_the_policy_in_force_on_gold_rows(routed: Engine):
 
 def test_without_a_policy_or_gold_answers_it_says_what_is_missing(engine: Engine, world, tmp_path):
     settings = load_settings()
-    with pytest.raises(NothingToJudge, match="no policy is in force"):
+    with pytest.raises(NothingToJudge, match="no student is in force"):
         outcomes_in_force(engine, settings)
     store_world(engine, world.answers[world.answers["split"] != "gold"])
     folder = tmp_path / "home/artifacts/policies"

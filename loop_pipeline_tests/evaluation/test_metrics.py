@@ -66,7 +66,7 @@ def test_the_summary_has_every_figure_by_task_and_group() -> None:
     assert figures["tasks"]["tag"]["tags_micro_f1"] == pytest.approx(0.6)
     assert figures["tokens_out"] == 12
     assert figures["latency_ms"]["p50"] == 5.0
-    assert (figures["too_long"], figures["cut_short"]) == (1, 1)
+    assert (figures["too_long"], figures["cut_off"]) == (1, 1)
     assert {k: v["agreement"] for k, v in summarise_by(rows, "group_id").items()} == pytest.approx(
         {"a": 2 / 3, "b": 1 / 3}
     )

@@ -3,6 +3,7 @@ import re
 import pytest
 
 from loop_pipeline.report.numbers import LEXICAL, LoopNumbers
+from loop_pipeline.report.page import page
 from loop_pipeline.report.summary import summary
 from loop_pipeline_tests.report.examples import everything, nothing
 
@@ -58,3 +59,18 @@ def test_what_is_missing_says_why() -> None:
     )
     assert "no certificate: 41 calibration rows, 59 needed" in summary(numbers)
     assert "no cost figures: no coverage" in summary(numbers)
+
+
+def test_below_the_break_even_the_screen_and_the_page_claim_no_saving() -> None:
+    numbers = everything()
+    assert numbers.costs
+    poor = numbers.costs.model_copy(update={"logged_requests_per_hour": 24.0}).at_logged_load()
+    groups = [group.model_copy(update={"routed_usd": None}) for group in numbers.groups]
+    numbers = numbers.model_copy(update={"groups": groups})
+    text = summary(numbers.model_copy(update={"costs": poor}))
+    assert "no saving at the logged load" in text
+    assert "24 requests/h" in text
+    assert f"{numbers.costs.blended_ratio:.1%}" not in text
+    html = page(numbers.model_copy(update={"costs": poor}))
+    assert "No saving at the logged load" in html
+    assert f"{numbers.costs.blended_ratio:.1%}" not in html

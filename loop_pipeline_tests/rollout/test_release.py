@@ -15,7 +15,6 @@ from loop_pipeline.rollout.release import (
     in_force,
     introduce,
     publish,
-    refused,
     roles,
     roll_back,
     without_canary,
@@ -27,6 +26,7 @@ from loop_pipeline.store.policies import (
     PolicyChanged,
     champions_so_far,
     policy_events,
+    refused_student,
     spent_recalibrations,
 )
 from loop_pipeline.store.tables import CheckpointRow, PolicyRow
@@ -228,7 +228,7 @@ def test_while_no_student_is_good_enough_the_frontier_keeps_all(
     """The first good one then serves at once, and a rollback returns to the frontier."""
     add_student(engine, OLD)
     set_checkpoint(engine, OLD, status="rejected")
-    found = refused(engine)
+    found = refused_student(engine)
     assert found is not None
     assert found["checkpoint_id"] == OLD
     nobody = introduce(engine, folder, world.frontier_only(), staged=True)
@@ -238,7 +238,7 @@ def test_while_no_student_is_good_enough_the_frontier_keeps_all(
     assert spent_recalibrations(engine) == 0
 
     add_student(engine, NEW)
-    assert refused(engine) is None
+    assert refused_student(engine) is None
     assert roles(engine)["champion"]["checkpoint_id"] == NEW
     fitted = world.fit(student=student(NEW), previous=nobody)
     assert introduce(engine, folder, fitted, staged=True) == fitted

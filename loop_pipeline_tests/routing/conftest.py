@@ -9,7 +9,8 @@ import pytest
 from loop_pipeline.groups.clustering.fit import Groups, fit_groups
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.groups.members import member_rows
-from loop_pipeline.routing.policy_fit import fit_policy, frontier_only
+from loop_pipeline.routing.policy_fit import fit_policy
+from loop_pipeline.routing.policy_from_store import frontier_only
 
 WORDS = [
     "flight",

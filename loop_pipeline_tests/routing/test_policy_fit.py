@@ -7,9 +7,7 @@ import pytest
 
 from loop_pipeline.confidence.answer_score import logprob_features
 from loop_pipeline.routing.gold_check import check_on_gold
-from loop_pipeline.routing.policy import load_bundle
 from loop_pipeline.routing.policy_fit import NotEnoughRows, fit_score
-from loop_pipeline.routing.router import Router
 
 
 def test_the_good_world_is_served_by_the_student_and_gold_confirms_it(world, bundle):
@@ -121,23 +119,3 @@ def test_features_of_a_token_list():
         "logprob_mean": -0.5,
         "tokens_out": 4.0,
     }
-
-
-def test_without_a_student_every_group_goes_to_the_frontier_and_says_why(world):
-    nobody = world.frontier_only()
-    assert {g.arm for g in nobody.groups} == {"frontier"}
-    assert {g.reason for g in nobody.groups} == {"the student was refused: why"}
-    assert [g.group_id for g in nobody.groups] == sorted(g.group_id for g in world.groups.active)
-    assert nobody.to_text() == world.frontier_only().to_text()
-    assert load_bundle(nobody.to_text()) == nobody
-    router = Router(nobody, world.embedder)
-    assert router.adapters == ()
-    for text in world.answers["text"].head(50):
-        assert router.decide([{"role": "user", "content": text}], text).arm == "frontier"
-
-
-def test_the_first_student_after_it_spends_what_it_would_have_spent_anyway(world, bundle):
-    after = world.fit(previous=world.frontier_only())
-    assert after.recalibration == bundle.recalibration == 1
-    assert [g.threshold for g in after.groups] == [g.threshold for g in bundle.groups]
-    assert after.parent == world.frontier_only().sha256

@@ -19,6 +19,7 @@ from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training.dataset.shingles import plain_text
 from loop_pipeline.training.dataset.splits import assign_splits
+from loop_pipeline_tests.shared import made_once
 
 COLOURS = {"sea": "blue", "grass": "green", "snow": "white", "coal": "black"}
 CONFIG = QLoRAConfig.from_profile(
@@ -74,28 +75,28 @@ def make_tiny_things_smaller(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set of 64 rows in ``set`` and a base in ``base``."""
+def work(run_folder: Path) -> Path:
+    """A set of 64 rows in ``set`` and a base in ``base``, made once for all workers."""
     pytest.importorskip("trl")
     from loop_pipeline.training import base_model as base
 
-    folder = tmp_path_factory.mktemp("training")
-    rows = colour_rows(0, 64)
-    write_set(folder / "set", rows, colour_rows(64, 16))
-    others = [{**row, "completion": rows[i - 1]["completion"]} for i, row in enumerate(rows)]
-    write_set(folder / "other set", others, [])
-    config = CONFIG.model_copy(update={"base_tokens": 40_000})
-    with pytest.MonkeyPatch.context() as patch:
-        make_tiny_things_smaller(patch)
-        base.pretrain_tiny(folder / "other set", folder / "base", config, silent)
-    return folder
+    def make(folder: Path) -> None:
+        rows = colour_rows(0, 64)
+        write_set(folder / "set", rows, colour_rows(64, 16))
+        others = [{**row, "completion": rows[i - 1]["completion"]} for i, row in enumerate(rows)]
+        write_set(folder / "other set", others, [])
+        config = CONFIG.model_copy(update={"base_tokens": 40_000})
+        with pytest.MonkeyPatch.context() as patch:
+            make_tiny_things_smaller(patch)
+            base.pretrain_tiny(folder / "other set", folder / "base", config, silent)
+
+    return made_once(run_folder / "training", make)
 
 
 @pytest.fixture(scope="session")
-def tracking(work: Path) -> Tracking:
-    return Tracking(
-        tracking_uri=f"sqlite:///{work / 'mlflow.db'}", tags={"dagster_run_id": "run-1"}
-    )
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+    database = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+    return Tracking(tracking_uri=f"sqlite:///{database}", tags={"dagster_run_id": "run-1"})
 
 
 @pytest.fixture

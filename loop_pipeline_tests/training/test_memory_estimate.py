@@ -27,6 +27,8 @@ from loop_pipeline.training.memory_estimate import (
     read_architecture,
 )
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 # Parameters as the models' cards and weights have them.
 PUBLISHED = {"smollm2-135m": 134_515_008, "qwen2.5-7b": 7_615_616_512, "qwen3-8b": 8_190_735_360}
 

@@ -19,6 +19,8 @@ from loop_pipeline_tests.training.conftest import (
     write_set,
 )
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 MORE = {"base_tokens": 60_000, "patience": 3}
 
 

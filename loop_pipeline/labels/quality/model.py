@@ -61,7 +61,7 @@ class QualityModel(BaseModel):
         for name, mean in self.quality.items():
             found |= {f"quality/{name or 'all'}": mean.mean}
             found |= {f"quality_low/{name or 'all'}": mean.low}
-        return found
+        return {name: round(float(value), 4) for name, value in found.items()}
 
     def title(self) -> str:
         """The fit in a line, to be told apart from others in a list."""

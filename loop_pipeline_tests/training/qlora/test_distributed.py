@@ -10,6 +10,8 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 
 from loop_pipeline.training.qlora import distributed
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 MODULE = "loop_pipeline.training.qlora.train"
 
 

@@ -15,6 +15,8 @@ from loop_pipeline.training import base_model as base
 from loop_pipeline.training.qlora.load_model import load_quantised, resolve_base
 from loop_pipeline_tests.training.conftest import CONFIG
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 
 def test_the_base_is_made_once(work: Path):
     lines: list[str] = []

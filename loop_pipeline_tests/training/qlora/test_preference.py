@@ -28,6 +28,8 @@ from loop_pipeline.training.qlora.run import Job
 from loop_pipeline.training.qlora.sft import train_adapter
 from loop_pipeline_tests.training.conftest import CONFIG, colour_rows
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 Row = dict[str, Any]
 
 

@@ -9,6 +9,8 @@ from loop_pipeline.training.qlora import progress
 from loop_pipeline.training.qlora.progress import Progress
 from loop_pipeline_tests.training.conftest import CONFIG
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 
 def test_no_line_before_there_is_a_loss_and_then_one_with_seconds(
     monkeypatch: pytest.MonkeyPatch, tmp_path

@@ -14,6 +14,8 @@ from loop_pipeline.training.qlora.resume import (
 )
 from loop_pipeline_tests.training.conftest import silent
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 
 def checkpoint(parent: Path, step: int, *, whole: bool) -> Path:
     folder = parent / f"checkpoint-{step}"

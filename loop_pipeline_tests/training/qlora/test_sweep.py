@@ -15,6 +15,8 @@ from loop_pipeline.training.qlora.run import Job
 from loop_pipeline.training.qlora.sweep import run_sweep
 from loop_pipeline_tests.training.conftest import colour_rows, write_set
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 GRID = {
     "num_train_epochs": 1.0,
     "sweep_trials": 2,

@@ -10,6 +10,8 @@ from transformers import AutoTokenizer
 from loop_pipeline.training.qlora import tokens as rows
 from loop_pipeline_tests.training.conftest import colour_rows
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 # What Qwen3's own template does with the switch and with the last turn, without its tools.
 QWEN3 = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"

@@ -21,6 +21,8 @@ from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training.qlora import train as qlora
 from loop_pipeline_tests.training.conftest import CONFIG, pipes_environment
 
+pytestmark = pytest.mark.slow  # imports the training libraries, which takes seconds
+
 COMMAND = [sys.executable, "-m", "loop_pipeline.training.qlora.train"]
 Extras = Callable[..., dict[str, Any]]
 
@@ -107,7 +109,6 @@ def test_a_full_disk_costs_one_line_and_one_checkpoint(extras: Extras, tmp_path:
     assert (meta["steps"], meta["mlflow_missing"]) == (whole[-1] + 1, "")
 
 
-@pytest.mark.slow
 def test_two_processes_train_one_adapter(extras: Extras, tmp_path: Path):
     """Data-parallel copies over gloo. The same rows a step: half of them in each."""
     given = extras(num_train_epochs=2.0, per_device_train_batch_size=4)
