@@ -163,8 +163,8 @@ def qlora_checkpoint(
 ) -> dg.MaterializeResult:
     """A student: a small adapter (QLoRA, 4-bit) trained on the training set. So far a candidate.
 
-    It serves nobody before `checkpoint_evaluation` has approved it. `training_cut_short` says if time or
-    money ended the training too early; the run in MLflow has all curves.
+    It serves nobody before `checkpoint_evaluation` has approved it. `training_cut_short` says if
+    time or money ended the training too early; the run in MLflow has all curves.
 
     **When to run it:** the job `retrain` does; the sensor `enough_new_pairs` starts that. Leave the
     configuration empty to train by the profile.

@@ -35,8 +35,8 @@ curves, and after the gate with its figures on held-out requests.
 - Compare students by `gold_agreement` (share of answers that agree with the frontier) and
   `gate_coverage_candidate` (share of requests a student may answer with a promise). The saved view
   *Compare students* (button *Views*) has these columns.
-- The tag `verdict` is what the gate said: approved, rejected or retired. `training_cut_short` says if time
-  or money ended the training too early.
+- The tag `verdict` is what the gate said: approved, rejected or retired. `training_cut_short` says
+  if time or money ended the training too early.
 - The model `loop-student` has a version for each run; the alias `champion` is the one that serves.
 
 Read more in `docs/concepts/training.md` and `docs/concepts/gate.md`.""",
