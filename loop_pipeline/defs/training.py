@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from loop_pipeline.artifacts import run_folder
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.report.plots import loss_figure, plot_png_markdown
+from loop_pipeline.report.pictures.plots import loss_figure, plot_png_markdown
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import record_candidates
 from loop_pipeline.store.database import read
