@@ -23,7 +23,11 @@ from loop_pipeline.report.evaluation_tables import (
     read_gallery,
     write_files,
 )
-from loop_pipeline.report.plots import contestants_figure, plot_png_markdown, reliability_figure
+from loop_pipeline.report.pictures.plots import (
+    contestants_figure,
+    plot_png_markdown,
+    reliability_figure,
+)
 from loop_pipeline.rollout.release import roles
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint

@@ -29,8 +29,8 @@ from loop_pipeline.groups.model_comparison import (
 )
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.labels.quality.inputs import quality_inputs, reviewed
-from loop_pipeline.report.group_plots import best_model_figure, cluster_figure
-from loop_pipeline.report.plots import plot_png_markdown
+from loop_pipeline.report.pictures.group_plots import best_model_figure, cluster_figure
+from loop_pipeline.report.pictures.plots import plot_png_markdown
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.mmd import ALARM, novelty
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint

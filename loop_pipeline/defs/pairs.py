@@ -9,8 +9,8 @@ from loop_pipeline.defs.traces import TRACE_DAYS, count_by_day
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.pairs import label_pairs
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
-from loop_pipeline.report.group_plots import group_counts_figure
-from loop_pipeline.report.plots import daily_counts_figure, plot_png_markdown
+from loop_pipeline.report.pictures.group_plots import group_counts_figure
+from loop_pipeline.report.pictures.plots import daily_counts_figure, plot_png_markdown
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import (
     GroupMemberRow,

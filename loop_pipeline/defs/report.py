@@ -10,7 +10,7 @@ from loop_pipeline.defs.serving import ask
 from loop_pipeline.report.gather import gather
 from loop_pipeline.report.numbers import LoopNumbers, Served
 from loop_pipeline.report.page import page
-from loop_pipeline.report.plots import cost_coverage_figure, plot_png_markdown
+from loop_pipeline.report.pictures.plots import cost_coverage_figure, plot_png_markdown
 from loop_pipeline.report.summary import summary
 from loop_pipeline.routing.calibration_rows import held_out_answers
 from loop_pipeline.serving.fleet import open_fleet

@@ -11,7 +11,7 @@ from loop_pipeline.labels.quality.inputs import refresh_quality
 from loop_pipeline.labels.quality.model import QualityModel
 from loop_pipeline.labels.quality.thresholds import MIN_AUC
 from loop_pipeline.labels.reviews.queue import describe, take_reviews_in, update_queue
-from loop_pipeline.report.plots import plot_png_markdown
+from loop_pipeline.report.pictures.plots import plot_png_markdown
 from loop_pipeline.report.quality import (
     mean_table,
     promise_table,

@@ -9,7 +9,7 @@ from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.defs.groups import task_groups
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
-from loop_pipeline.report.plots import plot_png_markdown, shares_figure
+from loop_pipeline.report.pictures.plots import plot_png_markdown, shares_figure
 from loop_pipeline.rollout.commands import tell
 from loop_pipeline.rollout.release import (
     in_force,

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from loop_pipeline.artifacts import run_folder
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.report.plots import loss_figure, plot_png_markdown
+from loop_pipeline.report.pictures.plots import loss_figure, plot_png_markdown
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import record_candidates
 from loop_pipeline.store.database import read
@@ -163,8 +163,8 @@ def qlora_checkpoint(
 ) -> dg.MaterializeResult:
     """A student: a small adapter (QLoRA, 4-bit) trained on the training set. So far a candidate.
 
-    It serves nobody before `checkpoint_evaluation` has approved it. `cut_short` says if time or
-    money ended the training too early; the run in MLflow has all curves.
+    It serves nobody before `checkpoint_evaluation` has approved it. `training_cut_short` says if
+    time or money ended the training too early; the run in MLflow has all curves.
 
     **When to run it:** the job `retrain` does; the sensor `enough_new_pairs` starts that. Leave the
     configuration empty to train by the profile.

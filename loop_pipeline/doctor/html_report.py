@@ -19,7 +19,7 @@ from loop_pipeline.doctor.terminal_report import (
     routers_table,
 )
 from loop_pipeline.report.markup import card, legend, table
-from loop_pipeline.report.svg import Axis, Line, Range, colour, line_chart, range_chart
+from loop_pipeline.report.pictures.svg import Axis, Line, Range, colour, line_chart, range_chart
 
 _DASHED = ("random", "oracle")
 _PAINT = {"broken": "var(--c3)", "in doubt": "var(--c1)"}

@@ -151,7 +151,7 @@ def _contest(bench: Bench, candidate: dict[str, Any], champion: dict[str, Any] |
         tiers=tiers_of(bench.settings),
         trained_until=None if until is None else pd.to_datetime(until, utc=True),
         earlier=_earlier_champions(bench, champion) if champion else None,
-        cut_short=candidate["metrics"].get("cut_short") or "",
+        cut_short=candidate["metrics"].get("training_cut_short") or "",
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from loop_pipeline.evaluation.gallery import to_html
-from loop_pipeline.report.plots import contestants_figure, reliability_figure
+from loop_pipeline.report.pictures.plots import contestants_figure, reliability_figure
 
 GALLERY = "gallery.jsonl"
 # Figures of a contestant as they stand in its table, by the heading.

@@ -107,7 +107,7 @@ def _warnings(newest: dict[str, Any] | None, *, served: bool) -> list[str]:
             " and nothing is saved yet. The next training needs more labelled requests, or more"
             f" time. Why: {why_refused(newest)}"
         )
-    if said := newest["metrics"].get("cut_short"):
+    if said := newest["metrics"].get("training_cut_short"):
         found.append(said)
     return found
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from loop_pipeline.report.numbers import LoopNumbers, Part, percent
-from loop_pipeline.report.svg import N_COLOURS, colour
+from loop_pipeline.report.pictures.svg import N_COLOURS, colour
 
 
 class Html(str):

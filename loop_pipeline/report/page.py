@@ -1,6 +1,6 @@
 """``report.html``: one file, no script and no request to anywhere, in light and dark.
 
-Not here: its charts (``charts.py``).
+Not here: its charts (``pictures``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from html import escape
 from pathlib import Path
 
 from loop_pipeline.costs.attribution import REVIEW, CostNumbers
-from loop_pipeline.report.charts import chart_cards
 from loop_pipeline.report.markup import card, nothing, table
 from loop_pipeline.report.numbers import (
     LEXICAL,
@@ -22,6 +21,7 @@ from loop_pipeline.report.numbers import (
     percent,
 )
 from loop_pipeline.report.page_tables import groups_table, sources_table
+from loop_pipeline.report.pictures.charts import chart_cards
 
 
 def page(numbers: LoopNumbers) -> str:

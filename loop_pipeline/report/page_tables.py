@@ -12,8 +12,6 @@ from loop_pipeline.costs.prices import PRICES_DATE, PRICES_SOURCE
 from loop_pipeline.report.markup import Html, bar, card, key, nothing, table
 from loop_pipeline.report.numbers import LEXICAL, GroupNumbers, LoopNumbers, percent
 
-_PRICED = f"replayed traffic at {PRICES_SOURCE}"
-
 
 def groups_table(numbers: LoopNumbers, names: Sequence[str]) -> str:
     """The promise of every task group."""
@@ -77,7 +75,11 @@ def sources_table(numbers: LoopNumbers) -> str:
         ["agreement", "table student_answers, split gold", code(numbers.checkpoint_id)],
         ["coverage, groups, thresholds", "table policies, bundle", code(numbers.policy_sha)],
         ["deployed student", "table deployments", code(numbers.student_adapter)],
-        ["frontier's bill", f"table traces, cost_usd as logged; {_PRICED}", code(PRICES_DATE)],
+        [
+            "frontier's bill",
+            f"table traces, cost_usd as logged; replayed traffic at {PRICES_SOURCE}",
+            code(PRICES_DATE),
+        ],
     ]
     origins = table(["number", "from", "id"], rows, "words")
     notes = "".join(f"<li>{escape(note)}</li>" for note in numbers.notes)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from loop_pipeline.labels.quality.model import QualityModel
 from loop_pipeline.labels.quality.thresholds import Promise
-from loop_pipeline.report.plots import (
+from loop_pipeline.report.pictures.plots import (
     reliability_figure,
     shares_figure,
     threshold_figure,

@@ -31,19 +31,19 @@ PAGES = {
         about="""Students: one run for each adapter that was trained, with its recipe, data set and
 curves, and after the gate with its figures on held-out requests.
 
-- A run's name begins with the verdict and the agreement, then profile, data and number of pairs.
+- A run's name begins with the decision and the agreement, then profile, data and number of pairs.
 - Compare students by `gold_agreement` (share of answers that agree with the frontier) and
   `gate_coverage_candidate` (share of requests a student may answer with a promise). The saved view
   *Compare students* (button *Views*) has these columns.
-- The tag `verdict` is what the gate said: approved, rejected or retired. `cut_short` says if time
-  or money ended the training too early.
+- The tag `decision` is what the gate said: approved, rejected or retired. `training_cut_short`
+  says if time or money ended the training too early.
 - The model `loop-student` has a version for each run; the alias `champion` is the one that serves.
 
 Read more in `docs/concepts/training.md` and `docs/concepts/gate.md`.""",
         kind="custom_model_development",
         view="Compare students",
         columns=(
-            "tags.`verdict`",
+            "tags.`decision`",
             "metrics.`gold_agreement`",
             "metrics.`gate_coverage_candidate`",
             "metrics.`gold_validity`",
@@ -86,7 +86,7 @@ Read more in `docs/concepts/reviews.md`.""",
 }
 
 MODEL = """The student: each version is an adapter (QLoRA) on a base model; its run in the
-experiment `loop` says how it was trained. The tags `status` and `reason` are the gate's verdict.
+experiment `loop` says how it was trained. The tags `status` and `reason` are the gate's decision.
 The alias `champion` is the version that answers requests now; it follows the policy in force.
 
 To go back to an earlier one use `loop rollback`, not the alias: the policy decides who serves.

@@ -1,4 +1,4 @@
-"""How runs get into MLflow: the lines of a run record, a fit, an evaluation and its verdict.
+"""How runs get into MLflow: the lines of a run record, a fit, an evaluation and its decision.
 
 What the lines are, and when they are sent, is in ``run_record``.
 """
@@ -140,7 +140,7 @@ def log_evaluation(
     metrics: dict[str, float],
     artifacts: list[Path],
     *,
-    verdict: str,
+    decision: str,
 ) -> str:
     """Add the figures, files and result of an evaluation to a finished run.
 
@@ -149,7 +149,7 @@ def log_evaluation(
         run_id: The run that trained the evaluated adapter.
         metrics: Name to value; ``gold_agreement`` becomes part of the run's name.
         artifacts: Files, kept under ``evaluation/``.
-        verdict: What the gate said, in a word.
+        decision: What the gate said, in a word.
 
     Returns:
         The run's name, from now on with the result in it.
@@ -158,11 +158,11 @@ def log_evaluation(
     _log_metrics(client, run_id, metrics)
     for path in artifacts:
         client.log_artifact(run_id, str(path), "evaluation")
-    client.set_tag(run_id, "verdict", verdict)
+    client.set_tag(run_id, "decision", decision)
     run = client.get_run(run_id)
     about = run.data.tags.get("about") or run.info.run_name or "student"
     # The table of runs shows the first two dozen characters: what came out stands there.
-    title = f"{verdict} {metrics['gold_agreement']:.1%} · {about}"
+    title = f"{decision} {metrics['gold_agreement']:.1%} · {about}"
     client.update_run(run_id, name=title)
     return title
 

@@ -230,10 +230,13 @@ def test_a_training_that_was_cut_short_is_the_first_thing_a_verdict_says(
     store: Engine, stub: Stub, tmp_path: Path
 ) -> None:
     said = "The training was cut short by max_minutes."
-    key = train(store, tmp_path, "good", metrics={"cut_short": said, "ended_by": "clock"})
+    key = train(store, tmp_path, "good", metrics={"training_cut_short": said, "ended_by": "clock"})
     decide_waiting(bench(store, stub))
     assert read(store, CheckpointRow, checkpoint_id=key)["reason"].iloc[0].startswith(said)
     assert metrics(store, key)["ended_by"] == "clock"
+    # An answer that was cut short is another thing, and is counted under that name.
+    assert metrics(store, key)["cut_short"] == 0
+    assert metrics(store, key)["training_cut_short"] == said
 
 
 @pytest.fixture(scope="module")

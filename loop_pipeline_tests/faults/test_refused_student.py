@@ -49,7 +49,7 @@ def test_the_gate_says_why_and_that_a_clock_ended_the_training(turn: Turn) -> No
     assert checkpoint is not None
     assert checkpoint["status"] == "rejected"
     assert checkpoint["metrics"]["ended_by"] == "clock"
-    said = checkpoint["metrics"]["cut_short"]
+    said = checkpoint["metrics"]["training_cut_short"]
     assert said.startswith("The training was cut short by max_minutes: the base model at step")
     assert checkpoint["reason"].startswith(said)
     against = checkpoint["metrics"]["gate"]["against"]
@@ -63,7 +63,7 @@ def test_mlflow_knows_it_too(turn: Turn) -> None:
     assert checkpoint is not None
     run = MlflowClient(turn.settings.tracking_uri).get_run(checkpoint["mlflow_run_id"])
     assert run.data.tags["ended_by"] == "clock"
-    assert run.data.tags["cut_short"] == checkpoint["metrics"]["cut_short"]
+    assert run.data.tags["training_cut_short"] == checkpoint["metrics"]["training_cut_short"]
 
 
 def test_nothing_is_deployed_and_the_refusal_is_a_warning(turn: Turn) -> None:
@@ -101,7 +101,7 @@ def test_the_report_and_the_screen_say_what_it_means(
     numbers = json.loads((folder / "numbers.json").read_text())
     refused, short = numbers["warnings"]
     assert refused.startswith("The student was refused, so nothing of it serves: the frontier")
-    assert short == newest_checkpoint(turn.engine)["metrics"]["cut_short"]  # pyright: ignore
+    assert short == newest_checkpoint(turn.engine)["metrics"]["training_cut_short"]  # pyright: ignore
     page = (folder / "report.html").read_text()
     assert "The student was refused" in page
     assert "The training was cut short" in page

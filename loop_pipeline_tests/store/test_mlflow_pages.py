@@ -64,12 +64,12 @@ def test_a_run_is_named_by_what_it_is_and_what_came_out(tracking: Tracking, tmp_
     assert version is not None
     assert client.get_run(record.run_id).info.run_name == f"{title} · validation loss 0.120"
 
-    for agreement, verdict in ((0.912, "approved"), (0.912, "retired")):  # told again: not twice
+    for agreement, decision in ((0.912, "approved"), (0.912, "retired")):  # told again: not twice
         figures = {"gold_agreement": agreement}
-        name = log_evaluation(tracking.tracking_uri, record.run_id, figures, [], verdict=verdict)
-        assert name == f"{verdict} 91.2% · {title}"
+        name = log_evaluation(tracking.tracking_uri, record.run_id, figures, [], decision=decision)
+        assert name == f"{decision} 91.2% · {title}"
         run = client.get_run(record.run_id)
-        assert (run.info.run_name, run.data.tags["verdict"]) == (name, verdict)
+        assert (run.info.run_name, run.data.tags["decision"]) == (name, decision)
 
     model = tracking.registered_model
     describe_version(tracking.tracking_uri, model, version, "why", status="approved")

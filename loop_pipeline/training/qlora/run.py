@@ -171,7 +171,7 @@ def _train(job: Job, load: Callable[[], tuple[Build, dict[str, Any]]]) -> None:
         what = "adapter" if job.stage == "sft" else f"{job.stage} adapter"
         endings = [*job.before, ending(what, figures)]
         said = cut_short(endings)
-        record.tags({"ended_by": figures["ended_by"], "cut_short": said or "no"})
+        record.tags({"ended_by": figures["ended_by"], "training_cut_short": said or "no"})
         title = job.title(job.stage, more.get("rows"))
         record.rename(finished_title(title, figures, said))
         record.status("FINISHED")
@@ -183,7 +183,7 @@ def _train(job: Job, load: Callable[[], tuple[Build, dict[str, Any]]]) -> None:
             **more,
             **figures,
             "endings": endings,
-            "cut_short": said,
+            "training_cut_short": said,
         }
         meta = finish(record, adapter, meta, register=job.register)
     if said:

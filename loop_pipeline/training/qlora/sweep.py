@@ -42,9 +42,14 @@ def run_sweep(job: Job) -> dict[str, Any]:
             meta = _keep_best(job, trials)
             figures = {k: v for k, v in meta.items() if isinstance(v, int | float)}
             record.metrics({k: float(v) for k, v in figures.items()})
-            record.tags({"ended_by": meta["ended_by"], "cut_short": meta["cut_short"] or "no"})
+            record.tags(
+                {
+                    "ended_by": meta["ended_by"],
+                    "training_cut_short": meta["training_cut_short"] or "no",
+                }
+            )
             title = job.title("sweep", None)
-            record.rename(finished_title(title, meta, meta["cut_short"]))
+            record.rename(finished_title(title, meta, meta["training_cut_short"]))
             record.status("FINISHED")
             finish(record, job.run_dir / "adapter", meta)
     else:

@@ -192,7 +192,7 @@ def test_the_budget_ends_a_run_with_a_whole_adapter(job: Make):
     made = job(num_train_epochs=400.0, max_usd=0.001, usd_per_hour=3.0, max_minutes=30.0)
     meta = train_adapter(replace(made, log=lines.append))
     assert meta["ended_by"] == "money"
-    assert f"by max_usd: the adapter at step {meta['steps']} of 3200" in meta["cut_short"]
+    assert f"by max_usd: the adapter at step {meta['steps']} of 3200" in meta["training_cut_short"]
     assert meta["steps"] < 3200
     assert meta["validation_loss"] is not None
     assert meta["seconds"] < 30
@@ -209,7 +209,7 @@ def test_it_ends_when_the_validation_loss_has_stopped_falling(
     config = CONFIG.model_copy(update={"num_train_epochs": 40.0, "patience": 2})
     job = sft.sft_job(config, folder, work / "base", tmp_path / "out", tracking, silent)
     meta = train_adapter(replace(job, register=False))
-    assert (meta["ended_by"], meta["cut_short"]) == ("validation loss", "")
+    assert (meta["ended_by"], meta["training_cut_short"]) == ("validation loss", "")
     assert meta["steps"] == meta["best_step"] + 2 * CONFIG.save_steps < meta["steps_planned"]
 
 
@@ -225,11 +225,11 @@ def test_a_base_that_was_cut_short_is_said_of_every_adapter_on_it(
     job = sft.sft_job(config, work / "set", base, tmp_path / "out", tracking, silent)
     made = train_adapter(job)
     assert made["ended_by"] == "steps"
-    assert "by max_minutes: the base model at step 78 of 672, before" in made["cut_short"]
-    assert f"remove {base}" in made["cut_short"]
+    assert "by max_minutes: the base model at step 78 of 672, before" in made["training_cut_short"]
+    assert f"remove {base}" in made["training_cut_short"]
     run = MlflowClient(tracking.tracking_uri).get_run(made["mlflow_run_id"])
     assert run.data.tags["ended_by"] == "steps"
-    assert run.data.tags["cut_short"] == made["cut_short"]
+    assert run.data.tags["training_cut_short"] == made["training_cut_short"]
 
 
 def test_out_of_memory_is_tried_once_more_with_half_the_rows(

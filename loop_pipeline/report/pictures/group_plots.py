@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from loop_pipeline.report.numbers import UNASSIGNED
-from loop_pipeline.report.plots import COLOURS, legend_above, new_axes, plain_name
+from loop_pipeline.report.pictures.plots import COLOURS, legend_above, new_axes, plain_name
 
 
 def cluster_figure(points: pd.DataFrame) -> Figure:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loop_pipeline.report.group_plots import best_model_figure, cluster_figure
-from loop_pipeline.report.plots import (
+from loop_pipeline.report.pictures.group_plots import best_model_figure, cluster_figure
+from loop_pipeline.report.pictures.plots import (
     contestants_figure,
     cost_coverage_figure,
     daily_counts_figure,
@@ -78,7 +78,7 @@ def test_renders_small(name: str) -> None:
 
 def test_importing_the_report_does_not_import_matplotlib() -> None:
     code = (
-        "import sys, loop_pipeline.report.plots, loop_pipeline.report.page;"
+        "import sys, loop_pipeline.report.pictures.plots, loop_pipeline.report.page;"
         "assert not {'matplotlib', 'torch', 'mlflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

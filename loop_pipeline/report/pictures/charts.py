@@ -11,7 +11,7 @@ from html import escape
 
 from loop_pipeline.report.markup import card, legend, nothing
 from loop_pipeline.report.numbers import LoopNumbers, QualityCurve
-from loop_pipeline.report.svg import Axis, Line, colour, line_chart, scatter
+from loop_pipeline.report.pictures.svg import Axis, Line, colour, line_chart, scatter
 
 
 def chart_cards(numbers: LoopNumbers, names: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""Pictures: SVG for the report's page, matplotlib for Dagster and MLflow."""
