@@ -8,6 +8,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from loop_pipeline.child_environment import child_environment
+
 NEEDED = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets")
 LOOK = "import importlib.util as u, sys; print(*[n for n in sys.argv[1:] if not u.find_spec(n)])"
 
@@ -20,7 +22,11 @@ def check_training_libraries(python: Path) -> None:
     """
     try:
         found = subprocess.run(
-            [python, "-c", LOOK, *NEEDED], capture_output=True, text=True, check=True
+            [python, "-c", LOOK, *NEEDED],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=child_environment(),
         )
     except (OSError, subprocess.CalledProcessError) as error:
         raise RuntimeError(f"LOOP_TRAIN_PYTHON: {python} is no working Python") from error
