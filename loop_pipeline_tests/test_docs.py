@@ -183,7 +183,7 @@ def makefile() -> str:
 
 @pytest.mark.parametrize(
     "example",
-    find_examples(ROOT / "loop_pipeline", ROOT / "examples", ROOT / "benchmarks"),
+    list(find_examples(ROOT / "loop_pipeline", ROOT / "examples", ROOT / "benchmarks")),
     ids=str,
 )
 def test_code_in_docstrings_runs(
