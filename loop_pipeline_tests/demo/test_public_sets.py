@@ -87,7 +87,7 @@ def test_changed_file_names_file_and_both_checksums(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [gzip.compress(b"text,category\n" * 500)[:30], b"<html>", WHOLE[:12] + b"!!!!" * 9],
-    # gzip writes the time of day: without names of their own, two workers would collect other tests.
+    # gzip writes the time of day, and two workers have to collect tests of the same names.
     ids=["cut off", "a page", "garbled"],
 )
 def test_torn_file_is_named(content: bytes, tmp_path: Path) -> None:
