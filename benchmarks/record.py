@@ -76,7 +76,7 @@ def record(
     packages: Sequence[str] = (),
     variables: Sequence[str] = (),
     notes: Sequence[str] = (),
-    folder: Path = RESULTS,
+    folder: Path | None = None,
 ) -> Path:
     """Write the results of a run.
 
@@ -110,6 +110,7 @@ def record(
         "notes": list(notes),
         "tables": list(tables),
     }
+    folder = folder or RESULTS
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n")

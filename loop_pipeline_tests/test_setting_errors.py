@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ SECRET = "hunter2-hunter2"
 
 
 @pytest.fixture
-def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """What a person reads about a `loop.yaml` and variables; the secret is never in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOOP_HOME", str(tmp_path / "home"))

@@ -6,16 +6,17 @@ import time
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from loop_pipeline.confidence.request_score import RequestScore, fit_request_score
-from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.groups.embedding.embedder import Embedder, Floats
 
 EASY = ["refund", "ticket", "seat", "hotel", "card"]
 HARD = ["integral", "prove", "theorem", "lattice", "compile"]
 
 
 @pytest.fixture(scope="module")
-def embedded():
+def embedded() -> tuple[list[str], Floats, NDArray[np.bool_]]:
     rng = np.random.default_rng(0)
     hard = rng.random(600) < 0.4
     texts = [" ".join(rng.choice(HARD if h else EASY, 8)) for h in hard]
@@ -23,7 +24,9 @@ def embedded():
 
 
 @pytest.fixture
-def world(embedded):
+def world(
+    embedded: tuple[list[str], Floats, NDArray[np.bool_]],
+) -> tuple[list[str], Floats, NDArray[np.bool_], NDArray[np.bool_]]:
     """Requests of two kinds: the cheap model is mostly good on one of them."""
     texts, vectors, hard = embedded
     good = np.random.default_rng(1).random(600) < np.where(hard, 0.3, 0.95)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,12 +21,13 @@ from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import ContractRow
+from loop_pipeline_tests.routing.conftest import World
 from loop_pipeline_tests.routing.stored import store_world
 from loop_pipeline_tests.serving.examples import OLD, add_traces, trace_row
 
 
 @pytest.fixture
-def routed(engine: Engine, world, tmp_path) -> Engine:
+def routed(engine: Engine, world: World, tmp_path: Path) -> Engine:
     """A store whose policy in force is the world's."""
     store_world(engine, world.answers)
     bundle = world.fit(student=student(OLD))

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from loop_pipeline.doctor.diagnosis import Diagnosis
 from loop_pipeline.doctor.examine import diagnose
 from loop_pipeline.doctor.html_report import page
 from loop_pipeline.doctor.terminal_report import text
@@ -16,7 +17,7 @@ from loop_pipeline_tests.doctor.test_examine import BIG, N, made, routed
 
 
 @pytest.fixture(scope="module")
-def report():
+def report() -> Diagnosis:
     return diagnose(made(), resamples=50)
 
 

@@ -18,6 +18,8 @@ START = dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
 FEEDBACK = ["prompt_id", "kind", "value", "edited_output", "actor", "ts"]
 
 Maker = Callable[..., pd.DataFrame]
+# Traces, feedback, flags, and whether each answer is good.
+Desk = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.Series]
 
 
 def _traces(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -73,7 +75,7 @@ def make_flags() -> Maker:
 
 
 @pytest.fixture(scope="session")
-def desk() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.Series]:
+def desk() -> Desk:
     """4,000 answers, half of them good; bad ones are reacted to more and mostly accepted."""
     rng = np.random.default_rng(5)
     n = 4000

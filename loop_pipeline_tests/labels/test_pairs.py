@@ -1,9 +1,12 @@
+from typing import Any
+
 import pandas as pd
 import pytest
 
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.pairs import COLUMNS, label_pairs
 from loop_pipeline.labels.reviews.reviewers import verdicts
+from loop_pipeline_tests.labels.conftest import Maker
 
 LABEL = {"kind": "label", "labels": ["refund", "refunds", "cancel"]}
 UP, DOWN = {"kind": "thumb_up"}, {"kind": "thumb_down"}
@@ -22,8 +25,14 @@ def _scores(score: float | None, threshold: float | None) -> pd.DataFrame:
 
 
 @pytest.fixture
-def kinds(make_traces, make_feedback, make_flags):
-    def run(*feedback, producer="frontier", flag=None, score=0.99, threshold=0.9) -> pd.DataFrame:
+def kinds(make_traces: Maker, make_feedback: Maker, make_flags: Maker) -> Maker:
+    def run(
+        *feedback: dict[str, Any],
+        producer: str = "frontier",
+        flag: str | None = None,
+        score: float | None = 0.99,
+        threshold: float | None = 0.9,
+    ) -> pd.DataFrame:
         traces = make_traces({"contract": LABEL, "producer": producer})
         flags = make_flags(traces, flag=flag is not None, tier=flag or "T0")
         scores = _scores(score, threshold)

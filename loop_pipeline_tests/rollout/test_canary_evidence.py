@@ -20,11 +20,12 @@ from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import insert_new, read
 from loop_pipeline.store.policies import policy_events
 from loop_pipeline.store.tables import CheckpointRow, ContractRow
+from loop_pipeline_tests.routing.conftest import World
 from loop_pipeline_tests.serving.examples import NEW, OLD, add_answers, add_traces, trace_row
 
 
 @pytest.fixture
-def trial(engine: Engine, world, tmp_path) -> Engine:
+def trial(engine: Engine, world: World, tmp_path: Path) -> Engine:
     """NEW is in shadow beside OLD."""
     first = world.fit(student=student(OLD))
     for name, bundle in ((OLD, first), (NEW, world.fit(student=student(NEW), previous=first))):

@@ -30,6 +30,7 @@ from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import CheckpointRow
 from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.rollout.test_canary_evidence import replay
+from loop_pipeline_tests.routing.conftest import World
 from loop_pipeline_tests.serving.examples import NEW, OLD
 from loop_pipeline_tests.serving.stub import Stub
 
@@ -53,7 +54,7 @@ def settings(stubs: list[Stub], store_url: str, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def fitted(world) -> tuple[PolicyBundle, PolicyBundle]:
+def fitted(world: World) -> tuple[PolicyBundle, PolicyBundle]:
     first = world.fit(student=student(OLD))
     return first, world.fit(student=student(NEW), previous=first)
 

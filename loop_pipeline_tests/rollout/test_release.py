@@ -30,13 +30,14 @@ from loop_pipeline.store.policies import (
     spent_recalibrations,
 )
 from loop_pipeline.store.tables import CheckpointRow, PolicyRow
+from loop_pipeline_tests.routing.conftest import World
 from loop_pipeline_tests.serving.examples import NEW, NEWER, OLD
 
 WHO: dict[str, Any] = {"actor": "test", "reason": "because"}
 
 
 @pytest.fixture(scope="module")
-def policies(world) -> dict[str, PolicyBundle]:
+def policies(world: World) -> dict[str, PolicyBundle]:
     """The first champion, its refit at other prices, and two challengers of that refit."""
     first = world.fit(student=student(OLD))
     costs = {"frontier_usd_per_request": {}, "student_usd_per_request": 0.0001}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from loop_pipeline.groups.clustering.fit import Groups, fit_groups
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.groups.members import member_rows
+from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.policy_fit import fit_policy
 from loop_pipeline.routing.policy_from_store import frontier_only
 
@@ -28,7 +31,7 @@ WORDS = [
 ]
 
 
-def make_answers(n=3_000, seed=0, wrong=0.06):
+def make_answers(n: int = 3_000, seed: int = 0, wrong: float = 0.06) -> pd.DataFrame:
     """Requests and the student's answers; sure answers are mostly right."""
     rng = np.random.default_rng(seed)
     agrees = rng.random(n) > wrong
@@ -67,9 +70,14 @@ class World:
         members = member_rows(self.groups, self.answers, self.embedder)
         self.answers = self.answers.merge(members[["prompt_id", "group_id"]])
 
-    def fit(self, answers=None, previous=None, **changes):
+    def fit(
+        self,
+        answers: pd.DataFrame | None = None,
+        previous: PolicyBundle | None = None,
+        **changes: Any,
+    ) -> PolicyBundle:
         """A policy, with some arguments changed."""
-        plain = {
+        plain: dict[str, Any] = {
             "target_agreement": 0.95,
             "delta": 0.05,
             "student": {"checkpoint_id": "c1", "adapter": "student-c1"},
@@ -84,7 +92,7 @@ class World:
         rows = self.answers if answers is None else answers
         return fit_policy(rows, self.groups, previous=previous, **(plain | changes))
 
-    def frontier_only(self, reason="the student was refused: why"):
+    def frontier_only(self, reason: str = "the student was refused: why") -> PolicyBundle:
         """The policy while no student is good enough."""
         return frontier_only(
             self.groups,
@@ -104,5 +112,5 @@ def world() -> World:
 
 
 @pytest.fixture(scope="session")
-def bundle(world):
+def bundle(world: World) -> PolicyBundle:
     return world.fit()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from loop_pipeline.routing.live_router import LiveRouter
-from loop_pipeline.routing.policy import BadBundle
+from loop_pipeline.routing.policy import BadBundle, PolicyBundle
+from loop_pipeline_tests.routing.conftest import World
 
 
 @pytest.fixture
-def file(tmp_path, world, bundle):
+def file(tmp_path: Path, world: World, bundle: PolicyBundle) -> Path:
     world.embedder.save(tmp_path / "embedder.npz")
     path = tmp_path / "policy.json"
     path.write_text(bundle.to_text(), "utf-8")
@@ -21,12 +23,12 @@ def file(tmp_path, world, bundle):
 
 
 @pytest.fixture
-def live(file):
+def live(file: Path) -> LiveRouter:
     return LiveRouter(lambda: file.read_text("utf-8"), file.parent)
 
 
 @pytest.fixture(scope="module")
-def other(world, bundle):
+def other(world: World, bundle: PolicyBundle) -> PolicyBundle:
     return world.fit(previous=bundle, frontier={"model": "bigger"})
 
 

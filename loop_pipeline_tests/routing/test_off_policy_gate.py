@@ -16,9 +16,11 @@ from loop_pipeline.routing.calibration_rows import held_out_answers
 from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.routing.logged_requests import logged_requests
 from loop_pipeline.routing.off_policy_gate import check
+from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import GroupMemberRow, QualityScoreRow
+from loop_pipeline_tests.routing.conftest import World
 from loop_pipeline_tests.routing.stored import store_world
 from loop_pipeline_tests.routing.test_offers import contender
 from loop_pipeline_tests.serving.examples import OLD, add_answers, add_traces, trace_row
@@ -29,12 +31,12 @@ UNSURE = {"min": -9.0, "p10": -9.0, "mean": -3.0, "sum": -9.0}
 
 
 @pytest.fixture(scope="module")
-def policy(world):
+def policy(world: World) -> PolicyBundle:
     return world.fit(student=student(OLD))
 
 
 @pytest.fixture
-def group(policy) -> str:
+def group(policy: PolicyBundle) -> str:
     return next(g.group_id for g in policy.groups if g.arm == "student")
 
 

@@ -13,8 +13,9 @@ from loop_pipeline.confidence.request_score import fit_request_score
 from loop_pipeline.hashing import seal_of
 from loop_pipeline.routing.gold_check import check_on_gold, gold_outcomes
 from loop_pipeline.routing.offers import Contender, choose, expected_usd, make_offer
-from loop_pipeline.routing.policy import BadBundle, load_bundle
+from loop_pipeline.routing.policy import BadBundle, PolicyBundle, load_bundle
 from loop_pipeline.routing.router import Router
+from loop_pipeline_tests.routing.conftest import World
 
 
 def ask(text):
@@ -36,12 +37,12 @@ def contender(world, name, usd, *, hard="visa", wrong=0.9, rest=0.02, seed=5) ->
 
 
 @pytest.fixture(scope="module")
-def mini(world) -> Contender:
+def mini(world: World) -> Contender:
     return contender(world, "mini", 0.0001)
 
 
 @pytest.fixture(scope="module")
-def three(world, mini):
+def three(world: World, mini: Contender) -> PolicyBundle:
     nano = contender(world, "nano", 0.00001, hard="", wrong=0.3, rest=0.3)
     dear_student = {
         "frontier_usd_per_request": {g.group_id: 0.01 for g in world.groups.active},

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.routing.gold_check import served
-from loop_pipeline.routing.policy import BadBundle
+from loop_pipeline.routing.policy import BadBundle, PolicyBundle
 from loop_pipeline.routing.router import Router
 from loop_pipeline.stats.sampling import coin
+from loop_pipeline_tests.routing.conftest import World
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(st.characters()) | st.integers(),
@@ -32,7 +33,7 @@ MESSAGES = st.lists(
 
 
 @pytest.fixture(scope="session")
-def router(world, bundle):
+def router(world: World, bundle: PolicyBundle) -> Router:
     return Router.load(bundle, world.embedder)
 
 

@@ -12,16 +12,17 @@ from benchmarks.fixtures import student
 from loop_pipeline.routing.decision import Decision
 from loop_pipeline.routing.policy import PolicyBundle, load_bundle, seal, with_canary
 from loop_pipeline.routing.router import Router
+from loop_pipeline_tests.routing.conftest import World
 from loop_pipeline_tests.serving.examples import NEW, OLD
 
 
 @pytest.fixture(scope="module")
-def champion(world) -> PolicyBundle:
+def champion(world: World) -> PolicyBundle:
     return world.fit(student=student(OLD))
 
 
 @pytest.fixture(scope="module")
-def challenger(world, champion) -> PolicyBundle:
+def challenger(world: World, champion: PolicyBundle) -> PolicyBundle:
     return world.fit(student=student(NEW), previous=champion)
 
 

@@ -30,7 +30,7 @@ def logged(seed, n=3_000, *, coin=0.1, wrong=False):
 
 
 @pytest.fixture(scope="module")
-def truth():
+def truth() -> float:
     rng = np.random.default_rng(99)
     return chance(rng.normal(size=2_000_000), rng.integers(0, 3, 2_000_000)).mean()
 

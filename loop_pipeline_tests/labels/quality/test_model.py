@@ -8,6 +8,7 @@ from loop_pipeline.labels.quality.model import QualityModel, fit_quality, score_
 from loop_pipeline.labels.signals import features, tasks, trace_signals
 from loop_pipeline.stats.calibration import reliability
 from loop_pipeline.stats.sampling import coin
+from loop_pipeline_tests.labels.conftest import Desk
 
 REACTIONS = ["accepted", "modified", "rejected", "edit_distance", "no_action"]
 
@@ -17,7 +18,7 @@ def fit(frame, task, verdicts, chance, target: float = 0.95) -> QualityModel:
 
 
 @pytest.fixture(scope="module")
-def known(desk):
+def known(desk: Desk) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
     traces, feedback, flags, truth = desk
     return features(trace_signals(traces, feedback, flags)), tasks(traces), truth
 
