@@ -76,7 +76,7 @@ def gather(
     newest = newest_checkpoint(engine)
     numbers.warnings = _warnings(newest, served=checkpoint is not None)
     if checkpoint is None:
-        why = f"rejected: {newest['reason']}" if newest else "no student was trained yet"
+        why = "the student was refused, see above" if newest else "no student was trained yet"
         numbers.missing = dict.fromkeys(("agreement", "coverage", "groups", "costs", "curves"), why)
         return numbers
     trained = _add_student(numbers, checkpoint)

@@ -17,9 +17,9 @@ LEXICAL = "lexical agreement (ROUGE-L >= 0.8, same numbers)"
 # The kinds of pairs in words.
 LESSONS = {
     "sft": "answers to learn from",
-    "dpo": "edits (a better answer beside the one given)",
+    "dpo": "edits",
     "kto_pos": "good answers",
-    "kto_neg": "refusals (answers to avoid)",
+    "kto_neg": "refusals",
 }
 Part = Literal["agreement", "coverage", "groups", "costs", "curves", "loss", "clusters", "quality"]
 

@@ -78,8 +78,5 @@ def test_below_the_break_even_no_saving_is_claimed_and_both_loads_are_named() ->
 
 def test_lessons_are_said_in_words_and_once() -> None:
     said = lessons({"sft": 11_621, "kto_pos": 11_621, "dpo": 210, "kto_neg": 480})
-    assert said == (
-        "11,621 answers to learn from, 210 edits (a better answer beside the one given), "
-        "480 refusals (answers to avoid)"
-    )
+    assert said == "11,621 answers to learn from, 210 edits, 480 refusals"
     assert lessons({}).startswith("nothing to learn from yet")
