@@ -16,10 +16,10 @@ ui: env ## the demo's run history, schedules and assets in Dagster
 	LOOP_HOME=.loop/demo $(BIN)/loop ui
 
 check: lint layers types ## for daily work: lint, layers, types and the fast tests
-	$(BIN)/pytest -n 2 --dist loadgroup -m "$(FAST)"
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(FAST)"
 
 test: env serve-env lint layers types ## everything, with every server there is
-	$(BIN)/pytest -n 2 --dist loadgroup --durations=20
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=20
 
 lint: env ## ruff: rules and format
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && echo "ruff: clean"
