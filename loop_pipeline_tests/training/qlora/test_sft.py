@@ -141,7 +141,7 @@ def test_an_adapter_is_one_version_which_can_be_the_champion(
     set_alias(tracking.tracking_uri, model, version)
     assert str(client.get_model_version_by_alias(model, "champion").version) == version
     figures, files = {"gold_agreement": 0.9}, [adapter / "meta.json"]
-    log_evaluation(tracking.tracking_uri, run_id, figures, files, verdict="approved")
+    log_evaluation(tracking.tracking_uri, run_id, figures, files, decision="approved")
     run = client.get_run(run_id)
     assert run.data.metrics["gold_agreement"] == 0.9
     assert run.info.run_name == f"approved 90.0% · tiny · {trained['rows']} pairs"
