@@ -36,7 +36,7 @@ def scores(weights: ScoreWeights, answers: pd.DataFrame) -> NDArray[np.float64]:
             answers["output"], answers["finish_reason"], contracts, texts, strict=True
         )
     ]
-    return np.where(held, np.nan, weights.values(answers))
+    return np.where(held, np.nan, weights.values({f: answers[f] for f in weights.coef}))
 
 
 def fit_score(validation_answers: pd.DataFrame) -> ScoreWeights:

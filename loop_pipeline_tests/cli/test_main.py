@@ -39,7 +39,7 @@ def _loop(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
         (("demo",), {"LOOP_SERVE_PYTHON": "/no/python"}, "make serve-env"),
         (("demo",), {"LOOP_TRAIN_PYTHON": "/no/python"}, "LOOP_TRAIN_PYTHON"),
         (("rollback",), {}, "no policy is in force"),
-        (("doctor",), {}, "no policy is in force"),
+        (("doctor",), {}, "no student is in force"),
         (("doctor", "--outcomes", "/no/such/table.csv"), {}, "No such file"),
         (("doctor", "--outcomes", "README.md"), {}, "README.md, line 1: not a JSON object"),
         (("groups", "rename", "g1", "orders"), {}, "no group begins with 'g1'"),

@@ -135,7 +135,7 @@ def test_a_group_s_life_in_the_store(
     monkeypatch.setattr(
         encoders,
         "ask_endpoint",
-        lambda texts, _url: np.array(
+        lambda texts, _url, _key: np.array(
             [[t.split().count(w) for w in words] for t in texts], dtype=np.float32
         ),
     )

@@ -19,6 +19,7 @@ from loop_pipeline.store.checkpoints import newest_checkpoint, set_checkpoints
 from loop_pipeline.store.database import insert_new, open_store, read
 from loop_pipeline.store.tables import CheckpointRow, RolloutRow, StudentAnswerRow
 from loop_pipeline_tests.conftest import free_port
+from loop_pipeline_tests.evaluation import arena
 from loop_pipeline_tests.evaluation.arena import bench, clever, fill, train
 from loop_pipeline_tests.serving.stub import Stub
 
@@ -129,8 +130,8 @@ def test_one_adapter_that_is_refused_holds_nobody_up(
     assert statuses(store) == {"broken": "retired", "good": "approved"}
 
 
-@pytest.mark.parametrize("step", ["write_files", "settle", "set_checkpoints"])
-def test_whatever_breaks_before_the_verdict_nothing_is_approved(
+@pytest.mark.parametrize("step", ["write_files", "pick", "set_checkpoints"])
+def test_whatever_breaks_before_the_decision_nothing_is_approved(
     store: Engine, stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     key = train(store, tmp_path, "good")
@@ -139,7 +140,7 @@ def test_whatever_breaks_before_the_verdict_nothing_is_approved(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(decisions, step, full)
+        patch.setattr(arena if step == "write_files" else decisions, step, full)
         with pytest.raises(OSError, match="No space left"):
             decide_waiting(bench(store, stub))
     assert statuses(store) == {"good": "candidate"}
@@ -283,7 +284,7 @@ def test_mlflow_is_told_late_but_told(
     monkeypatch.setenv("LOOP_MLFLOW_TRACKING_URI", down)
     missing = deliver(store, bench(store, stub).settings)
     assert statuses(store) == {"good": "approved", "bad": "rejected"}, "the verdicts stand"
-    assert "MLflow at http://127.0.0.1" in missing[good]
+    assert "MLflow at http://***@127.0.0.1" in missing[good]
     assert "secret" not in json.dumps(missing)
     assert metrics(store, good)["mlflow"] == missing[good]
 

@@ -67,6 +67,7 @@ def test_below_the_break_even_the_screen_and_the_page_claim_no_saving() -> None:
     poor = numbers.costs.model_copy(update={"logged_requests_per_hour": 24.0}).at_logged_load()
     groups = [group.model_copy(update={"routed_usd": None}) for group in numbers.groups]
     numbers = numbers.model_copy(update={"groups": groups})
+    assert numbers.costs is not None
     text = summary(numbers.model_copy(update={"costs": poor}))
     assert "no saving at the logged load" in text
     assert "24 requests/h" in text

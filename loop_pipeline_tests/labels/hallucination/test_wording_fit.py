@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from benchmarks.data import load
 from loop_pipeline.cli.main import app
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
-from loop_pipeline.labels.hallucination.tiers import Tiers
+from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.hallucination.wording_features import FEATURES, design_of
 from loop_pipeline.labels.hallucination.wording_fit import (
     Folded,
@@ -30,6 +30,7 @@ from loop_pipeline.labels.hallucination.wording_fit import (
 from loop_pipeline.labels.hallucination.wording_score import Detector, load_detector, shipped
 from loop_pipeline.labels.hallucination.wording_text import STOP_WORDS, WORD, source_of, stem
 from loop_pipeline.labels.hallucination.wording_weights import SETS, TRAINED_ON, begin_rows
+from loop_pipeline.settings import load_settings
 from loop_pipeline.store.traces import read_traces
 from loop_pipeline.traces.ingest import import_file
 
@@ -212,5 +213,5 @@ def test_reviews_make_a_detector_that_flagging_uses(
     assert done.exit_code == 0, done.exception
     assert "150 labels, 33% bad" in done.output
     monkeypatch.setenv("LOOP_DETECTOR_FILE", str(out))
-    flags = flag_hallucinations(read_traces(engine), tiers=Tiers())
+    flags = flag_hallucinations(read_traces(engine), tiers=tiers_of(load_settings()))
     assert set(flags["version"]) == {f"contract-1 lexical-2-{load_detector(out).version}"}
