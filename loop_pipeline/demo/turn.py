@@ -63,7 +63,7 @@ class Turn:
     def stage(self, text: str) -> None:
         """Say how long the last stage took, and announce the next with the time since the start."""
         now = time.monotonic()
-        if self.stage_began is not None:
+        if self.stage_began is not None and now - self.stage_began >= 1:
             self.say(f"          took {now - self.stage_began:.0f} s")
         self.stage_began = now
         self.say(f"[{now - self.started:5.0f} s] {text}")
