@@ -138,7 +138,8 @@ def decide(
         guards += [covered(coverage, name, coverage_margin)] if both else []
         claims += [] if both else [certifiable(coverage, name)]
     if champion is None:
-        claims += first_student(figures, coverage)
+        own = candidate[candidate["prompt_id"].isin(pair.index)]
+        claims += first_student(own, figures, coverage)
     adjusted = holm(np.array([guard.p for guard in guards]))
     claims += [guard.claim(float(p), alpha) for guard, p in zip(guards, adjusted, strict=True)]
     against = figures["against"] = [claim.sentence for claim in claims if not claim.holds]

@@ -16,6 +16,8 @@ from loop_pipeline.stats.paired import holm, lower_bound, mcnemar_worse
 
 # A first student takes nobody's place: it has to keep its contracts in this share of the gold rows.
 LEAST_CONTRACTS = 0.95
+# Kinds of contract whose form an answer keeps or breaks, whatever it says.
+FORMED = ("label", "tags", "json")
 
 
 @dataclass(frozen=True)
@@ -178,14 +180,27 @@ def _points(share: float) -> str:
     return f"{share * 100:+.1f} points"
 
 
-def first_student(figures: dict[str, Any], coverage: CoverageFigures | None) -> list[Claim]:
-    """What a first student must be able to do at all: no champion would catch it."""
-    kept = figures["candidate_validity"]
+def first_student(
+    rows: pd.DataFrame, figures: dict[str, Any], coverage: CoverageFigures | None
+) -> list[Claim]:
+    """What a first student must be able to do at all: no champion would catch it.
+
+    A text that states what its request does not is made up, which is another figure: where the
+    ``kind`` of the contracts is known, only labels, tags and JSON are asked for their form.
+
+    Args:
+        rows: the candidate's gold rows.
+        figures: of the comparison; the share of contracts kept is added.
+        coverage: certified coverage, if it is known.
+    """
+    formed = rows[rows["kind"].isin(FORMED)] if "kind" in rows else rows.iloc[:0]
+    which = " that ask for a label, tags or JSON" if len(formed) else ""
+    kept = figures["contracts_kept"] = float((formed if which else rows)["valid"].mean())
     claims = [
         Claim(
             kept >= LEAST_CONTRACTS,
-            f"A first student has to keep its contracts in {LEAST_CONTRACTS:.0%} of the gold rows;"
-            f" it does in {kept:.1%}.",
+            f"A first student has to keep its contracts in {LEAST_CONTRACTS:.0%} of the gold rows"
+            f"{which}; it does in {kept:.1%}.",
         )
     ]
     if coverage is not None and coverage.candidate is not None:

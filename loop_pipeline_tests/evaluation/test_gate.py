@@ -233,6 +233,20 @@ def test_a_first_student_has_to_keep_its_contracts() -> None:
     )
 
 
+def test_a_number_made_up_in_a_summary_breaks_no_form() -> None:
+    """The demo's student: all labels valid, a number made up in every third summary."""
+    right, number = np.ones(1000, bool), np.arange(1000)
+    kind = np.where(number < 800, "label", "text")
+    loose = answers(right, number < 880).assign(kind=kind)
+    decision = decide(loose, None, base=answers(right, number < 870), base_was_fitted=True)
+    assert decision.approved
+    assert decision.figures["contracts_kept"] == 1.0
+    broken = answers(right, number >= 60).assign(kind=kind)
+    refused = decide(broken, None, base=answers(right), base_was_fitted=True)
+    assert not refused.approved
+    assert "that ask for a label, tags or JSON; it does in 92.5%." in refused.reasons[0]
+
+
 def test_a_first_student_has_to_earn_a_certificate_somewhere() -> None:
     """A demo on a busy machine approved one with 3.0% agreement and 47.6% of contracts kept."""
     rows = answers(np.ones(1000, bool))
