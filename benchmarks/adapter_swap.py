@@ -32,7 +32,10 @@ from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import open_store
 
-CLIENTS, SWAPS, PAUSE_S, TOKENS = 8, 8, 5.0, 8
+CLIENTS = 8
+SWAPS = 8
+PAUSE_S = 5.0
+TOKENS = 8
 SCORE = ScoreWeights(
     kind="logprob_sum",
     mean={"logprob_sum": 0.0},

@@ -29,8 +29,12 @@ from benchmarks.record import Start, record, table
 from loop_pipeline.confidence.certificate import certify_group
 from loop_pipeline.stats.risk_coverage import swept_threshold, uncertified_coverage
 
-ALPHA, DELTA, DRAWS, SIZES = 0.05, 0.05, 600, (100, 200, 500, 1000)
-GROUP_ROWS, FOLDS = 400, 10
+ALPHA = 0.05
+DELTA = 0.05
+DRAWS = 600
+SIZES = (100, 200, 500, 1000)
+GROUP_ROWS = 400
+FOLDS = 10
 
 Scores = NDArray[np.float64]
 Verdicts = NDArray[np.bool_]

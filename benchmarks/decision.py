@@ -30,7 +30,11 @@ from loop_pipeline.routing.policy_fit import fit_policy
 from loop_pipeline.routing.router import Router
 from loop_pipeline.traces.messages import template_hash
 
-CHARS, FITTED_ON, PROMPTS, TURNS, REPEATS = 1_500, 3_000, 500, 3, 2
+CHARS = 1_500
+FITTED_ON = 3_000
+PROMPTS = 500
+TURNS = 3
+REPEATS = 2
 
 
 def prompts(count: int, seed: int) -> list[str]:

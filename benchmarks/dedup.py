@@ -21,7 +21,9 @@ from loop_pipeline.training.dataset.near_duplicates import components, jaccard, 
 from loop_pipeline.training.dataset.selection import COPIES
 from loop_pipeline.training.dataset.shingles import plain_text, shingle
 
-ROWS, WORDS, VARIANTS = 1_000_000, 30_000, 0.2
+ROWS = 1_000_000
+WORDS = 30_000
+VARIANTS = 0.2
 SYLLABLES = [a + b for a in ("b", "cr", "d", "f", "g", "l", "m", "pl", "st", "t") for b in "aeiou"]
 GREETINGS = ("Hello, {}", "Hi there. {}", "{} Thanks!", "Good morning, {} Many thanks.")
 

@@ -25,7 +25,8 @@ from loop_pipeline.labels.hallucination.tiers import Tiers, tiers_of
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import records
 
-ROWS, SINGLE = 50_000, 1000
+ROWS = 50_000
+SINGLE = 1000
 KINDS = ("label", "tags", "json", "text")
 LABELS = [f"intent_{i}" for i in range(60)]
 SCHEMA = {

@@ -34,7 +34,10 @@ from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.training.dataset.selection import select_rows
 from loop_pipeline.training.dataset.splits import split_traces
 
-REQUESTS, VARIANTS, CORRECTED, EVALUATED = 2000, 0.3, 0.1, 0.3
+REQUESTS = 2000
+VARIANTS = 0.3
+CORRECTED = 0.1
+EVALUATED = 0.3
 COSINE = 0.9
 GREETINGS = ("Hi, ", "Hello, ", "Good morning, ", "Hey there, ", "Dear team, ")
 THANKS = (" Thanks", " Thank you!", " Thanks in advance.", " Many thanks")

@@ -23,8 +23,14 @@ from benchmarks.record import Start, record, table
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.stats.mmd import novelty
 
-WINDOW, REFERENCE, NOVEL, REPEATS = 500, 2_000, 0.2, 60
-LEVEL, TEXTBOOK_PSI, CLUSTERS, PERMUTATIONS = 0.05, 0.2, 60, 200
+WINDOW = 500
+REFERENCE = 2_000
+NOVEL = 0.2
+REPEATS = 60
+LEVEL = 0.05
+TEXTBOOK_PSI = 0.2
+CLUSTERS = 60
+PERMUTATIONS = 200
 
 Vectors = NDArray[np.float32]
 Clusters = NDArray[np.int64]

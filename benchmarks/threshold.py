@@ -37,7 +37,8 @@ from loop_pipeline.traces.ingest import import_file, import_records
 from loop_pipeline.traces.records import Feedback
 
 WORSE = {"WRONG": 0.12, "WRONG_IF_HARD": 0.35, "HALLUCINATED": 0.20}
-REVIEWED, TESTED = 0.12, 800
+REVIEWED = 0.12
+TESTED = 800
 
 
 def labelled(work: Path, traces: int) -> tuple[pd.DataFrame, dict[str, Any], QualityModel, Any]:

@@ -20,7 +20,10 @@ import requests
 from benchmarks.record import Start, record, table
 from benchmarks.server import serving, vllm_release
 
-ROUNDS, REQUESTS, IN_FLIGHT, TOKENS = 12, 96, 16, 16
+ROUNDS = 12
+REQUESTS = 96
+IN_FLIGHT = 16
+TOKENS = 16
 VARIANTS: dict[str, dict[str, Any]] = {
     "without": {},
     "logprobs": {"logprobs": True},

@@ -25,12 +25,18 @@ MIN_ROWS = 100
 MIN_UNLIKE = 20
 # Chosen on one half of RouteLLM's MMLU rows with 1,500 labels a draw; `benchmarks.routing` reports
 # the other half apart. More kinds or coordinates fitted the labels, not the requests.
-KINDS, COORDINATES, SWEEPS = 64, 32, 20
-SHAPE_WIDTH, VECTOR_WEIGHT, PENALTY = 0.7, 0.8, 1 / 0.06
+KINDS = 64
+COORDINATES = 32
+SWEEPS = 20
+SHAPE_WIDTH = 0.7
+VECTOR_WEIGHT = 0.8
+PENALTY = 1 / 0.06
 
 _LIST_ITEM = re.compile(r"\n\s*(?:[A-Za-z0-9]{1,2}[.)]|[-*])\s+")
 _NEGATIONS = frozenset((b"not", b"except", b"never", b"least", b"incorrect", b"false"))
-_DIGITS, _CAPITALS, _FORMULA = b"0123456789", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"\\$^_{}=+*/<>()"
+_DIGITS = b"0123456789"
+_CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_FORMULA = b"\\$^_{}=+*/<>()"
 # Bytes count several times faster than regular expressions; whatever is no letter parts words.
 _SPACED = bytes(c if c >= 128 or chr(c).isalnum() or c == 95 else 32 for c in range(256))
 

@@ -23,7 +23,10 @@ TASKS: dict[str, tuple[float, str, dict[str, Any]]] = {  # share, system prompt,
     "tag": (0.28, "Tag the request.", {"kind": "tags", "labels": list(phrases.TAGS)}),
     "summarise": (0.22, "Summarise the request in a sentence.", {"kind": "text", "max_words": 25}),
 }
-AMBIGUOUS, TWO_CONCERNS, MISSPELT, LOWER_CASE = 0.03, 0.03, 0.08, 0.25
+AMBIGUOUS = 0.03
+TWO_CONCERNS = 0.03
+MISSPELT = 0.08
+LOWER_CASE = 0.25
 CONVERSATION_LENGTHS = (0.93, 0.04, 0.02, 0.01)
 DAY_WEIGHTS = (1.0, 1.0, 0.95, 0.95, 0.9, 0.5, 0.4)
 HOUR_WEIGHTS = (1, 1, 1, 1, 1, 1, 2, 4, 8, 12, 13, 12, 9, 10, 12, 11, 10, 8, 7, 7, 6, 4, 0, 0)

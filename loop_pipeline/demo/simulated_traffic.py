@@ -32,16 +32,21 @@ MODEL = "claude-opus-5"
 REPEATED = 0.04
 # Chances that the frontier is wrong, and how. Labels and tags go wrong where the request is hard:
 # two concerns, more than one meaning, misspelt.
-WRONG, WRONG_IF_HARD, OUTSIDE, HALLUCINATED = 0.005, 0.12, 0.003, 0.10
+WRONG = 0.005
+WRONG_IF_HARD = 0.12
+OUTSIDE = 0.003
+HALLUCINATED = 0.10
 OUT_OF_SET = ("other", "general_question", "spam")
 REACTIONS = {  # to a good answer and to a bad one; chances of 1
     True: {"accepted": 0.93, "thumb_up": 0.03, "regenerated": 0.03, "thumb_down": 0.01},
     False: {"accepted": 0.35, "modified": 0.35, "rejected": 0.2, "regenerated": 0.1},
 }
 SEEN = {True: 0.5, False: 0.8}  # chance that somebody reacts at all
-LATE, EDIT_SAYS_MORE = 0.15, 0.15
+LATE = 0.15
+EDIT_SAYS_MORE = 0.15
 REVIEWERS = ("reviewer-1", "reviewer-2")
-REVIEWER_RELIABILITY, REVIEWED_BY_BOTH = 0.995, 0.2
+REVIEWER_RELIABILITY = 0.995
+REVIEWED_BY_BOTH = 0.2
 
 
 def simulate(

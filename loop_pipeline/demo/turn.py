@@ -31,7 +31,8 @@ from loop_pipeline.store.database import open_store, read
 from loop_pipeline.store.tables import TraceRow
 from loop_pipeline.traces.ingest import import_file
 
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
 # A supervisor that cannot listen or lacks its interpreter says so within seconds.
 SETTLED_S = 5
 

@@ -13,9 +13,13 @@ from pydantic import BaseModel
 from loop_pipeline.doctor.controls import Comparison, Control, Interval
 from loop_pipeline.doctor.curves import Curve
 
-POLICY, RANDOM, LENGTH = "policy", "random, same share", "prompt length, same share"
-SINGLE, ORACLE = "best single model per group", "oracle"
-MIX, RATIO = "best mix of single models at the same cost", "USD, ratio"
+POLICY = "policy"
+RANDOM = "random, same share"
+LENGTH = "prompt length, same share"
+SINGLE = "best single model per group"
+ORACLE = "oracle"
+MIX = "best mix of single models at the same cost"
+RATIO = "USD, ratio"
 
 
 class ModelLine(BaseModel):

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 MOST = 20
-SHOWN, SHOWN_CHARS = 5, 160
+SHOWN = 5
+SHOWN_CHARS = 160
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
 color:#1c2330;background:#fff}

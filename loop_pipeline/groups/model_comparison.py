@@ -15,7 +15,9 @@ from loop_pipeline.labels.quality.inputs import Reviewed
 from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.stats.ppi import MeanQuality, ppi_mean
 
-LOGGED, REPLAYED, RANDOM = "all logged", "held-out replay", "shadowed or randomised"
+LOGGED = "all logged"
+REPLAYED = "held-out replay"
+RANDOM = "shadowed or randomised"
 ONE_RIGHT_ANSWER = ("label", "tags", "json")
 _LONG = ["request", "prompt_id", "group_id", "model", "sample", "cost", "latency_ms", "agrees"]
 

@@ -21,7 +21,8 @@ COLUMNS = [column.name for column in TraceSignalRow.__table__.columns]
 ACTIONS = ("accepted", "modified", "rejected")
 THUMBS = {"thumb_up": 1.0, "thumb_down": 0.0}
 # Somebody who asks nearly the same again within this time was not served by the answer.
-REASK_MINUTES, REASK_OVERLAP = 30, 0.6
+REASK_MINUTES = 30
+REASK_OVERLAP = 0.6
 LONG_TAILED = ("dwell_s", "latency_ms")
 MEASURED = ("rating", "judge", "grounding", "logprob_min", "logprob_p10", *LONG_TAILED)
 # Beyond this many characters edits are counted in words: the cost is quadratic.

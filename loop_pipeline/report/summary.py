@@ -34,7 +34,10 @@ def show(settings: LoopSettings) -> None:
     print(f"student   LOOP_HOME={home} .venv/bin/loop serve    (the model behind an API)")
 
 
-WIDTH, MAX_GROUPS, MAX_TASKS, MAX_NOTES = 100, 9, 4, 3
+WIDTH = 100
+MAX_GROUPS = 9
+MAX_TASKS = 4
+MAX_NOTES = 3
 
 
 def summary(numbers: LoopNumbers) -> str:

@@ -23,7 +23,8 @@ from loop_pipeline.stats.e_process import e_value
 
 # Share of conversations that the challenger may answer; after the last stage it is the champion.
 STAGES = {"shadow": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25}
-TOLERATED, RULED_OUT = 0.01, 0.03
+TOLERATED = 0.01
+RULED_OUT = 0.03
 EVIDENCE = 20.0  # 1 / 0.05
 STAGE_ROWS = 100
 

@@ -31,7 +31,8 @@ from loop_pipeline.store.tables import DeploymentRow
 from loop_pipeline.store.tracking import point_alias
 
 # A rollback must not wait for a server that hangs.
-ANSWER_S, WARM_UP_S = 4.0, 60.0
+ANSWER_S = 4.0
+WARM_UP_S = 60.0
 
 
 def advance_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reason: str) -> str:

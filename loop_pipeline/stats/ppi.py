@@ -16,7 +16,8 @@ from loop_pipeline.stats.sampling import uniform_sample
 
 MAX_WEIGHT = 10.0
 # Fewer verdicts, or fewer of the rarer kind, have no normal limit.
-NORMAL_FROM, RARER_FROM = 50, 5
+NORMAL_FROM = 50
+RARER_FROM = 5
 
 
 class MeanQuality(BaseModel):

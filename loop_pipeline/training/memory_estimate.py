@@ -17,7 +17,8 @@ from loop_pipeline.recipe import QLoRAConfig
 
 # NF4 and its constants, quantised twice: 4 + 0.127 bits (Dettmers et al. 2023, section 3).
 NF4_BYTES = 4.127 / 8
-BF16, FP32 = 2, 4
+BF16 = 2
+FP32 = 4
 # CUDA context, kernels' workspace and what the allocator cannot use. Assumed, not measured.
 OVERHEAD = 1.5e9
 

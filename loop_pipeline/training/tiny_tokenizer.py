@@ -15,7 +15,10 @@ VOCABULARY = 4096
 SMALLEST_VOCABULARY = 1024
 ROWS_PER_TOKEN = 3
 
-UNKNOWN, END, PAD, MASK = "<|endoftext|>", "<|im_end|>", "<|pad|>", "<|mask|>"
+UNKNOWN = "<|endoftext|>"
+END = "<|im_end|>"
+PAD = "<|pad|>"
+MASK = "<|mask|>"
 TURNS = ["<|im_start|>system\n", "\n<|im_start|>user\n", "\n<|im_start|>assistant\n"]
 SPECIALS = [UNKNOWN, "<|im_start|>", END, PAD, MASK, *TURNS]  # ids 0, 1, 2, ...
 END_ID = SPECIALS.index(END)

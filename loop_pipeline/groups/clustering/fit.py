@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from loop_pipeline.groups.assignment import Assigner
 from loop_pipeline.groups.clustering.leaves import fit_leaves
-from loop_pipeline.groups.clustering.lifecycle import Requests, Room
 from loop_pipeline.groups.clustering.naming import describe
 from loop_pipeline.groups.clustering.refit import fit_template
+from loop_pipeline.groups.clustering.refit_inputs import Requests, Room
 from loop_pipeline.groups.embedding.embedder import Floats, unit
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.groups.members import leaves_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from loop_pipeline.groups.clustering.lifecycle import Requests
+from loop_pipeline.groups.clustering.refit_inputs import Requests
 from loop_pipeline.groups.embedding.embedder import UNFAMILIAR
 
 # Of a group's members within its radius: where the embedder says what it does not know, distance

@@ -17,7 +17,9 @@ from loop_pipeline.groups.clustering.kmeans import best_kmeans, id_of, rounded
 from loop_pipeline.groups.embedding.embedder import Floats
 from loop_pipeline.groups.registry import Group, Groups
 
-MOST, ROWS = 12, 200  # leaves of a parent, requests of a leaf on average
+# leaves of a parent, requests of a leaf on average
+MOST = 12
+ROWS = 200
 
 
 def fit_leaves(

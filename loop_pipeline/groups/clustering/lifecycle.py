@@ -6,15 +6,13 @@ Not here: writing them down (``groups/lineage.py``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from loop_pipeline.groups.assignment import nearest
 from loop_pipeline.groups.clustering.kmeans import best_kmeans, id_of, kmeans, rounded, stable_k
+from loop_pipeline.groups.clustering.refit_inputs import Requests, Room, Unit, stack
 from loop_pipeline.groups.embedding.embedder import Floats, unit
 from loop_pipeline.groups.registry import Group
 
@@ -25,52 +23,12 @@ NEWBORN = 50  # distinct requests that make a group
 TIGHT = 0.8  # of the mean cosine that members of present groups have to their centroids
 NEIGHBOURS = 4_000  # rows of a pool whose surroundings are counted
 PROPOSALS = 8  # of one refit and template
-QUALITY_GAP, QUALITY_Z = 0.15, 3.3  # parts of a group that differ in quality: by how much, how sure
-SMALL_SHARE, SMALL_REFITS, WINDOW = 0.01, 4, 400
-
-Rows = NDArray[np.bool_]
-
-
-@dataclass(eq=False)
-class Unit:
-    """A group while it is fitted: its centroid, and its row in the registry if it has one."""
-
-    group_id: str
-    centroid: Floats
-    before: Group | None = None
-    streak: int = 0
-    related_id: str | None = None
-    reason: str = ""
-
-
-class Requests(NamedTuple):
-    """Rows of one template: unit vectors (n, d) and what a refit looks at besides."""
-
-    vectors: Floats
-    known: Floats
-    """How much of a request the embedder knows (n,), and what it has to know at least."""
-    floor: float
-    texts: pd.Series
-    new: Rows
-    """Not in the fit before."""
-    quality: NDArray[np.float64]
-    """P(good) of the answer, NaN where unknown."""
-    owner: NDArray[np.object_] | None
-    """Group of each row by the fit before."""
-
-
-class Room(NamedTuple):
-    """How far a refit may divide the traffic."""
-
-    calibration_per_row: float
-    min_rows: int
-    groups: int
-    """How many more there may be."""
-
-
-def stack(units: Sequence[Unit]) -> Floats:
-    """Centroids of units, shape (k, d)."""
-    return np.stack([u.centroid for u in units])
+# Parts of a group that differ in quality: by how much, how sure
+QUALITY_GAP = 0.15
+QUALITY_Z = 3.3
+SMALL_SHARE = 0.01
+SMALL_REFITS = 4
+WINDOW = 400
 
 
 def recentre(vectors: Floats, units: Sequence[Unit]) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-TERMS, IN_NAME, EXEMPLARS = 8, 3, 3
+TERMS = 8
+IN_NAME = 3
+EXEMPLARS = 3
 
 
 def class_terms(texts: pd.Series, groups: pd.Series) -> dict[str, list[str]]:

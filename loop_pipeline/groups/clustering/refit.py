@@ -16,16 +16,13 @@ from loop_pipeline.groups.clustering.group_bounds import floor_of, member_share
 from loop_pipeline.groups.clustering.kmeans import best_kmeans, id_of, rounded, stable_k
 from loop_pipeline.groups.clustering.lifecycle import (
     SMALL_REFITS,
-    Requests,
-    Room,
-    Unit,
     merged,
     newcomers,
     recentre,
     small_for,
     split,
-    stack,
 )
+from loop_pipeline.groups.clustering.refit_inputs import Requests, Room, Unit, stack
 from loop_pipeline.groups.registry import Group, Groups
 
 MEMBERS_KEPT = 0.7  # of a group's members stay with it over a new embedder, or its id ends

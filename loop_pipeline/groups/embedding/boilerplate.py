@@ -12,9 +12,13 @@ from functools import cached_property
 
 from pydantic import BaseModel
 
-LEAST, SHARE = 20, 0.02  # distinct texts, and share of them, that make a wording a template's
+# distinct texts, and share of them, that make a wording a template's
+LEAST = 20
+SHARE = 0.02
 WORDS = 4
-WAYS, COVERED = 8, 0.9  # at each word nearly all texts of a template go on in a few ways
+# at each word nearly all texts of a template go on in a few ways
+WAYS = 8
+COVERED = 0.9
 OWN = 3  # words of a template that are kept: they tell it from others and weigh little
 LOOK = 400  # words from either end
 _WORD = re.compile(r"\S+\s*")

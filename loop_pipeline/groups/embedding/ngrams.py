@@ -17,7 +17,8 @@ from loop_pipeline.traces.messages import MAX_CHARS
 
 BITS = 15  # 2^15 buckets of n-grams
 
-_BASE, _MASK = 0x9E3779B97F4A7C15, 2**64 - 1
+_BASE = 0x9E3779B97F4A7C15
+_MASK = 2**64 - 1
 _INVERSE = pow(_BASE, -1, 2**64)
 _CHARS = 4  # in an n-gram; lengths 3 to 5 together group no better and cost twice the time
 

@@ -14,7 +14,8 @@ from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.store.database import CHUNK, query, read, upsert
 from loop_pipeline.store.tables import TraceRow, TraceVectorRow
 
-WINDOW, REFERENCE = 500, 2_000
+WINDOW = 500
+REFERENCE = 2_000
 
 
 def newest_and_before(engine: Engine, seed: int = 0) -> tuple[Floats, Floats]:

@@ -21,7 +21,9 @@ from loop_pipeline.labels.hallucination.wording_score import EVERYWHERE, Detecto
 MIN_LABELS = 100
 MIN_OF_A_KIND = 10
 OWN_CALIBRATION = 200
-FOLDS, SEED, DRAWS = 5, 0, 1000
+FOLDS = 5
+SEED = 0
+DRAWS = 1000
 PENALTY = 1e-3
 
 Floats = NDArray[np.float64]

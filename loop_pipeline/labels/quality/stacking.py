@@ -13,7 +13,9 @@ from pydantic import BaseModel
 PENALTY = 0.5  # sklearn's C on standardised signals; smaller pulls scores to the middle
 FOLDS = 10
 # A task with so many labels gets weights of its own, pulled to those of all tasks by this factor.
-OWN_INTERCEPT_FROM, OWN_WEIGHTS_FROM, SHRINK = 20, 150, 0.5
+OWN_INTERCEPT_FROM = 20
+OWN_WEIGHTS_FROM = 150
+SHRINK = 0.5
 POOLED = ""
 """Stands for all tasks that have nothing of their own."""
 

@@ -22,7 +22,8 @@ from scipy.special import expit, logit
 
 MIN_OVERLAPS = 10
 # Beta prior of both rates of a reviewer: 80%, worth five answers.
-PRIOR_RIGHT, PRIOR_WRONG = 4.0, 1.0
+PRIOR_RIGHT = 4.0
+PRIOR_WRONG = 1.0
 UNTESTED = PRIOR_RIGHT / (PRIOR_RIGHT + PRIOR_WRONG)
 UNTESTED_WEIGHT = (2 * UNTESTED - 1) * math.log(UNTESTED / (1 - UNTESTED))
 Z = 1.64

@@ -23,7 +23,8 @@ from scipy.sparse.csgraph import connected_components
 
 from loop_pipeline.training.dataset.shingles import ascending, numbers, shingle
 
-PERMUTATIONS, ROWS = 128, 4
+PERMUTATIONS = 128
+ROWS = 4
 CHUNK = 4000  # texts whose shingles stay in the cache while they are permuted
 # Texts that fall into one bucket are compared with so many that follow: all pairs of a small
 # bucket, and a chain through a large one, whose texts meet in other bands again.

@@ -28,13 +28,20 @@ from scipy.sparse import csr_matrix, vstack
 from loop_pipeline.groups.embedding.ngrams import BITS, ngram_counts
 
 BATCH = 4096
-LEAST_ROWS, LEAST_OF_ANSWER = 200, 20
-DIMENSIONS, PENALTY, INTERCEPT = 1024, 1.0, 0.3
+LEAST_ROWS = 200
+LEAST_OF_ANSWER = 20
+DIMENSIONS = 1024
+PENALTY = 1.0
+INTERCEPT = 0.3
 # In units of how well an answer fits its own rows, on average.
-FITS, HARDLY = 0.8, 0.1
-FITS_MASKED, HARDLY_MASKED = 0.7, 0.25
+FITS = 0.8
+HARDLY = 0.1
+FITS_MASKED = 0.7
+HARDLY_MASKED = 0.25
 # Words that determine an answer: in ten rows, nine of them with it, twice its share of all rows.
-TRIGGER_ROWS, TRIGGER_PRECISION, TRIGGER_LIFT = 10, 0.9, 2.0
+TRIGGER_ROWS = 10
+TRIGGER_PRECISION = 0.9
+TRIGGER_LIFT = 2.0
 CONTRADICTED = 0.5
 
 Floats = NDArray[np.float32]

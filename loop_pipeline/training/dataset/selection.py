@@ -31,12 +31,14 @@ COPIES = 0.8
 # Long requests share instructions and context; what is asked stands at one of the ends.
 END_CHARACTERS = 100
 # A user, a wording or a day may bring twenty rows, its share of all, or ten times the usual.
-CAP_ROWS, CAP_TIMES = 20, 10
+CAP_ROWS = 20
+CAP_TIMES = 10
 CAPS = {"user": 0.01, "wording": 0.02, "day of a source": 0.1}
 REPLAY = 0.1
 Ints = NDArray[np.int64]
 
-PREFERENCES, FEEDBACK = ("dpo",), ("kto_pos", "kto_neg")
+PREFERENCES = ("dpo",)
+FEEDBACK = ("kto_pos", "kto_neg")
 REASONS = {
     "text": "the same request is held out",
     "near_duplicate": "a near-duplicate is held out",

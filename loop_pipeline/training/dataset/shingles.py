@@ -22,17 +22,20 @@ from scipy.sparse import csr_matrix
 SKETCH = 512
 # Words of a sequence that is no accident, unless it is found in more than ten texts
 # (Brown et al. 2020, appendix C).
-RUN, RUN_TEXTS = 13, 10
+RUN = 13
+RUN_TEXTS = 10
 # A run of words in more distinct texts than this, and in more than 0.1% of them, belongs to the
 # template. Lower, and a long question that people greet in many ways would pass for one.
-BOILERPLATE_TEXTS, BOILERPLATE_SHARE = 50, 0.001
+BOILERPLATE_TEXTS = 50
+BOILERPLATE_SHARE = 0.001
 
 # Of a hash: an index of a sparse matrix is a signed 32-bit number.
 BITS = 30
 CHARACTERS = 5
 BATCH_CHARACTERS = 1_000_000
 _TOKEN = re.compile(r"\w+|[^\w\s.,;:!?'\"()-]+")
-_BASE, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]

@@ -49,7 +49,8 @@ from loop_pipeline.training.dataset.shingles import (
 # From the one that is learned from to the one that nothing may touch.
 PROTECTION = {"train": 0, "validation": 1, "calibration": 2, "gold": 3}
 RELATED = 0.7
-LARGEST_SHARE, LARGEST_ROWS = 0.1, 100
+LARGEST_SHARE = 0.1
+LARGEST_ROWS = 100
 COLUMNS = [
     *("prompt_id", "ts", "day", "source", "user_hash", "conversation_id", "template_hash"),
     *("messages", "contract_id", "output", "split"),
