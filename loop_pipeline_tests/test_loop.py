@@ -92,7 +92,7 @@ def turn(
         made.close()
 
 
-pytestmark = [pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_an_approved_student_serves(turn: Turn) -> None:

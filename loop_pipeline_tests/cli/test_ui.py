@@ -77,7 +77,7 @@ def _processes_of(home: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_schedule_that_was_turned_on_is_on_at_the_next_start(tmp_path: Path) -> None:
     home, port = tmp_path / "home", free_port()
     home.mkdir()

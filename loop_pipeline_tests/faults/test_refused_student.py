@@ -22,7 +22,7 @@ from loop_pipeline.store.tables import DeploymentRow
 from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.test_loop import ROOT, TOPICS, _traffic
 
-pytestmark = [pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
