@@ -25,7 +25,7 @@ from loop_pipeline.store.tables import (
 )
 from loop_pipeline.store.training_data import newest_quality_model
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
