@@ -99,19 +99,18 @@ def _tiles(numbers: LoopNumbers) -> str:
         _tile("Student agreement", percent(found.value) if found else dash, agreement),
         _tile("Certified coverage", percent(cover.certified) if cover else dash, certified),
     ]
+    covered = blended = dash
     of_covered = of_all = numbers.why("costs")
     if costs:
         load = f"no saving: only {costs.requests_per_hour:,.2g} requests/h in the log"
         saves = costs.pays is not False
         of_covered = mark + ("of the frontier's bill for them" if saves else load)
-        of_all = f"{mark}escalations included{extras_words(costs)}"
+        of_all = f"{mark}escalations included{extras_words(costs)}" if saves else ""
+        covered, blended = map(percent, (costs.covered_ratio, costs.blended_ratio))
+        covered, blended = (covered, blended) if saves else ("no saving", "no saving")
     pair = [
-        _tile(
-            "Cost of covered requests", percent(costs.covered_ratio) if costs else dash, of_covered
-        ),
-        _tile(
-            "Cost of the whole workload", percent(costs.blended_ratio) if costs else dash, of_all
-        ),
+        _tile("Cost of covered requests", covered, of_covered),
+        _tile("Cost of the whole workload", blended, of_all),
     ]
     singles = "".join(f'<div class="tile">{tile}</div>' for tile in tiles)
     joined = "".join(f"<div>{tile}</div>" for tile in pair)
