@@ -7,7 +7,8 @@ answers only. A run that was killed goes on from its last complete checkpoint.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ from loop_pipeline.training.qlora.tokens import Log
 MODULE = "loop_pipeline.training.qlora.train"
 
 
-def main() -> None:
-    """Train and report the adapters through Pipes."""
+def main(arguments: Sequence[str] = ()) -> None:
+    """Train and report the adapters through Pipes.
+
+    Args:
+        arguments: of the command line.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=0, help="0: one for each GPU")
-    distributed.become_several(MODULE, parser.parse_args().processes)
+    distributed.become_several(MODULE, parser.parse_args(list(arguments)).processes)
     if not distributed.is_main():
         train_all(distributed.process_input(), lambda _: None)
         return
@@ -69,4 +74,4 @@ def train_all(extras: Mapping[str, Any], log: Log) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
