@@ -1,5 +1,5 @@
 # Each target does all of its own set-up; what is there already is reused.
-.PHONY: help demo check test lint layers types docs ui env serve-env clean
+.PHONY: help demo check test nightly lint layers types docs ui env serve-env clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -18,8 +18,11 @@ ui: env ## the demo's run history, schedules and assets in Dagster
 check: lint layers types ## for daily work: lint, layers, types and the fast tests
 	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(FAST)"
 
-test: env serve-env lint layers types ## everything, with every server there is
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=20
+test: env serve-env lint layers types ## lint, layers, types and every test but the slow ones
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=20 -m "not slow"
+
+nightly: env serve-env lint layers types ## everything: whole turns, trainings, real installs
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=20 --nightly
 
 lint: env ## ruff: rules and format
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && echo "ruff: clean"
