@@ -22,6 +22,7 @@ from loop_pipeline.store.policies import (
     previous_champion,
     switch_policy,
 )
+from loop_pipeline.whole_file import write_whole
 
 
 class CannotRelease(RuntimeError):
@@ -160,7 +161,7 @@ def publish(
     """
     active = active_policy(engine)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{bundle.sha256[:16]}.json").write_text(bundle.to_text(), "utf-8")
+    write_whole(folder / f"{bundle.sha256[:16]}.json", bundle.to_text())
     if active and active["sha256"] == bundle.sha256:
         return bundle
     canary = bundle.canary
