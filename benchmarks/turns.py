@@ -44,7 +44,7 @@ def turn(word: str) -> dict[str, Any]:
         start = time.monotonic()
         try:
             subprocess.run(
-                [sys.executable, "-m", "loop_pipeline.cli.main.main", *command],
+                [sys.executable, "-m", "loop_pipeline.cli.main", *command],
                 env=os.environ | {"LOOP_HOME": home},
                 check=True,
             )
