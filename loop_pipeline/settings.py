@@ -22,6 +22,7 @@ from pydantic_settings import (
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from loop_pipeline.gateway_settings import GatewaySettings, split_urls
 from loop_pipeline.recipe import Profile, QLoRAConfig
 from loop_pipeline.setting_errors import (
     misspelt_variables,
@@ -31,7 +32,7 @@ from loop_pipeline.setting_errors import (
 )
 
 
-class LoopSettings(BaseSettings):
+class LoopSettings(GatewaySettings):
     """What a deployment chooses. Secrets come from the environment only and are never logged."""
 
     model_config = SettingsConfigDict(env_prefix="LOOP_", extra="forbid")
@@ -149,7 +150,7 @@ class LoopSettings(BaseSettings):
     @property
     def vllm_urls(self) -> list[str]:
         """Every replica of LOOP_VLLM_URL; the first is the one that `loop serve` starts."""
-        return [part.strip().rstrip("/") for part in self.vllm_url.split(",") if part.strip()]
+        return split_urls(self.vllm_url)
 
     def recipe(self, **changes: Any) -> QLoRAConfig:
         """The recipe of the next training.
