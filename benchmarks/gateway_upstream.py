@@ -93,12 +93,6 @@ async def _wait(receive: Any) -> bool:
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Answer one request."""
     global at_work
-    if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            await send({"type": message["type"] + ".complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
     body = await _body(receive)
     known = {"/health": b"{}", "/slots": _json({"at_work": at_work})}
     found = MODELS if scope["path"].endswith("/models") else known.get(scope["path"])
