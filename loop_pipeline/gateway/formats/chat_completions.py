@@ -1,20 +1,39 @@
-"""Chat completions: what a request asks for, what an answer says, and the id both go by.
+"""Chat completions: what a request asks for, and whether a student may be asked.
 
-Not here: an answer's stream (``chat_stream.py``), and writing students' answers
-(``chat_answers.py``).
+Not here: answers (``chat_answers.py``) and their streams (``chat_stream.py``); all that the gateway
+needs of this format can be had from here.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from loop_pipeline.gateway.formats import body_fields as fields
 from loop_pipeline.gateway.formats.asked_contract import any_json, json_contract
-from loop_pipeline.gateway.formats.exchange import Reply, Request
+from loop_pipeline.gateway.formats.chat_answers import (
+    error_body,
+    error_event,
+    read_reply,
+    renamed,
+    write_reply,
+    write_stream,
+)
+from loop_pipeline.gateway.formats.chat_stream import StreamReader
+from loop_pipeline.gateway.formats.exchange import Request
+
+__all__ = [
+    "StreamReader",
+    "error_body",
+    "error_event",
+    "read_reply",
+    "read_request",
+    "renamed",
+    "with_usage",
+    "write_reply",
+    "write_stream",
+]
 
 
 def _is_no_tool(value: Any) -> bool:
@@ -72,8 +91,6 @@ PARAMETERS = (
     *("parallel_tool_calls", "reasoning_effort", "verbosity", "service_tier", "modalities"),
     *("logprobs", "top_logprobs", "logit_bias"),
 )
-
-_ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 _ROLES = {"system", "developer", "user", "assistant"}
 
@@ -163,79 +180,6 @@ def _all_text(content: Any) -> bool:
         and isinstance(part["text"], str)
         for part in content
     )
-
-
-def read_reply(body: bytes) -> Reply:
-    """What a whole answer says; ``broken`` if it has no choices."""
-    answer = fields.load_reply(body)
-    choices = [c for c in fields.as_list(answer.get("choices")) if isinstance(c, dict)]
-    first = min(choices, key=lambda c: fields.count(c.get("index")), default={})
-    message = fields.as_dict(first.get("message"))
-    refusal = fields.as_text(message.get("refusal"))
-    reason = finish_reason_of(first.get("finish_reason"))
-    return Reply(
-        text=text_of(message.get("content")) or refusal,
-        tool_calls=_tool_calls_of(message),
-        finish_reason=reason if choices else "broken",
-        model=fields.text_or_none(answer.get("model")),
-        response_id=fields.text_or_none(answer.get("id")),
-        refusal=bool(refusal),
-        **usage_of(answer.get("usage")),
-    )
-
-
-def _tool_calls_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    calls = [call for call in fields.as_list(message.get("tool_calls")) if isinstance(call, dict)]
-    legacy = message.get("function_call")
-    if isinstance(legacy, dict):
-        calls.append({"type": "function", "function": legacy})
-    return calls
-
-
-def text_of(content: Any) -> str:
-    """The text of a content: itself, or its text parts joined."""
-    if isinstance(content, list):
-        return "".join(fields.as_text(fields.as_dict(part).get("text")) for part in content)
-    return fields.as_text(content)
-
-
-def finish_reason_of(value: Any) -> str | None:
-    """How the answer ended, in today's words."""
-    return "tool_calls" if value == "function_call" else fields.text_or_none(value)
-
-
-def usage_of(usage: Any) -> dict[str, int]:
-    """The token counts of a ``usage``, named as in ``Reply``."""
-    known = fields.as_dict(usage)
-    inside = fields.as_dict(known.get("prompt_tokens_details"))
-    out = fields.as_dict(known.get("completion_tokens_details"))
-    tokens_in = fields.count(known.get("prompt_tokens"))
-    return {
-        "tokens_in": tokens_in,
-        "tokens_cached": min(fields.count(inside.get("cached_tokens")), tokens_in),
-        "tokens_out": fields.count(known.get("completion_tokens")),
-        "tokens_reasoning": fields.count(out.get("reasoning_tokens")),
-    }
-
-
-def renamed(body: bytes, prompt_id: str) -> bytes:
-    """The answer under the id that feedback needs; not for answers that OpenAI stores."""
-    return with_id(body, fields.load_reply(body).get("id"), prompt_id)
-
-
-def with_id(body: bytes, known_id: Any, prompt_id: str) -> bytes:
-    """The bytes of an answer or event with its id replaced, all others as they came.
-
-    Quotes inside JSON strings are escaped, so ``"id":`` is a key wherever these bytes stand.
-    """
-    if not isinstance(known_id, str) or not known_id:
-        return body
-    known = orjson.dumps(known_id)
-    for match in _ID.finditer(body):
-        if match[1] == known:
-            new = orjson.dumps(f"chatcmpl-{prompt_id}")
-            return body[: match.start(1)] + new + body[match.end(1) :]
-    return body
 
 
 def with_usage(body: bytes) -> bytes:
