@@ -56,7 +56,7 @@ class Events:
 def data_of(event: bytes) -> bytes:
     """The data of one event, its lines joined; empty for a comment."""
     if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
-        return event[6:-2]
+        return event[6:-2].removesuffix(b"\r")
     lines = [line[5:] for line in _LINE_END.split(event) if line.startswith(b"data:")]
     return b"\n".join(line[1:] if line.startswith(b" ") else line for line in lines)
 
