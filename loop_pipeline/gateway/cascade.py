@@ -120,7 +120,7 @@ class Cascade:
         task: str | None = None,
         force_frontier: bool = False,
     ) -> Plan:
-        """Decide, together with the other requests of this turn of the event loop: the same plan."""
+        """The same plan, decided together with all requests of this turn of the event loop."""
         raise NotImplementedError
 
     async def try_student(
