@@ -45,6 +45,11 @@ class Events:
         self._seen = len(rest)
         return found
 
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait for the end of their event."""
+        return self._seen
+
     def rest(self) -> bytes:
         """What came after the last whole event; servers may leave out the last empty line."""
         left = bytes(self._rest)
