@@ -61,7 +61,7 @@ PARAMETERS = (
 )
 
 # Blocks of a model's reasoning: no part of what was said.
-_REASONING = {"thinking", "redacted_thinking"}
+_REASONING = ("thinking", "redacted_thinking")
 
 
 def read_request(body: bytes) -> Request:
@@ -138,7 +138,7 @@ def _chat_messages(role: str, content: Any) -> list[dict[str, Any]]:
     blocks = [fields.as_dict(block) for block in content]
     results = [_tool_message(b) for b in blocks if b.get("type") == "tool_result"]
     calls = [tool_call_of(b) for b in blocks if b.get("type") == "tool_use"]
-    said = [_part(b) for b in blocks if b.get("type") not in {"tool_result", "tool_use"}]
+    said = [_part(b) for b in blocks if b.get("type") not in ("tool_result", "tool_use")]
     said = [part for part in said if part.get("type") not in _REASONING]
     if results and not said and not calls:
         return results

@@ -46,7 +46,7 @@ def is_checkable(schema: Any, depth: int = 0) -> bool:
         return False
     if any(word in schema for word in _LEFT_TO_THE_FRONTIER):
         return False
-    if not (_good_types(schema) and _good_limits(schema) and _good_lists(schema)):
+    if not (_good_types(schema) and _good_limits(schema) and _good_names(schema)):
         return False
     parts = schema.get("properties", {})
     if not isinstance(parts, dict):
@@ -69,8 +69,9 @@ def _good_limits(schema: dict[str, Any]) -> bool:
     return all(type(n) is int for n in counts) and all(type(n) in (int, float) for n in limits)
 
 
-def _good_lists(schema: dict[str, Any]) -> bool:
+def _good_names(schema: dict[str, Any]) -> bool:
     names = schema.get("required", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return False
-    return isinstance(schema.get("enum", []), list)
+    more = schema.get("additionalProperties", True)
+    return isinstance(more, bool) and isinstance(schema.get("enum", []), list)

@@ -228,4 +228,5 @@ def is_false(value: Any) -> bool:
 
 def is_stop(value: Any) -> bool:
     """One stop string or a list of them, none of them empty."""
-    return is_text(value) or (isinstance(value, list) and len(stops_of(value)) == len(value))
+    given = [value] if isinstance(value, str) else value
+    return isinstance(given, list) and len(stops_of(given)) == len(given)

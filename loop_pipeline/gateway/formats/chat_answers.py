@@ -92,7 +92,11 @@ def with_id(body: bytes, known_id: Any, prompt_id: str) -> bytes:
         return body
     known = orjson.dumps(known_id)
     for match in _ID.finditer(body):
-        if match[1] == known:
+        # An escape in it, as in "chatcmpl\\u002d1", says the same in other bytes.
+        same = (
+            b"\\" in match[1] and fields.load_reply(b'{"id":%b}' % match[1]).get("id") == known_id
+        )
+        if same or match[1] == known:
             new = orjson.dumps(f"chatcmpl-{prompt_id}")
             return body[: match.start(1)] + new + body[match.end(1) :]
     return body

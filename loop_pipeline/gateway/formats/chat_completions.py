@@ -137,7 +137,7 @@ def read_request(body: bytes) -> Request:
 def _with_known_role(message: dict[str, Any]) -> dict[str, Any]:
     # "developer" is OpenAI's newer word for the same: two templates would be one without it.
     if message["role"] == "developer":
-        return message | {"role": "system"}
+        message = message | {"role": "system"}
     return message if "content" in message else message | {"content": None}
 
 
@@ -164,7 +164,7 @@ def text_obstacle(messages: list[dict[str, Any]]) -> str | None:
             elif name in _SILENT_WHEN_EMPTY:
                 good = not value
             else:
-                good = name in ("role", "name")
+                good = name in ("role", "name") and isinstance(value, str | None)
             if not good:
                 return f"messages[{number}].{fields.field_name(name)}"
     return None

@@ -82,7 +82,7 @@ PARAMETERS = (
     *("previous_response_id", "background", "include"),
 )
 
-_TEXT_PARTS = {"input_text", "output_text", "text"}
+_TEXT_PARTS = ("input_text", "output_text", "text")
 
 
 def read_request(body: bytes) -> Request:
@@ -192,7 +192,6 @@ def _content_of(content: Any) -> Any:
 
 
 def _part_of(part: dict[str, Any]) -> dict[str, Any]:
-    kind = part.get("type")
-    if isinstance(kind, str) and kind in _TEXT_PARTS:
+    if part.get("type") in _TEXT_PARTS:
         return {"type": "text", "text": fields.as_text(part.get("text"))}
     return part
