@@ -220,12 +220,12 @@ class Answering:
             created=int(call.ts.timestamp()),
             system_fingerprint=fingerprint,
         )
+        call.answered()
         await keep(self._parts, call, reply, producer="student", model=adapter)
-        call.first_byte = time.perf_counter()
         told: Headers = call.own_headers(
             who="student", model=adapter, reason=tried.reason, policy=plan.policy_sha256
         )
-        counters.overhead.observe(call.overhead_ms() / 1000)
+        told.append((b"x-loop-overhead-ms", b"%.3f" % call.overhead_ms()))
         presence.done()
         await send_whole(send, 200, [*(EVENTS if request.stream else [JSON]), *told], body)
 

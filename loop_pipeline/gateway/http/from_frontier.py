@@ -122,7 +122,7 @@ class FromFrontier:
 
     async def _stream(self, opened: Opened, out: StreamOut) -> None:
         call = self._call
-        counters.overhead.observe(call.overhead_ms() / 1000)
+        call.answered()
         if not out.started:
             # The upstream's own word for it: `text/event-stream; charset=utf-8`, or without.
             out.headers = self._back(opened) + self._told_now()
@@ -134,6 +134,7 @@ class FromFrontier:
         began = time.perf_counter()
         body, all_of_it = await read_answer(opened)
         call.elsewhere += time.perf_counter() - began
+        call.answered()
         headers = self._back(opened)
         if not all_of_it:
             counters.unread.labels(self._request.wire).inc()
@@ -145,8 +146,6 @@ class FromFrontier:
             await keep(self._parts, call, reply, producer="frontier", model=call.model)
             if self._request.wire == "chat" and call.captured and not self._request.stored:
                 body = with_id(body, reply.response_id, call.prompt_id)
-        call.first_byte = time.perf_counter()
-        counters.overhead.observe(call.overhead_ms() / 1000)
         presence.done()
         await send_whole(send, opened.status, headers + self._told_now(), body)
 
@@ -178,8 +177,7 @@ class FromFrontier:
 
     def _told_now(self) -> Headers:
         # What the gateway took is known only now.
-        took = b"%.3f" % self._call.overhead_ms()
-        return [(n, took if n == b"x-loop-overhead-ms" else v) for n, v in self._told]
+        return [*self._told, (b"x-loop-overhead-ms", b"%.3f" % self._call.overhead_ms())]
 
 
 async def _pass_on(opened: Opened, send: Send, headers: Headers, begun: bytes) -> None:
