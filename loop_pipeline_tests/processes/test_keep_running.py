@@ -1,4 +1,4 @@
-"""The supervisor with small stand-ins for the real processes: order, deaths, kills, one at a time."""
+"""The supervisor with small stand-ins for the real processes: order, deaths, kills, one a home."""
 
 from __future__ import annotations
 
