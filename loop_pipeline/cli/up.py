@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from loop_pipeline.demo.first_request import first_request
+from loop_pipeline.processes.first_request import first_request
 from loop_pipeline.processes.home_services import loop_services
 from loop_pipeline.processes.keep_running import keep_running
 from loop_pipeline.processes.service import Service

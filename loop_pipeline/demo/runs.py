@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from loop_pipeline.demo.first_request import first_request
 from loop_pipeline.demo.public_sets import write_traffic
 from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
 from loop_pipeline.demo.size import SIZES, size_for
 from loop_pipeline.demo.turn import Turn
+from loop_pipeline.processes.first_request import first_request
 from loop_pipeline.report.summary import show
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import read

@@ -1,6 +1,6 @@
 """The first request a newcomer sends to a live loop: a line that can be pasted.
 
-Not here: what it is answered (``desk_answers.py``).
+Not here: what it is answered (``demo/desk_answers.py``).
 """
 
 from __future__ import annotations
