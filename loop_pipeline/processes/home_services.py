@@ -6,7 +6,6 @@ Not here: keeping them running (``keep_running.py``).
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -89,8 +88,11 @@ def _vllm(settings: LoopSettings, told: dict[str, str], ports: Ports) -> Service
     address = settings.vllm_urls[0] if settings.vllm_urls else ""
     parts = urlsplit(address)
     ours = settings.serving_driver == "url" and len(settings.vllm_urls) == 1
-    if not ours or parts.hostname not in LOOPBACK or _served_already(settings):
-        return Service("vllm", f"{about}, run by others", url=address, health=f"{address}/health")
+    if there := _served_already(settings):
+        told["LOOP_VLLM_URL"] = there
+        return Service("vllm", f"{about}, of `loop serve`", url=there, health=f"{there}/health")
+    if not ours or parts.hostname not in LOOPBACK:
+        return Service("vllm", f"{about}, run elsewhere", url=address, health=f"{address}/health")
     wanted = parts.port or 80
     port = ports.take(wanted, parts.hostname or HOST)
     address = told["LOOP_VLLM_URL"] = url_of(parts.hostname or HOST, port)
@@ -124,14 +126,14 @@ def _vllm(settings: LoopSettings, told: dict[str, str], ports: Ports) -> Service
     )
 
 
-def _served_already(settings: LoopSettings) -> bool:
-    """Whether `loop serve` runs on this home."""
+def _served_already(settings: LoopSettings) -> str:
+    """Where `loop serve` of this home serves, if it does."""
     try:
         facts = json.loads(settings.vllm_log.with_name("server.json").read_text("utf-8"))
-        os.kill(facts["pid"], 0)
+        address = str(facts["url"])
     except (OSError, ValueError, KeyError):
-        return False
-    return True
+        return ""
+    return address if Service("vllm", "", health=f"{address}/health").well() else ""
 
 
 def _simulated_frontier(told: dict[str, str], ports: Ports) -> Service:

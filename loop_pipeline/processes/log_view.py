@@ -1,7 +1,7 @@
 """One view of many processes' logs: every line with the name of who said it.
 
-Not here: the processes. Each writes to a file of its own, so that a terminal that is stopped holds
-up nobody, and a view that is gone loses nothing.
+Not here: the processes. Each writes to a file of its own, and one thread shows them: a terminal
+that is stopped holds up nobody, and a view that is gone loses nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ MOST_BYTES = 16 * 1024**2
 # At most so much of a file is shown at a time.
 READ_BYTES = 256 * 1024
 LOOK_S = 0.1
+# A terminal that is stopped is not waited for at the end.
+PATIENCE_S = 5.0
 COLOURS = (36, 32, 35, 34, 33, 96, 92, 95)
 RESET = "\x1b[0m"
 
@@ -51,7 +54,7 @@ class LogView:
         self._coloured = self._out.isatty() and "NO_COLOR" not in os.environ
         paths = [(name, folder / f"{name}.log") for name in names]
         self._files = [_File(n, p, p.stat().st_size if p.exists() else 0) for n, p in paths]
-        self._lock = threading.Lock()
+        self._said: deque[str] = deque()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -61,45 +64,42 @@ class LogView:
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._thread.join()
+        self._thread.join(PATIENCE_S)
 
     def say(self, name: str, text: str) -> None:
         """Show lines that are in no file."""
-        with self._lock:
-            for line in text.splitlines():
-                self._show(name, line)
+        start = f"{name:<{self._width}} |"
+        if self._coloured:
+            start = f"\x1b[{self._colours.get(name, 0)}m{start}{RESET}"
+        for line in text.splitlines():
+            self.plain(f"{start} {masked(line)}")
 
     def plain(self, text: str) -> None:
         """Show text as it is, without a name."""
-        with self._lock:
-            self._write(text + "\n")
+        self._said.append(f"{text}\n")
 
     def _follow(self) -> None:
-        while not self._done.wait(LOOK_S):
-            self._look()
-        self._look()
+        while not self._done.wait(LOOK_S) and self._show():
+            pass
+        self._show()
         for file in self._files:
             if file.rest:
                 self.say(file.name, file.rest.decode(errors="replace"))
+        self._show()
 
-    def _look(self) -> None:
+    def _show(self) -> bool:
+        """Show what is new; False if nobody looks any more."""
         for file in self._files:
             lines = _new_lines(file)
             if lines:
                 self.say(file.name, lines.decode(errors="replace"))
-
-    def _show(self, name: str, line: str) -> None:
-        start = f"{name:<{self._width}} |"
-        if self._coloured:
-            start = f"\x1b[{self._colours.get(name, 0)}m{start}{RESET}"
-        self._write(f"{start} {masked(line)}\n")
-
-    def _write(self, text: str) -> None:
         try:
-            self._out.write(text)
+            while self._said:
+                self._out.write(self._said.popleft())
             self._out.flush()
-        except (BrokenPipeError, OSError):  # the terminal is gone; the files are not
-            self._done.set()
+        except OSError:  # the terminal is gone; the files are not
+            return False
+        return True
 
 
 def _new_lines(file: _File) -> bytes:

@@ -19,6 +19,8 @@ import sys
 import time
 from typing import Any
 
+from loop_pipeline.child_environment import child_environment
+
 
 class Watchdog:
     """The caller's end: tells a watchdog process which groups there are.
@@ -70,6 +72,7 @@ class Watchdog:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=child_environment(),
             start_new_session=True,  # Ctrl-C is not for it
             pass_fds=(self._lock,),
         )

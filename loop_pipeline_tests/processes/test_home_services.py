@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from loop_pipeline.processes.home_services import loop_services
 from loop_pipeline.processes.service import Service
 from loop_pipeline.settings import load_settings
+from loop_pipeline_tests.serving.stub import Stub
 from loop_pipeline_tests.shared import free_port
 
 SECRETS = {
@@ -130,8 +130,14 @@ def test_servers_that_others_run_are_shown_and_not_started(
     assert _services()["vllm"].elsewhere
 
 
-def test_a_server_of_loop_serve_on_this_home_is_used(given: None) -> None:
+def test_a_server_of_loop_serve_on_this_home_is_used_while_it_answers(
+    given: None, stub: Stub
+) -> None:
     settings = load_settings()
     settings.home.mkdir(parents=True, exist_ok=True)
-    (settings.home / "server.json").write_text(json.dumps({"pid": os.getpid()}))
-    assert _services()["vllm"].elsewhere
+    (settings.home / "server.json").write_text(json.dumps({"url": stub.url}))
+    found = _services()
+    assert found["vllm"].elsewhere
+    assert found["gateway"].environment["LOOP_VLLM_URL"] == stub.url
+    (settings.home / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1"}))
+    assert not _services()["vllm"].elsewhere
