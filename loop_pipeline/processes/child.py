@@ -91,13 +91,22 @@ class Child:
             return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(self.service.stop_signal)
+        self._wait_for(process, hurry)
+        if self.service.finish and not hurry():
+            try:
+                self._wait_for(self._popen(self.service.finish), hurry)
+            except OSError as error:  # the others have to be ended nevertheless
+                self._say(f"what was left to do is not done: {error}")
+        self._becomes("ended")
+
+    def _wait_for(self, process: subprocess.Popen[bytes], hurry: Callable[[], bool]) -> None:
+        """Wait until it ends by itself; after its time, or in a hurry, it is killed."""
         end = time.monotonic() + self.service.stop_s
         while process.poll() is None and time.monotonic() < end and not hurry():
             time.sleep(0.05)
         if process.poll() is None:
             self._say(f"does not end: killed after {self.service.stop_s:.0f} s or on demand")
         self._clear(process)
-        self._becomes("ended")
 
     def facts(self) -> dict[str, Any]:
         """What other terminals may know of it."""
@@ -128,22 +137,26 @@ class Child:
     def _start(self) -> None:
         self._well = False
         try:
-            with self.log.open("ab") as out:
-                self._process = subprocess.Popen(
-                    self.service.command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=subprocess.STDOUT,
-                    env=self.service.environment,
-                    start_new_session=True,  # Ctrl-C comes to this process alone
-                    preexec_fn=die_with_parent if sys.platform == "linux" else None,
-                )
+            self._process = self._popen(self.service.command)
         except OSError as error:
             self._wait_longer(f"cannot be started: {error}")
             return
         self._started = time.monotonic()
-        self._watchdog.watch(self._process.pid, self.service.stop_signal, self.service.stop_s)
         self._becomes("starting")
+
+    def _popen(self, command: list[str]) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as out:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=self.service.environment,
+                start_new_session=True,  # Ctrl-C comes to this process alone
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,
+            )
+        self._watchdog.watch(process.pid, self.service.stop_signal, self.service.stop_s)
+        return process
 
     def _died(self, code: int) -> None:
         assert self._process is not None

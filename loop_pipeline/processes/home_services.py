@@ -20,8 +20,8 @@ from loop_pipeline.settings import LoopSettings
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FRONTIER_PORT = 8190
-# Requests that go on are waited for 30 s; then segments are sealed.
-GATEWAY_STOP_S = 40.0
+# Its workers are given 45 s: requests that go on are waited for 30 s, then segments are sealed.
+GATEWAY_STOP_S = 50.0
 # What waits in the spool goes to the store first.
 SHIPPER_STOP_S = 60.0
 # Its supervisor gives vLLM 20 s.
@@ -77,6 +77,7 @@ def loop_services(settings: LoopSettings, *, schedules: bool, simulated: bool) -
         [*_loop(), "ship"],
         child_environment(STORE_SECRETS, **told),
         stop_s=SHIPPER_STOP_S,
+        finish=[*_loop(), "ship", "--once"],
     )
     rest = page_services(settings, told, ports)
     return [gateway, shipper, vllm, *rest, *frontier]

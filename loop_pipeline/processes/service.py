@@ -35,6 +35,7 @@ class Service:
         health: URL that answers 200 while it is well; empty: it is well while it lives.
         stop_signal: what asks it to end.
         stop_s: how long it may take for that.
+        finish: what is run after it has ended for the last time, for at most as long again.
         waits_for: what has to be there before it can start, in words; "" if it is there.
     """
 
@@ -46,6 +47,7 @@ class Service:
     health: str = ""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_s: float = 20.0
+    finish: list[str] = field(default_factory=list)
     waits_for: Callable[[], str] = nothing
 
     @property

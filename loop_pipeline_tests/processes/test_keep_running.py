@@ -119,6 +119,23 @@ def test_processes_end_one_after_the_other_in_the_order_given(
     assert read_state(running.home) is None
 
 
+def test_what_is_left_to_do_is_done_after_the_end_and_before_the_next_one_ends(
+    tmp_path: Path, run: Callable[..., Running]
+) -> None:
+    notes = tmp_path / "notes"
+    code = "import sys; open(sys.argv[1], 'a').write('spool is empty\\n')"
+    shipper = {
+        "name": "shipper",
+        "command": _python(LIVES, "shipper", 0, notes),
+        "finish": _python(code, notes),
+    }
+    running = run(shipper, {"name": "mlflow", "command": _python(LIVES, "mlflow", 0, notes)})
+    running.wait_for(lambda: running.shown().count("| hello") == 2)
+    running.process.terminate()
+    assert running.process.wait(60) == 0
+    assert notes.read_text().splitlines() == ["shipper", "spool is empty", "mlflow"]
+
+
 def test_each_line_is_shown_with_its_name_and_kept_in_a_file(
     tmp_path: Path, run: Callable[..., Running]
 ) -> None:
