@@ -33,9 +33,9 @@ from starlette.routing import Route
 
 from loop_pipeline.demo.desk_answers import desk_answer
 from loop_pipeline.demo.simulated_traffic import MODEL
+from loop_pipeline.gateway.trace_row import SIMULATED
 
 FINGERPRINT = "simulated-frontier"
-SIMULATED = "simulated/"
 # Of the simulation: milliseconds before an answer and for each of its tokens, and their spread.
 FIRST_MS, TOKEN_MS, SPREAD = 450, 14, 0.35
 HANG_S = 3600.0

@@ -6,6 +6,7 @@ Not here: keeping them running (``keep_running.py``).
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,8 +23,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FRONTIER_PORT = 8190
 # Its workers are given 45 s: requests that go on are waited for 30 s, then segments are sealed.
 GATEWAY_STOP_S = 50.0
-# What waits in the spool goes to the store first.
-SHIPPER_STOP_S = 60.0
+# What waits in the spool goes to the store first; if that is away, at the next start.
+SHIPPER_STOP_S = 30.0
 # Its supervisor gives vLLM 20 s.
 VLLM_STOP_S = 30.0
 
@@ -76,6 +77,7 @@ def loop_services(settings: LoopSettings, *, schedules: bool, simulated: bool) -
         f"traces from {settings.home / 'spool'} into the store",
         [*_loop(), "ship"],
         child_environment(STORE_SECRETS, **told),
+        stop_signal=signal.SIGINT,
         stop_s=SHIPPER_STOP_S,
         finish=[*_loop(), "ship", "--once"],
     )
