@@ -41,6 +41,8 @@ GATEWAY_SECRETS = (
 )
 # No key is needed where nobody bills; but an empty one would be refused before it is sent.
 SIMULATED_KEY = "simulated"
+# As in the simulated traffic; it has a price.
+SIMULATED_MODEL = "claude-opus-5"
 
 
 def loop_services(settings: LoopSettings, *, schedules: bool, simulated: bool) -> list[Service]:
@@ -58,14 +60,14 @@ def loop_services(settings: LoopSettings, *, schedules: bool, simulated: bool) -
     told["PYTHONUNBUFFERED"] = "1"  # a log that is written late explains nothing
     told["LOOP_SCHEDULES"] = "true" if schedules else "false"
     vllm = _vllm(settings, told, ports)
-    keys = VENDOR_SECRETS
+    keys, keyless = VENDOR_SECRETS, _keyless(settings)
     frontier: list[Service] = []
     if simulated:
-        frontier = [_simulated_frontier(told, ports)]
-        keys = ()
+        frontier = [_simulated_frontier(settings, told, ports)]
+        keys, keyless = (), ""
     gateway = Service(
         "gateway",
-        f"base_url of your application: {address}/v1{moved(settings.gateway_port, port)}",
+        f"your application's base_url is {address}/v1{moved(settings.gateway_port, port)}{keyless}",
         [*_loop(), "gateway"],
         child_environment((*GATEWAY_SECRETS, *keys), **told),
         address,
@@ -83,6 +85,13 @@ def loop_services(settings: LoopSettings, *, schedules: bool, simulated: bool) -
     )
     rest = page_services(settings, told, ports)
     return [gateway, shipper, vllm, *rest, *frontier]
+
+
+def _keyless(settings: LoopSettings) -> str:
+    """Words about what the first request would tell only after it was sent."""
+    if settings.gateway_auth == "passthrough" or settings.frontier_api_key.get_secret_value():
+        return ""
+    return "; no LOOP_FRONTIER_API_KEY is set"
 
 
 def _vllm(settings: LoopSettings, told: dict[str, str], ports: Ports) -> Service:
@@ -139,12 +148,13 @@ def _served_already(settings: LoopSettings) -> str:
     return address if Service("vllm", "", health=f"{address}/health").well() else ""
 
 
-def _simulated_frontier(told: dict[str, str], ports: Ports) -> Service:
+def _simulated_frontier(settings: LoopSettings, told: dict[str, str], ports: Ports) -> Service:
     port = ports.take(FRONTIER_PORT)
     address = url_of(HOST, port)
     told |= {
         "LOOP_FRONTIER_URLS": f"{address}/v1",
         "LOOP_ANTHROPIC_URLS": f"{address}/v1",
+        "LOOP_FRONTIER_MODEL": settings.frontier_model or SIMULATED_MODEL,
         "LOOP_FRONTIER_API_KEY": SIMULATED_KEY,
         "LOOP_ANTHROPIC_API_KEY": SIMULATED_KEY,
     }

@@ -20,7 +20,7 @@ from loop_pipeline.masking import masked
 from loop_pipeline.processes.child import Child
 from loop_pipeline.processes.log_view import LogView
 from loop_pipeline.processes.service import Service
-from loop_pipeline.processes.state_file import sole, write_state
+from loop_pipeline.processes.state_file import sole, status_command, write_state
 from loop_pipeline.processes.watchdog import Watchdog
 
 TICK_S = 0.1
@@ -79,7 +79,8 @@ def table(services: Sequence[Service], home: Path) -> str:
     rows.append(("logs", str(home / "logs"), "of each process"))
     wide = max(len(name) for name, _, _ in rows), max(len(where) for _, where, _ in rows[:-1])
     lines = [f"  {name:<{wide[0]}}  {where:<{wide[1]}}  {about}" for name, where, about in rows]
-    return "\n".join(["", *lines, "", "Ctrl-C ends it all; `loop status` shows it elsewhere.", ""])
+    rest = f"Ctrl-C ends it all. In another terminal: {status_command(home)}"
+    return "\n".join(["", *lines, "", rest, ""])
 
 
 class _Board:

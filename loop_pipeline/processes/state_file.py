@@ -52,6 +52,12 @@ def write_state(home: Path, facts: dict[str, Any]) -> None:
     write_whole(home / STATE, json.dumps(facts, indent=1) + "\n")
 
 
+def status_command(home: Path) -> str:
+    """What to type in another terminal, where the home is perhaps not set."""
+    usual = home.absolute() == Path(".loop").absolute()
+    return "loop status" if usual else f"LOOP_HOME={home} loop status"
+
+
 def read_state(home: Path) -> dict[str, Any] | None:
     """What runs on this home now; None if nothing does, whatever an earlier end left behind.
 
@@ -92,4 +98,5 @@ def _taken(home: Path) -> str:
     facts = _facts(home)
     if facts is None or facts["killed"]:
         return f"what ran on {home} is still ending: try again in a minute"
-    return f"`{facts['command']}` runs on {home} already (pid {facts['pid']}): see `loop status`"
+    command, pid = facts["command"], facts["pid"]
+    return f"`{command}` runs on {home} already (pid {pid}): see `{status_command(home)}`"

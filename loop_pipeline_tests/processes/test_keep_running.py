@@ -204,7 +204,8 @@ def test_a_second_one_on_the_same_home_is_refused_in_one_line(
     )
     assert second.returncode == 1
     assert second.stderr.splitlines() == [
-        f"loop: `loop up` runs on {first.home} already (pid {first.process.pid}): see `loop status`"
+        f"loop: `loop up` runs on {first.home} already (pid {first.process.pid}):"
+        f" see `LOOP_HOME={first.home} loop status`"
     ]
     assert first.all_are("ready")
 
