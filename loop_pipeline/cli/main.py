@@ -19,12 +19,16 @@ from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
+from loop_pipeline.cli.status import status
 from loop_pipeline.cli.ui import ui
+from loop_pipeline.cli.up import up
 from loop_pipeline.masking import mask_secrets, masked
 from loop_pipeline.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(doctor)
+app.command()(up)
+app.command()(status)
 app.command()(ui)
 app.command()(gateway)
 app.add_typer(review, name="review")
@@ -141,18 +145,6 @@ def follow(prompt_id: str) -> None:
 def _short(value: Any, most: int = 300) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-@app.command()
-def status() -> None:
-    """Count what is in the store."""
-    from loop_pipeline.store.database import count, open_store
-    from loop_pipeline.store.tables import Base
-
-    engine = open_store(load_settings().store_url)
-    for mapper in sorted(Base.registry.mappers, key=lambda m: m.class_.__tablename__):
-        table: Any = mapper.class_
-        typer.echo(f"{table.__tablename__:22} {count(engine, table):>10,}")
 
 
 def _check_environments() -> None:

@@ -15,6 +15,7 @@ from loop_pipeline.demo.public_sets import write_traffic
 from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
 from loop_pipeline.demo.size import SIZES, size_for
 from loop_pipeline.demo.turn import Turn
+from loop_pipeline.processes.first_request import first_request
 from loop_pipeline.report.summary import show
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import read
@@ -59,6 +60,8 @@ def demo(home: Path) -> None:
     turn.import_traces(reviews)
     turn_loop(turn, base_tokens=size.base_tokens)
     show(turn.settings)
+    print("live      .venv/bin/loop up --demo      (in another terminal, until Ctrl-C; then try)\n")
+    print(first_request(f"http://{turn.settings.gateway_host}:{turn.settings.gateway_port}"))
 
 
 def replay(name: str, home: Path) -> None:
