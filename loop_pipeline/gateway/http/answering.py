@@ -88,7 +88,7 @@ class Answering:
             call.caller.limits.end(reserved, call.usd)
 
     def _read(self, call: Call) -> bool:
-        """Whether the request can be read; one that is JSON all the same is the frontier's to judge.
+        """Whether the request can be read; other JSON is the frontier's to judge.
 
         Raises:
             Problem: it is no JSON object.
@@ -185,14 +185,10 @@ class Answering:
         self, call: Call, plan: Plan, tried: Tried | None, who: str, query: bytes
     ) -> FromFrontier:
         reason = tried.reason if tried else plan.reason
-        told = call.own_headers(
-            who=who, model=call.model, reason=reason, policy=plan.policy_sha256
-        )
+        told = call.own_headers(who=who, model=call.model, reason=reason, policy=plan.policy_sha256)
         return FromFrontier(self._parts, call, self._shape, told, query)
 
-    def _shadows(
-        self, call: Call, plan: Plan, tried: Tried | None, frontier: FromFrontier
-    ) -> None:
+    def _shadows(self, call: Call, plan: Plan, tried: Tried | None, frontier: FromFrontier) -> None:
         if not plan.shadow or call.request is None:
             return
         self._parts.cascade.spawn_shadows(

@@ -5,6 +5,7 @@ Not here: whether it is asked at all (``answering.py``).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from types import ModuleType
 

@@ -9,6 +9,8 @@ import logging
 import traceback
 from types import ModuleType
 
+import aiohttp
+
 from loop_pipeline.gateway.access.access import Denied
 from loop_pipeline.gateway.access.limits import OverLimit
 from loop_pipeline.gateway.http import counters
@@ -22,7 +24,13 @@ class Problem(Exception):
     """Why the gateway does not answer; the client is told so."""
 
     def __init__(
-        self, status: int, code: str, said: str, *, param: str | None = None, retry_after: int | None = None
+        self,
+        status: int,
+        code: str,
+        said: str,
+        *,
+        param: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(said)
         self.status, self.code = status, code
@@ -39,6 +47,9 @@ def problem_of(error: Exception) -> Problem:
         return Problem(429, "loop_limit", f"{error}", retry_after=error.retry_after)
     if isinstance(error, Unreachable):
         return Problem(error.status, error.code, f"{error}")
+    if isinstance(error, aiohttp.ClientError | OSError):
+        said = f"the frontier's answer broke off ({type(error).__name__})"
+        return Problem(502, "loop_frontier_broken", said)
     if isinstance(error, BodyTooLong):
         said = f"the body is longer than {MOST_BODY // 2**20} MiB"
         return Problem(413, "loop_body_too_long", said)
