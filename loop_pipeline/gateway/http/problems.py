@@ -17,6 +17,9 @@ from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.asgi import JSON, MOST_BODY, BodyTooLong, Send, send_whole
 from loop_pipeline.gateway.http.forward import Unreachable
 
+# Of what nobody expected.
+INTERNAL = "loop_internal"
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,10 +56,14 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, BodyTooLong):
         said = f"the body is longer than {MOST_BODY // 2**20} MiB"
         return Problem(413, "loop_body_too_long", said)
-    # Where it happened, not what it said: that may repeat a part of a request.
+    log_fault(error)
+    return Problem(500, INTERNAL, "the gateway failed; its log says where")
+
+
+def log_fault(error: Exception) -> None:
+    """Log where it happened, not what it said: that may repeat a part of a request."""
     where = "".join(traceback.format_tb(error.__traceback__))
     _log.error("%s in the gateway, at\n%s", type(error).__name__, where)
-    return Problem(500, "loop_internal", "the gateway failed; its log says where")
 
 
 async def send_problem(send: Send, problem: Problem, shape: ModuleType) -> None:

@@ -37,7 +37,7 @@ def test_what_openai_stores_keeps_its_id(gateway: Live) -> None:
 
 def test_a_trace_says_who_asked_what_and_who_answered(gateway: Live) -> None:
     said = gateway.post(
-        json=ASKED | {"temperature": 0.5, "metadata": {"team": "desk"}, "user": "ada"},
+        json=ASKED | {"temperature": 0.5, "metadata": {"team": "desk"}, "user": "ada.lovelace"},
         headers={
             "x-loop-task": "intent",
             "x-loop-conversation": "c-1",
@@ -60,7 +60,7 @@ def test_a_trace_says_who_asked_what_and_who_answered(gateway: Live) -> None:
     assert row["parameters"]["temperature"] == 0.5
     assert row["route"]["trace_id"] == "a" * 32
     assert row["route"]["rung"] == "frontier"
-    assert "ada" not in json.dumps(row), "people are known by a keyed digest only"
+    assert "lovelace" not in json.dumps(row), "people are known by a keyed digest only"
     assert len(row["user_hash"]) == 16
 
 
@@ -214,15 +214,41 @@ def test_capture_that_is_required_refuses_and_otherwise_lets_pass(
     assert len(upstream.asked) == 1
 
 
-def test_an_unexpected_failure_of_ours_is_a_500_that_repeats_nothing(
-    gateway: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fails(*_: object) -> None:
-        raise RuntimeError("planted-secret-words")
+def _failing(*_: object, **__: object) -> None:
+    words = "-".join(["planted", "words"])
+    raise RuntimeError(words)
 
-    monkeypatch.setattr("loop_pipeline.gateway.http.answering.usd_at_most", fails)
-    said = gateway.post()
-    assert said.status_code == 500
-    assert said.json()["error"]["code"] == "loop_internal"
-    assert "planted" not in said.text + caplog.text
-    assert "RuntimeError" in caplog.text
+
+BEFORE = ["answering.usd_at_most", "call.Call.identify", "answering.Answering._frontier"]
+AFTER = ["keeping.trace_row", "keeping.usd_of"]
+
+
+@pytest.mark.parametrize("place", [*BEFORE, *AFTER, "chat_completions.read_reply"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_fault_of_ours_costs_a_trace_but_no_answer(
+    gateway: Live,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+    streamed: bool,
+) -> None:
+    folder = "formats" if place.startswith("chat") else "http"
+    monkeypatch.setattr(f"loop_pipeline.gateway.{folder}.{place}", _failing)
+    said = gateway.post(json=ASKED | {"stream": streamed})
+    assert said.status_code == 200
+    assert "deli" in said.text
+    assert said.text.rstrip().endswith("[DONE]" if streamed else "}")
+    assert "planted-words" not in said.text + caplog.text
+    if not streamed or "read_reply" not in place:
+        assert "RuntimeError" in caplog.text
+
+
+def test_a_fault_in_reading_a_stream_costs_a_trace_but_no_answer(
+    gateway: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = "loop_pipeline.gateway.formats.chat_stream.StreamReader._take_chunk"
+    monkeypatch.setattr(where, _failing)
+    said = gateway.post(json=ASKED | {"stream": True})
+    assert said.status_code == 200
+    assert said.text.rstrip().endswith("[DONE]")
+    assert "error" not in said.text
