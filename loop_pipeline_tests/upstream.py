@@ -223,9 +223,7 @@ async def _read(reader: asyncio.StreamReader, number: int) -> Asked | None:
     return Asked(method, path, headers, body, number)
 
 
-async def _play(
-    script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> bool:
+async def _play(script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """Answer. Returns whether the connection can be used again."""
     if script.first_after and await _left(reader, script.first_after):
         return False

@@ -189,5 +189,3 @@ def _shared_counts(config: GatewayConfig) -> dict[str, str]:
     folder.mkdir(parents=True, mode=0o700)
     os.environ[counters.SHARED] = str(folder)
     return {counters.SHARED: str(folder)}
-
-

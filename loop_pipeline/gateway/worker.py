@@ -5,7 +5,6 @@ Not here: starting workers (``parent.py``), and the routes (``app.py``).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
@@ -72,7 +71,9 @@ async def close_parts(parts: Parts) -> None:
     parts.capture.close()
 
 
-def make_cascade(config: GatewayConfig, files: LiveFiles, session: aiohttp.ClientSession) -> Cascade:
+def make_cascade(
+    config: GatewayConfig, files: LiveFiles, session: aiohttp.ClientSession
+) -> Cascade:
     """The policy applied, with the replicas of the settings."""
     detector = load_detector(Path(config.detector_file)) if config.detector_file else shipped()
     students = Students(
