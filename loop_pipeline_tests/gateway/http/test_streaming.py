@@ -45,7 +45,9 @@ def test_a_stream_passes_and_its_trace_is_its_sum(gateway: Live, upstream: Upstr
 
 def test_usage_passes_to_those_who_asked_for_it(gateway: Live) -> None:
     said = gateway.post(json=STREAMED | {"stream_options": {"include_usage": True}})
-    assert [one["usage"] for one in _texts(said.text) if not one["choices"]][0]["prompt_tokens"] == 21
+    assert [one["usage"] for one in _texts(said.text) if not one["choices"]][0][
+        "prompt_tokens"
+    ] == 21
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
@@ -76,7 +78,9 @@ def test_events_come_as_they_are_made_not_at_the_end(gateway: Live, upstream: Up
 def test_a_stream_that_ends_early_ends_with_an_error_event(
     gateway: Live, upstream: Upstream, end: str
 ) -> None:
-    upstream.then(Script(headers=EVENT_STREAM, parts=events("deli", "very")[:2], pause=0.1, end=end))
+    upstream.then(
+        Script(headers=EVENT_STREAM, parts=events("deli", "very")[:2], pause=0.1, end=end)
+    )
     said = gateway.post(json=STREAMED)
     *whole, last = _texts(said.text)
     assert [one["choices"][0]["delta"].get("content") for one in whole] == ["", "deli"]
@@ -103,7 +107,9 @@ def test_half_an_event_at_the_end_is_not_passed_on(gateway: Live, upstream: Upst
 
 
 def test_a_finish_reason_without_done_is_an_end(gateway: Live, upstream: Upstream) -> None:
-    upstream.then(Script(headers=EVENT_STREAM, parts=[chunk({"content": "yes"}), chunk({}, "stop")]))
+    upstream.then(
+        Script(headers=EVENT_STREAM, parts=[chunk({"content": "yes"}), chunk({}, "stop")])
+    )
     said = gateway.post(json=STREAMED)
     assert "error" not in said.text
     assert gateway.row(said.headers["x-loop-prompt-id"])["finish_reason"] == "stop"
