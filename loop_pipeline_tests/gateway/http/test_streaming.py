@@ -45,9 +45,8 @@ def test_a_stream_passes_and_its_trace_is_its_sum(gateway: Live, upstream: Upstr
 
 def test_usage_passes_to_those_who_asked_for_it(gateway: Live) -> None:
     said = gateway.post(json=STREAMED | {"stream_options": {"include_usage": True}})
-    assert [one["usage"] for one in _texts(said.text) if not one["choices"]][0][
-        "prompt_tokens"
-    ] == 21
+    usage = next(one["usage"] for one in _texts(said.text) if not one["choices"])
+    assert usage["prompt_tokens"] == 21
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
