@@ -117,18 +117,19 @@ class Cascade:
         """The plan as far as it is known without a decision; with a router if one is due."""
         if force:
             return Plan("the request asks for the frontier", forced=True)
+        known = Plan("")
         try:
-            router = self._router()
             contract = request.contract or (self._contract_of(task) if task else None)
+            known = replace(known, contract=dict(contract) if contract else None)
+            router = self._router()
+            if router is None:
+                return replace(known, reason="there is no policy in force")
+            known = replace(known, policy_sha256=router.bundle.sha256)
+            if (why := self._beyond(router, request, app)) is not None:
+                return replace(known, reason=why)
+            return replace(known, router=router, messages=hidden(request.messages, self._hide))
         except Exception as error:  # noqa: BLE001  see plan
-            return doubt(Plan(""), error)
-        contract = dict(contract) if contract else None
-        if router is None:
-            return Plan("there is no policy in force", contract=contract)
-        known = Plan("", policy_sha256=router.bundle.sha256, contract=contract)
-        if (why := self._beyond(router, request, app)) is not None:
-            return replace(known, reason=why)
-        return replace(known, router=router, messages=hidden(request.messages, self._hide))
+            return doubt(known, error)
 
     def _beyond(self, router: Router, request: Request, app: str) -> str | None:
         """Why the policy says nothing about a request; None if it does."""
