@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import replace
 from typing import Any
 
+from loop_pipeline.gateway.asking.answer_forms import AnswerForms
 from loop_pipeline.gateway.asking.request_plan import (
     Answered,
     Plan,
@@ -70,7 +71,7 @@ class Cascade:
         # A classifier in a process of its own (T2) is nothing to wait for.
         self._tiers = Tiers((tiers or Tiers()).detector)
         self._contract_of, self._hide = contract_of, hide
-        self._batch = TurnBatch()
+        self._batch, self._forms = TurnBatch(), AnswerForms()
         self._shadows = Shadows(students)
 
     def plan(
@@ -181,7 +182,7 @@ class Cascade:
                 answer = await within(late, limit.seconds)
             else:
                 answer = await self._students.answer(plan.adapter, plan.messages, limit)
-            verdict = judged(plan, request, answer, self._tiers)
+            verdict = judged(plan, request, answer, self._tiers, self._forms)
         except NoAnswer as error:
             route = route_of(plan, "frontier", failed=str(error))
             waits = late if late is not None and not late.done() else None

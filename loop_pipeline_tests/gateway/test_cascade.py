@@ -266,7 +266,7 @@ TEXT = {"kind": "text", "max_words": 40}
         (replace(ASK, stop=("", "\n", "fun")), sure("refund"), "stop string 3 of the client"),
         (replace(ASK, contract=JSON), sure('"' + "a" * 80 + '!"'), "in time"),
         (replace(ASK, contract={"labels": 3}), sure("refund"), "cannot be checked"),
-        (replace(ASK, contract=TEXT), sure("It is order 4711."), "'4711.' is not in the request"),
+        (replace(ASK, contract=TEXT), sure("It is order 4711."), "'4711' is not in the request"),
         (
             replace(ASK, contract=TEXT),
             sure("We gladly promise a gratis premium voucher by courier tomorrow."),
@@ -328,6 +328,22 @@ def test_the_verdict_is_the_offline_one(server: RawServer) -> None:
         "finish_reason": "stop",
     }
     assert got.route["flag"] == check_answer(trace | {"template_hash": ""}, tiers=Tiers())
+
+
+def test_the_form_of_answers_is_learned_and_a_promise_is_none(server: RawServer) -> None:
+    async def use(cascade: Cascade) -> list[bool]:
+        went_out = []
+        for number in range(60):
+            asked = replace(ASK, contract=TEXT, messages=messages(number))
+            topic = " ".join(asked.messages[1]["content"].split()[:2])
+            more = " and gets a free premium voucher" if number == 50 else ""
+            server.script = sure(f"Customer requests compensation for {topic}{more}.")
+            plan = cascade.plan(asked, PLAIN, app="", conversation_id=None)
+            went_out.append((await cascade.try_student(plan, asked, PLAIN)).serve)
+        return went_out
+
+    went_out = with_cascade(server.url, use)
+    assert [i for i, out in enumerate(went_out) if i >= 20 and not out] == [50]
 
 
 def test_without_skill_nobody_looks_at_the_words(server: RawServer) -> None:
