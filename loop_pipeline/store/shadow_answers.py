@@ -27,6 +27,8 @@ REPLAYED = ("validation", "calibration")
 SHADOW_OF = TraceRow.route["shadow_of"].as_string()
 REQUEST = func.coalesce(SHADOW_OF, TraceRow.prompt_id)
 ADAPTER = TraceRow.route["adapter"].as_string()
+# An answer that broke off, or whose client left, says nothing of who gave it.
+WHOLE = func.coalesce(TraceRow.finish_reason, "").not_in(("broken", "cancelled"))
 
 
 def paired_answers(
@@ -45,7 +47,10 @@ def paired_answers(
         answers: frontier, champion, challenger.
     """
     recent = TraceRow.day >= since.astimezone(dt.UTC).date().isoformat()
-    asked = select(REQUEST).where(challenger == ADAPTER, recent, TraceRow.ts >= since)
+    # The frontier's row of an escalated request names the student that was asked before it.
+    asked = select(REQUEST).where(
+        challenger == ADAPTER, TraceRow.producer == "student", recent, TraceRow.ts >= since
+    )
     statement = (
         select(
             REQUEST,
@@ -57,7 +62,7 @@ def paired_answers(
             ContractRow.body,
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(recent, REQUEST.in_(asked))
+        .where(recent, REQUEST.in_(asked), WHOLE)
         .order_by(TraceRow.prompt_id)
     )
     names = ["prompt_id", "dedup_key", "contract", "ts", "frontier", "champion", "challenger"]
@@ -68,12 +73,12 @@ def paired_answers(
         ):
             known = {"prompt_id": prompt_id, "dedup_key": dedup_key, "contract": contract}
             row = found.setdefault(prompt_id, known)
-            if name == challenger:
+            if producer == "frontier":
+                row["frontier"] = output
+            elif name == challenger:
                 row |= {"challenger": output, "ts": ts}
             elif name == champion:
                 row["champion"] = output
-            elif producer == "frontier":
-                row["frontier"] = output
     complete = [row for row in found.values() if len(row) == len(names)]
     return pd.DataFrame(complete, columns=pd.Index(names), dtype=object)
 
@@ -116,7 +121,7 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
             TraceRow.cost_usd.label("frontier_usd"),
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(TraceRow.producer == "frontier")
+        .where(TraceRow.producer == "frontier", WHOLE)
         .order_by(TraceRow.prompt_id)
     )
     requests = sorted(set(cheaper["request"]))
