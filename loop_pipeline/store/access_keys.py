@@ -60,7 +60,7 @@ def add_key(
         )
         if connection.scalar(taken) is not None:
             raise ValueError(
-                f"there is a key named {name!r}: revoke it first, or take another name"
+                f"there is a key named {name!r}: revoke it, or take another name"
             )
         insert_rows(connection, AccessKeyRow, [row])
     return key
