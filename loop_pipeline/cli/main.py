@@ -20,6 +20,7 @@ from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
 from loop_pipeline.cli.status import status
+from loop_pipeline.cli.ship import ship
 from loop_pipeline.cli.ui import ui
 from loop_pipeline.cli.up import up
 from loop_pipeline.masking import mask_secrets, masked
@@ -31,6 +32,7 @@ app.command()(up)
 app.command()(status)
 app.command()(ui)
 app.command()(gateway)
+app.command()(ship)
 app.add_typer(review, name="review")
 app.add_typer(rollout, name="rollout")
 app.command()(rollback)
