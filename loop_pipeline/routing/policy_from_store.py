@@ -64,7 +64,8 @@ def policy_from_store(
     groups, around = _surroundings(engine, settings)
     name = checkpoint["checkpoint_id"]
     path = embedder_path(settings, groups.embedder_version)
-    others = other_models(engine, open_embedder(path, settings.train_python))
+    embedder = open_embedder(path, settings.train_python, **settings.embedder_access())
+    others = other_models(engine, embedder)
     try:
         bundle = fit_policy(
             held_out_answers(engine, name),
@@ -201,7 +202,8 @@ def gold_promises(
     parts = []
     for who, bundle in policies.items():
         path = embedder_path(settings, bundle.embedder_version)
-        embedder = open_embedder(path, settings.train_python) if bundle.others else None
+        access = settings.embedder_access()
+        embedder = open_embedder(path, settings.train_python, **access) if bundle.others else None
         others = other_models(engine, embedder) if embedder else []
         answers = held_out_answers(engine, bundle.student["checkpoint_id"])
         parts.append(check_on_gold(bundle, answers, others).assign(who=who, delta=bundle.delta))

@@ -16,8 +16,9 @@ from typing import Any
 
 import requests
 
+from loop_pipeline.http_safety import Redirected, refuse_redirect
 from loop_pipeline.masking import masked
-from loop_pipeline.serving.adapter_check import misfit
+from loop_pipeline.serving.adapter_check import flaw, misfit, sha256_in
 from loop_pipeline.serving.server_errors import ServerError, last_lines, reason_of, subject_of
 from loop_pipeline.serving.student_answer import Answer
 
@@ -111,6 +112,8 @@ class StudentServer:
             raise ServerError(f"{self.url}: {name!r} is a base model, not a name for an adapter")
         if name in held and held[name].get("root") == folder:
             return False
+        if reason := flaw(Path(folder), sha256_in(name)):
+            raise ServerError(f"{name!r} is not loaded: {reason}")
         if root and (reason := misfit(Path(folder), root)):
             raise ServerError(f"{self.url} serves {root}, but {name!r} ({folder}) {reason}")
         body: dict[str, Any] = {"lora_name": name, "lora_path": folder}
@@ -206,7 +209,8 @@ class StudentServer:
         try:
             reply = self._send(method, path, body, timeout or self.timeout)
         except requests.RequestException as error:
-            raise ServerError(f"{asked}: {reason_of(error)}{self._log_end()}") from error
+            said = str(error) if isinstance(error, Redirected) else reason_of(error)
+            raise ServerError(f"{asked}: {said}{self._log_end()}") from error
         if not reply.ok:
             words = reply.text[:500].strip()
             raise ServerError(
@@ -230,13 +234,18 @@ class StudentServer:
                 session.trust_env = False  # a server of one's own is not reached through a proxy
             try:
                 limits = (min(CONNECT_S, timeout), timeout)
-                return session.request(method, f"{self.url}{path}", json=body, timeout=limits)
+                reply = session.request(
+                    method, f"{self.url}{path}", json=body, timeout=limits, allow_redirects=False
+                )
             except requests.ConnectionError as error:
                 # A kept connection may have been closed meanwhile; everything asked is repeatable.
                 session.close()
                 del self._local.session
                 if last or isinstance(error, requests.ConnectTimeout):
                     raise
+            else:
+                refuse_redirect(reply, "LOOP_VLLM_URL")
+                return reply
         raise AssertionError("unreachable")
 
     def _log_end(self) -> str:
