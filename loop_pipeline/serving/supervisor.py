@@ -185,8 +185,6 @@ def _reload(url: str, memory: Path, process: Process, deadly: set[str]) -> set[s
 def _not_loadable(name: str, folder: Path, deadly: set[str]) -> str | None:
     if name in deadly:
         return "a server died of it; train it again, or restart `loop serve` to try once more"
-    if not folder.exists():
-        return f"{folder} is gone"
     return flaw(folder, sha256_in(name))
 
 
