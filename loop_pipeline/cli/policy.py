@@ -10,6 +10,7 @@ import typer
 Which = Annotated[
     str, typer.Argument(help="A file, active, previous, canary, or the beginning of a sha256.")
 ]
+Group = Annotated[str, typer.Argument(help="Its name, its id, or the beginning of that.")]
 about = "Show, compare and sign routing policies; hold task groups back."
 policy = typer.Typer(no_args_is_help=True, help=about)
 
@@ -18,6 +19,7 @@ policy = typer.Typer(no_args_is_help=True, help=about)
 def show(which: Which = "active") -> None:
     """Say in a few lines what a policy promises, group by group."""
     from loop_pipeline.cli.common import open_settings_and_store
+    from loop_pipeline.rollout.group_holds import lines_of_holds
     from loop_pipeline.rollout.policy_text import summary
     from loop_pipeline.rollout.stored_policies import find_document, find_policy
     from loop_pipeline.routing.policy_files import unsigned_because
@@ -29,6 +31,8 @@ def show(which: Which = "active") -> None:
     document = find_document(engine, "active" if which == "canary" else which)
     problem = unsigned_because(document, settings.secret())
     typer.echo(f"not obeyed here: {problem}" if problem else "signed by this installation")
+    for line in lines_of_holds(engine):
+        typer.echo(line)
 
 
 @policy.command()
@@ -59,6 +63,28 @@ def sign(which: Which = "active") -> None:
         count += 1
     if not count:
         typer.echo("nothing to do: it is signed already")
+
+
+@policy.command("hold")
+def hold_group(
+    group: Group, reason: Annotated[str, typer.Option(help="Shown wherever the hold is.")]
+) -> None:
+    """Let the frontier answer a task group for now, whatever the policy promises."""
+    from loop_pipeline.cli.common import open_settings_and_store
+    from loop_pipeline.rollout.group_holds import hold
+
+    engine = open_settings_and_store()[1]
+    typer.echo(hold(engine, group, actor="loop policy hold", reason=reason))
+
+
+@policy.command("release")
+def release_group(group: Group) -> None:
+    """End the hold of a task group: the policy in force decides again."""
+    from loop_pipeline.cli.common import open_settings_and_store
+    from loop_pipeline.rollout.group_holds import release
+
+    engine = open_settings_and_store()[1]
+    typer.echo(release(engine, group, actor="loop policy release"))
 
 
 @policy.command()

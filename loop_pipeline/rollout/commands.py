@@ -5,13 +5,12 @@ Not here: the switch itself (``release.py``).
 
 from __future__ import annotations
 
-import datetime as dt
-
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.masking import masked
 from loop_pipeline.rollout.canary_evidence import Rollout, current_rollout
+from loop_pipeline.rollout.group_holds import events_of_holds
 from loop_pipeline.rollout.release import advance, roll_back
 from loop_pipeline.rollout.stored_policies import CannotRelease, in_force, parent_of, student_of
 from loop_pipeline.routing.policy import PolicyBundle
@@ -128,8 +127,8 @@ def describe(engine: Engine) -> str:
 
 
 def history(engine: Engine) -> list[str]:
-    """Who served what since when: policies and loaded adapters in one list, oldest first."""
-    lines: list[tuple[dt.datetime, str]] = []
+    """Who served what since when: policies, adapters and holds in one list, oldest first."""
+    lines = events_of_holds(engine)
     for row in policy_events(engine).to_dict("records"):
         canary = f" + {adapter_name(row['canary_id'])} {row['stage']}" if row["canary_id"] else ""
         champion = adapter_name(row["champion_id"]) if row["champion_id"] else "the frontier"

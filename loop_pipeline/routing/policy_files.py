@@ -94,7 +94,8 @@ def policy_embedder(path: Path, api_key: str, url: str) -> TextEmbedder:
     try:
         return open_embedder(path, api_key=api_key, endpoint=url)
     except (EmbedderError, OSError, ValueError) as error:
-        raise BadBundle(f"policy refused: its embedder cannot be opened: {error}") from error
+        said = " ".join(f"{error}".split())
+        raise BadBundle(f"policy refused: its embedder cannot be opened: {said:.300}") from error
 
 
 def check_embedder(bundle: PolicyBundle, embedder: TextEmbedder) -> None:
@@ -117,5 +118,5 @@ def check_embedder(bundle: PolicyBundle, embedder: TextEmbedder) -> None:
     try:
         embedder.transform(["the first call builds its tables"])
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise BadBundle(f"policy refused: its embedder does not work: {said:.200}") from error
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadBundle(f"policy refused: its embedder does not work: {said:.300}") from error

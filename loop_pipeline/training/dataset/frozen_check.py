@@ -39,27 +39,25 @@ def check_frozen(folder: Path, dataset_id: str) -> None:
     facts = _facts(folder / FACTS)
     if facts.get("sha256") != dataset_id:
         raise _damaged(folder, f"{FACTS} names another set, {facts.get('sha256')!s:.16}")
-    noted = facts.get("files") if isinstance(facts.get("files"), dict) else {}
-    lines = {name: _lines(folder, name, noted.get(name) or {}) for name in FILES}
-    rows = facts.get("rows") if isinstance(facts.get("rows"), dict) else {}
+    sizes, rows = _object(facts.get("files")), _object(facts.get("rows"))
+    lines = {name: _lines(folder, name, _object(sizes.get(name)).get("bytes")) for name in FILES}
     for name in FILES:
         if name in rows and rows[name] != len(lines[name]):
-            said = f"{name}.jsonl has {len(lines[name]):,} rows, {rows[name]:,} were frozen"
+            said = f"{name}.jsonl has {len(lines[name])} rows, {rows[name]} were frozen"
             raise _damaged(folder, said)
     if name_of(lines) != dataset_id:
         raise _damaged(folder, "the content of its files has another sha256")
 
 
-def _lines(folder: Path, name: str, noted: dict[str, Any]) -> list[str]:
-    """Lines of a file, compared with its size when the set was frozen, if that was noted."""
+def _lines(folder: Path, name: str, size: Any) -> list[str]:
+    """Lines of a file, which has its size of when the set was frozen, if that was noted."""
     try:
         content = (folder / f"{name}.jsonl").read_bytes()
         text = content.decode("utf-8")
     except (OSError, ValueError) as error:
         raise _damaged(folder, f"{name}.jsonl cannot be read ({error})") from error
-    if noted.get("bytes", len(content)) != len(content):
-        said = f"{name}.jsonl has {len(content):,} bytes, {noted['bytes']:,} were frozen"
-        raise _damaged(folder, said)
+    if size is not None and size != len(content):
+        raise _damaged(folder, f"{name}.jsonl has {len(content)} bytes, {size} were frozen")
     if text and not text.endswith("\n"):
         raise _damaged(folder, f"{name}.jsonl is cut off in its last line")
     # Not splitlines: an answer may hold a line separator of its own.
@@ -71,6 +69,10 @@ def _facts(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path.parent, f"{FACTS} cannot be read ({error})") from error
+    return _object(found)
+
+
+def _object(found: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
