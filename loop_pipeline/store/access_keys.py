@@ -59,9 +59,7 @@ def add_key(
             AccessKeyRow.name == name, AccessKeyRow.revoked_at.is_(None)
         )
         if connection.scalar(taken) is not None:
-            raise ValueError(
-                f"there is a key named {name!r}: revoke it, or take another name"
-            )
+            raise ValueError(f"there is a key named {name!r}: revoke it, or take another name")
         insert_rows(connection, AccessKeyRow, [row])
     return key
 
