@@ -53,7 +53,7 @@ def outcomes_in_force(engine: Engine, settings: LoopSettings) -> Outcomes:
         others = other_models(engine, embedder)
     costs = routed_costs(engine, settings, bundle)
     idle = costs is not None and costs.pays is False
-    answers = held_out_answers(engine, student_of(bundle))
+    answers = held_out_answers(engine, student_of(bundle), bundle.app)
     # Below the break-even a call costs what it does at the logged load.
     unit = costs.student_usd_per_request if costs and idle else None
     found = outcomes_of(bundle, answers, others, student_usd=unit)

@@ -68,7 +68,7 @@ def policy_from_store(
     others = other_models(engine, embedder)
     try:
         bundle = fit_policy(
-            held_out_answers(engine, name),
+            held_out_answers(engine, name, settings.app),
             groups,
             student={"checkpoint_id": name, "adapter": adapter_name(name)},
             others=others,
@@ -96,6 +96,7 @@ def frontier_only(
     costs: Mapping[str, Any],
     versions: Mapping[str, str],
     embedder_path: str,
+    app: str = "",
 ) -> PolicyBundle:
     """The policy while no student is good enough: every request goes to the frontier.
 
@@ -111,6 +112,7 @@ def frontier_only(
         costs: ``frontier_usd_per_request`` and ``prices``.
         versions: of what runs.
         embedder_path: where the router finds the embedder.
+        app: the only one whose requests it is for; empty: all.
     """
     student = {"checkpoint_id": "", "adapter": ""}
     usd = costs.get("frontier_usd_per_request", {})
@@ -146,6 +148,7 @@ def frontier_only(
             for group in sorted(groups.active, key=lambda g: g.group_id)
         ],
         prices=costs.get("prices"),
+        app=app,
     )
 
 
@@ -181,6 +184,7 @@ def _surroundings(engine: Engine, settings: LoopSettings) -> tuple[Groups, dict[
             "prices": PRICES_DATE,
         },
         "versions": versions_of(settings),
+        "app": settings.app,
         "embedder_path": f"../embedders/{embedder_path(settings, groups.embedder_version).name}",
     }
 
@@ -205,7 +209,7 @@ def gold_promises(
         access = settings.embedder_access()
         embedder = open_embedder(path, settings.train_python, **access) if bundle.others else None
         others = other_models(engine, embedder) if embedder else []
-        answers = held_out_answers(engine, bundle.student["checkpoint_id"])
+        answers = held_out_answers(engine, bundle.student["checkpoint_id"], bundle.app)
         parts.append(check_on_gold(bundle, answers, others).assign(who=who, delta=bundle.delta))
     gold = pd.concat(parts, ignore_index=True)
     groups = gold["group_id"] != "all"

@@ -102,6 +102,7 @@ class Router:
         template_hash: str | None = None,
         *,
         conversation_id: str | None = None,
+        app: str = "",
     ) -> Decision:
         """Who is asked first, before any model is called.
 
@@ -111,8 +112,9 @@ class Router:
             template_hash: of its system messages; computed if absent.
             conversation_id: all requests of one conversation meet the same student, where both
                 have a certificate for the group.
+            app: that the request is of; a policy for one app sends all others to the frontier.
         """
-        asked = Asked(messages, prompt_id, template_hash, conversation_id)
+        asked = Asked(messages, prompt_id, template_hash, conversation_id, app)
         return self._decide(asked, self._seen(asked))
 
     def decide_many(self, requests: Sequence[Asked]) -> list[Decision]:
@@ -130,7 +132,10 @@ class Router:
             return error
 
     def _decide(self, asked: Asked, text: Text | Exception) -> Decision:
-        rate = self.bundle.exploration_rate
+        rate, app = self.bundle.exploration_rate, self.bundle.app
+        if app and asked.app != app:
+            # No chance of a shadow: it is no part of the traffic that the evidence is drawn from.
+            return Decision("frontier", None, f"the policy is for app {app}", 0.0, shadow=False)
         try:
             drawn = self._draws_canary(asked.conversation_id or asked.prompt_id)
         except Exception as error:  # noqa: BLE001  a router that raises would lose the request
