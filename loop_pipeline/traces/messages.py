@@ -11,7 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loop_pipeline.hashing import digest
+from loop_pipeline.hashing import canonical, digest
+
+# OpenAI's newer models call the system prompt "developer".
+SYSTEM_ROLES = ("system", "developer")
+SPACE = re.compile(r"\s+")
 
 
 def request_text(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -37,11 +41,30 @@ MAX_CHARS = 20_000  # read of one request; more says nothing about its task
 
 
 def template_hash(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Names the prompt template: a digest of the system messages."""
-    return digest(*(str(m["content"]) for m in messages if m.get("role") == "system"))[:16]
+    """Names the prompt template: a digest of the system messages, whichever role they have."""
+    return digest(*(str(m.get("content")) for m in messages if m.get("role") in SYSTEM_ROLES))[:16]
 
 
-def dedup_key(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Equal for requests that differ only in case, spacing or closing punctuation."""
-    words = [re.sub(r"\s+", " ", str(m["content"])).strip(" .!?").lower() for m in messages]
-    return digest(*words)[:32]
+def dedup_key(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None = None) -> str:
+    """Equal for requests that differ only in case, spacing or closing punctuation.
+
+    Tools, and calls of tools in the conversation, make another request; the vendors' ids of calls
+    do not.
+    """
+    words = [SPACE.sub(" ", str(m.get("content"))).strip(" .!?").lower() for m in messages]
+    key = digest(*words)[:32]
+    calls = [_without_id(call) for m in messages for call in m.get("tool_calls") or ()]
+    return (
+        digest("tools", key, canonical([calls, list(tools or ())]))[:32] if calls or tools else key
+    )
+
+
+def answer_text(text: str, tool_calls: Sequence[Any] | None) -> str:
+    """An answer as one text: what was said, then the tool calls as canonical JSON, if any."""
+    if not tool_calls:
+        return text
+    return f"{text}\n{canonical(list(tool_calls))}" if text else canonical(list(tool_calls))
+
+
+def _without_id(call: Any) -> Any:
+    return {k: v for k, v in call.items() if k != "id"} if isinstance(call, Mapping) else call

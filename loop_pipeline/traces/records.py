@@ -50,7 +50,7 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     role: str
-    content: str | list[Any] | None
+    content: str | list[Any] | None = None
 
 
 class Feedback(BaseModel):
@@ -62,6 +62,7 @@ class Feedback(BaseModel):
     value: float | None = Field(None, ge=0, description="0 to 1; seconds for dwell.")
     edited_output: str | None = None
     actor: str | None = None
+    app: str | None = Field(None, description="Counts on traces of this app only; None: of any.")
     ts: AwareDatetime
 
     @model_validator(mode="after")
@@ -87,7 +88,8 @@ class Trace(BaseModel):
     output: str
     model: str = Field(min_length=1)
     app: str = "default"
-    user: str | None = None
+    user: str | None = Field(None, description="Stored as a keyed hash only.")
+    user_hash: str | None = Field(None, description="Instead of user, where it is hashed already.")
     conversation_id: str | None = None
     task: str | None = None
     context: str | None = None
@@ -101,6 +103,14 @@ class Trace(BaseModel):
     finish_reason: str | None = None
     logprobs: dict[str, float] | None = None
     route: dict[str, Any] | None = None
+    tools: list[Any] | None = None
+    parameters: dict[str, Any] | None = None
+    tool_calls: list[Any] | None = Field(None, description="Of the answer.")
+    served_model: str | None = Field(None, description="The model that answered, as it says.")
+    response_id: str | None = Field(None, description="The vendor's id of the answer.")
+    retries: int = Field(0, ge=0)
+    first_byte_ms: float | None = Field(None, ge=0)
+    tags: dict[str, Any] | None = None
     simulated: bool = False
     feedback: list[dict[str, Any]] = Field(default_factory=list)
 
@@ -114,16 +124,16 @@ class Trace(BaseModel):
         """The trace as a row of ``traces``, and its contract as a row of ``contracts``."""
         messages = [m.model_dump() for m in self.messages]
         moment = self.ts.astimezone(dt.UTC)
-        key = dedup_key(messages)
+        key = dedup_key(messages, self.tools)
         contract_id = self.contract and digest(json.dumps(self.contract, sort_keys=True))[:16]
         row = self.model_dump(
-            exclude={"messages", "user", "contract", "feedback", "ts", "prompt_id"}
+            exclude={"messages", "user", "user_hash", "contract", "feedback", "ts", "prompt_id"}
         ) | {
             "prompt_id": self.prompt_id
             or digest(moment.isoformat(), json.dumps(messages), self.output)[:32],
             "ts": moment,
             "day": moment.date().isoformat(),
-            "user_hash": digest("user", self.user)[:16] if self.user else None,
+            "user_hash": self.user_hash or (digest("user", self.user)[:16] if self.user else None),
             "template_hash": template_hash(messages),
             "messages": messages,
             "contract_id": contract_id,
