@@ -14,13 +14,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine
 
 from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.gateway.admin.live_queries import (
     answered_twice,
     day_counts,
     day_sums,
+    held_groups,
     ids_there,
     minute_name,
     newest_requests,
@@ -33,7 +34,6 @@ from loop_pipeline.gateway.admin.live_row import (
     add_totals,
     minute_of,
 )
-from loop_pipeline.store.tables import TraceRow
 
 SERIES_MINUTES = 60
 
@@ -61,6 +61,7 @@ class StoreView:
     minutes: Minutes
     newest: list[dict[str, Any]]
     found_ids: set[str]
+    holds: list[dict[str, Any]]
     at: dt.datetime
     took_s: float
 
@@ -101,6 +102,7 @@ class DayTotals:
                 if rows != self._days[day].rows:
                     self._days[day] = self._count(connection, day, rows, since if recent else None)
             newest = newest_requests(connection, sorted(counts)[-2:])
+            holds = held_groups(connection)
         totals: Totals = {}
         minutes: Minutes = {}
         both: list[Both] = []
@@ -111,7 +113,7 @@ class DayTotals:
                 add_totals(totals, own.totals)
                 both += own.both
         took = time.perf_counter() - began
-        return StoreView(totals, both, minutes, newest, found, now, took)
+        return StoreView(totals, both, minutes, newest, found, holds, now, took)
 
     def _count(
         self, connection: Connection, day: str, rows: int, since: dt.datetime | None
@@ -152,13 +154,6 @@ class DayTotals:
             student["tokens_out"],
             frontier["cost_usd"],
         )
-
-
-def stored_newest(engine: Engine) -> list[dict[str, Any]]:
-    """The newest requests, as the page lists them, whatever their day."""
-    with engine.connect() as connection:
-        day = connection.scalar(select(func.max(TraceRow.day)))
-        return newest_requests(connection, [day]) if day else []
 
 
 def _one_moment(engine: Engine) -> Any:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, case, func, or_, select
 from loop_pipeline.gateway.admin.live_row import listed
 from loop_pipeline.store.database import CHUNK
 from loop_pipeline.store.shadow_answers import ADAPTER, REQUEST, SHADOW_OF
-from loop_pipeline.store.tables import ContractRow, TraceRow, UtcDateTime
+from loop_pipeline.store.tables import ContractRow, HoldRow, TraceRow, UtcDateTime
 
 NEWEST = 50
 
@@ -119,3 +119,10 @@ def newest_requests(connection: Connection, days: list[str]) -> list[dict[str, A
     )
     own = TraceRow.prompt_id.in_(list(connection.scalars(ids)))
     return [listed(dict(row)) for row in connection.execute(select(*columns).where(own)).mappings()]
+
+
+def held_groups(connection: Connection) -> list[dict[str, Any]]:
+    """Groups that are held now, and why."""
+    names = ("group_id", "at", "reason", "actor")
+    held = select(*(getattr(HoldRow, name) for name in names)).where(HoldRow.released_at.is_(None))
+    return [dict(row) for row in connection.execute(held.order_by(HoldRow.at)).mappings()]
