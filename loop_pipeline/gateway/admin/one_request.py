@@ -26,7 +26,8 @@ from loop_pipeline.store.tables import (
 # The name of the frontier among the answers beside the one that went out.
 FRONTIER = "frontier"
 FACTS = ("prompt_id", "app", "task", "conversation_id", "model", "served_model", "finish_reason")
-NUMBERS = ("tokens_in", "tokens_cached", "tokens_out", "latency_ms", "first_byte_ms", "retries")
+TIMES = ("latency_ms", "first_byte_ms")
+COUNTS = ("tokens_in", "tokens_cached", "tokens_out", "retries")
 
 
 def stored_request(
@@ -81,13 +82,13 @@ def one_request(
     flag = flag or route.get("flag")
     spans = flag.get("spans") if isinstance(flag, Mapping) else None
     return {
-        **{name: main.get(name) for name in (*FACTS, *NUMBERS)},
+        **{name: main.get(name) for name in (*FACTS, *TIMES)},
+        **{name: main.get(name) or 0 for name in COUNTS},
         "ts": moment_of(main).isoformat(timespec="milliseconds"),
         "lane": lane_of(main) if route else "frontier",
         "cost_usd": cost_of(main),
         "conversation": [_turn(message) for message in main.get("messages") or []],
-        "context": main.get("context"),
-        "answer": pieces(str(main.get("output") or ""), spans or []),
+                "answer": pieces(str(main.get("output") or ""), spans or []),
         "output": str(main.get("output") or ""),
         "decision": decision_words(main, groups.get(str(route.get("group_id")))) if route else [],
         "route": route,

@@ -20,9 +20,10 @@ function age(seconds) {
 function showHead(n) {
   const p = n.policy;
   if (p) {
-    const ends = p.expires ? `, valid until ${p.expires}` : "";
-    const trial = p.canary ? `, on trial: ${p.canary}` : "";
-    put($("policy"), `Policy ${p.sha256.slice(0, 12)}: student ${p.student || "none"}${trial}, frontier ${p.frontier}${ends}`);
+    const ends = p.expires ? `; its certificates end on ${p.expires}` : "";
+    const trial = p.canary ? `; on trial: ${p.canary}` : "";
+    const who = p.student ? `${p.student} is asked before ${p.frontier}` : `${p.frontier} answers everything`;
+    put($("policy"), `Policy ${p.sha256.slice(0, 12)}: ${who}${trial}${ends}`);
   } else put($("policy"), "No policy in force: the frontier answers everything");
   const who = n.viewer === "local" ? "no key needed on this machine" : `signed in as ${n.viewer}`;
   put($("fresh"), `${clock(n.now)} · ${who}`);
@@ -38,9 +39,9 @@ function showProblems(texts) {
 function showTiles(n) {
   const t = n.today;
   put($("share"), t.requests ? percent(t.student / t.requests) : "–");
-  put($("share-words"), t.requests
-    ? `${whole(t.student)} of ${plural(t.requests, "request")}; ${whole(t.escalated)} went on from the student to the frontier, ${whole(t.frontier)} to the frontier at once`
-    : "no request yet today (UTC)");
+  showLines($("share-words"), t.requests
+    ? [`${whole(t.student)} of ${plural(t.requests, "request")}`, `${whole(t.escalated)} went on from the student to the frontier`, `${whole(t.frontier)} went to the frontier at once`]
+    : ["No request yet today (UTC)"]);
   showBill("today", n.today.bill);
   showBill("month", n.month.bill);
   showAgreement(n.promise);
@@ -48,14 +49,20 @@ function showTiles(n) {
 
 function showBill(name, b) {
   put($(name), money(b.paid_usd));
-  const parts = `frontier ${money(b.frontier_usd)}, student's server ${money(b.student_usd)} (${b.rent_hours.toFixed(1)} h)`;
-  let alone = `all-frontier (estimated): not known, ${b.why}`;
+  const words = [`All-frontier: not known, ${b.why}`];
   if (!none(b.all_frontier_usd)) {
-    const range = none(b.low_usd) ? "no interval yet" : `95% interval ${money(b.low_usd)} to ${money(b.high_usd)}`;
-    alone = `all-frontier: ${money(b.all_frontier_usd)} estimated, ${range}. ${savingWords(b)}`;
+    const range = none(b.low_usd) ? "no interval yet" : b.low_usd === b.high_usd ? "exactly" : `${money(b.low_usd, "")} to ${money(b.high_usd)}`;
+    words[0] = `All-frontier: ${money(b.all_frontier_usd)} (${range}), estimated`;
+    if (savingWords(b)) words.push(savingWords(b));
   }
-  put($(`${name}-words`), `${alone} Paid: ${parts}.`);
-  $(`${name}-words`).title = b.why;
+  words.push(`Paid: frontier ${money(b.frontier_usd)}, student's server ${money(b.student_usd)} (${b.rent_hours.toFixed(1)} h of rent)`);
+  showLines($(`${name}-words`), words);
+  $(`${name}-words`).title = `The estimate: ${b.why}; 95% interval`;
+}
+
+function showLines(node, texts) {
+  while (node.children.length > texts.length) node.lastChild.remove();
+  texts.forEach((text, i) => put(node.children[i] ?? node.appendChild(make("span")), text));
 }
 
 function savingWords(b) {
@@ -63,7 +70,7 @@ function savingWords(b) {
   const word = b.saved_share >= 0 ? "Saved" : "Costs more by";
   const range = none(b.saved_low) || b.saved_low === b.saved_high ? ""
     : ` (${percent(Math.abs(b.saved_low))} to ${percent(Math.abs(b.saved_high))})`;
-  return `${word} ${percent(Math.abs(b.saved_share))}${range}, estimated.`;
+  return `${word} ${percent(Math.abs(b.saved_share))}${range}, estimated`;
 }
 
 const STATES = { kept: ["kept", "kept"], "in doubt": ["in doubt", "doubt"], broken: ["broken", "broken"], "nothing served": ["not measured yet", ""] };
@@ -72,9 +79,11 @@ function showAgreement(p) {
   const node = $("agreement");
   put(node, p ? percent(p.agreement) : "–");
   node.className = p ? STATES[p.state][1] : "";
-  if (!p) put($("agreement-words"), "no policy, so nothing is promised");
-  else if (!p.checked) put($("agreement-words"), `promised: ${percent(p.target)}. None of the student's answers was checked against the frontier yet; a share of requests is, by chance`);
-  else put($("agreement-words"), `promised: at least ${percent(p.target)} · ${STATES[p.state][0]}. ${whole(p.agreed)} of ${plural(p.checked, "checked answer")} agree, exact 95% interval ${percent(p.low)} to ${percent(p.high)}`);
+  const words = ["No policy, so nothing is promised"];
+  if (p) words[0] = `Promised: at least ${percent(p.target)}, ${STATES[p.state][0]}`;
+  if (p && !p.checked) words.push("None of the student's answers was checked yet; a share of them is, by chance");
+  if (p?.checked) words.push(`${whole(p.agreed)} of ${plural(p.checked, "checked answer")} this month`, `Exact 95% interval: ${percent(p.low)} to ${percent(p.high)}`);
+  showLines($("agreement-words"), words);
 }
 
 function showChart(minutes) {
@@ -141,7 +150,7 @@ function showGroups(n) {
   $("groups-card").hidden = !n.policy;
   if (!n.promise) return;
   const p = n.promise;
-  put($("promise"), `Under the policy in force: the student answered ${percent(p.coverage)} of ${plural(p.requests, "request")}, ${percent(p.certified_coverage)} was to be expected. Agreement is that of the student's served answers with the frontier's to the same requests.`);
+  put($("promise"), `Under the policy in force: the student answered ${percent(p.coverage)} of ${plural(p.requests, "request")}; its certificates lead to expect ${percent(p.certified_coverage)}. Agreement: how many of its answers that went out say the same as the frontier's to the same requests, where both were asked by chance.`);
   showRows($("groups").tBodies[0], n.groups, (g) => g.group_id, GROUP_HEADS, (row, cells, g) => {
     const [name, requests, share, certified, agreement, promise] = cells;
     lines(name, g.name, g.held ? `held: ${g.held}` : "");

@@ -35,6 +35,7 @@ async function follow() {
 }
 
 function draw(r) {
+  document.getElementById("request-title").textContent = `Request of ${clock(r.ts)}`;
   body.replaceChildren(
     ...section("Conversation", r.conversation.map((turn) => said(turn.role, [{ text: turn.text, why: null }]))),
     ...section(`Answer of ${r.lane === "student" ? "the student" : "the frontier"}`, [answer(r), ...doubts(r.flag, r.answer)]),

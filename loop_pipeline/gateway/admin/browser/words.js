@@ -15,13 +15,13 @@ export const percent = (share) => (none(share) ? "–" : `${(100 * share).toFixe
 export const whole = (n) => n.toLocaleString("en");
 export const plural = (n, word) => `${whole(n)} ${word}${n === 1 ? "" : "s"}`;
 
-export function money(usd) {
+export function money(usd, unit = " USD") {
   if (none(usd)) return "–";
-  if (usd === 0) return "0 USD";
   const size = Math.abs(usd);
-  if (size < 0.0000005) return "under 0.000001 USD";
-  const digits = size >= 1 ? 2 : Math.min(6, 2 - Math.ceil(Math.log10(size)) + (size >= 0.1 ? 0 : 1));
-  return `${usd.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: digits })} USD`;
+  if (size > 0 && size < 0.0000005) return `under 0.000001${unit}`;
+  // Three digits that say something, and never less than whole cents.
+  const digits = size >= 0.1 || size === 0 ? 2 : Math.min(6, 2 - Math.floor(Math.log10(size)));
+  return usd.toLocaleString("en", { minimumFractionDigits: size === 0 ? 0 : 2, maximumFractionDigits: digits }) + unit;
 }
 
 export function duration(ms) {
