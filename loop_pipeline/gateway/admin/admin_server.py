@@ -1,7 +1,7 @@
 """The server of the page: on a unix socket, in a thread of the gateway's parent process.
 
-Not here: who may come in. The workers, who forward ``/`` and ``/page/*``, know the keys; they say
-who it is in two headers that no client can set.
+Not here: who may come in. The workers, who forward ``/`` and ``/page/*``, know the keys
+(``http/page_proxy.py``); they say who it is in a header that no client can set.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 import uvicorn
@@ -21,13 +20,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from loop_pipeline.gateway.admin.figures.page_fields import LiveNumbers
 from loop_pipeline.gateway.admin.live_view import LiveView
 from loop_pipeline.gateway.admin.page_feedback import BadFeedback, feedback_row, write_feedback
 
-VIEWER, ROLE = "x-loop-viewer", "x-loop-viewer-role"
-# What feedback says of a viewer without a key, on a gateway that is open to this machine only.
-NOBODY = "local"
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+VIEWER = "x-loop-actor"
 MOST_BYTES = 2 * 1024**2
 FILES = {
     "page.css": "text/css; charset=utf-8",
@@ -50,48 +47,60 @@ HEADERS = {
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def admin_app(view: LiveView) -> Starlette:
-    """The page's addresses."""
+class _Pages:
+    """What each address answers to a viewer who was let in."""
 
-    async def start_page(_: Request) -> Response:
+    def __init__(self, view: LiveView) -> None:
+        self._view = view
+
+    async def start(self, _: Request) -> Response:
         return _file("page.html", "text/html; charset=utf-8")
 
-    async def file(request: Request) -> Response:
+    async def file(self, request: Request) -> Response:
         name = request.path_params["name"]
         return _file(name, FILES[name]) if name in FILES else _said(404, f"no page {name}")
 
-    async def numbers(request: Request) -> Response:
-        found = await run_in_threadpool(view.numbers, viewer_of(request))
+    async def numbers(self, request: Request) -> Response:
+        found = await run_in_threadpool(self._view.numbers, viewer_of(request))
         return _answer(200, found.model_dump_json().encode())
 
-    async def one(request: Request) -> Response:
+    async def schema(self, _: Request) -> Response:
+        return _answer(200, orjson.dumps(LiveNumbers.model_json_schema(mode="serialization")))
+
+    async def one(self, request: Request) -> Response:
         prompt_id = request.path_params["prompt_id"]
-        found = await run_in_threadpool(view.request, prompt_id)
+        found = await run_in_threadpool(self._view.request, prompt_id)
         if found is None:
             return _said(404, f"no request {prompt_id} in the spool or the store")
         return _answer(200, orjson.dumps(found, default=str))
 
-    async def feedback(request: Request) -> Response:
+    async def feedback(self, request: Request) -> Response:
         try:
             row = feedback_row(await _body(request), viewer_of(request), dt.datetime.now(dt.UTC))
         except BadFeedback as error:
             return _said(400, str(error))
-        await run_in_threadpool(write_feedback, view.spool, row)
+        await run_in_threadpool(write_feedback, self._view.spool, row)
         return _answer(202, orjson.dumps(row))
 
-    routes = [
-        Route("/", _let_in(start_page)),
-        Route("/page/numbers.json", _let_in(numbers)),
-        Route("/page/feedback", _let_in(feedback), methods=["POST"]),
-        Route("/page/requests/{prompt_id:path}", _let_in(one)),
-        Route("/page/{name}", _let_in(file)),
-    ]
-    return Starlette(routes=routes)
+
+def admin_app(view: LiveView) -> Starlette:
+    """The page's addresses."""
+    pages = _Pages(view)
+    return Starlette(
+        routes=[
+            Route("/", _let_in(pages.start)),
+            Route("/page/numbers.json", _let_in(pages.numbers)),
+            Route("/page/numbers.schema.json", _let_in(pages.schema)),
+            Route("/page/feedback", _let_in(pages.feedback), methods=["POST"]),
+            Route("/page/requests/{prompt_id:path}", _let_in(pages.one)),
+            Route("/page/{name}", _let_in(pages.file)),
+        ]
+    )
 
 
 def viewer_of(request: Request) -> str:
     """The name of the key with which the viewer came."""
-    return request.headers.get(VIEWER) or NOBODY
+    return request.headers[VIEWER]
 
 
 def _let_in(endpoint: Endpoint) -> Endpoint:
@@ -105,13 +114,10 @@ def _let_in(endpoint: Endpoint) -> Endpoint:
 def _refused(request: Request) -> str | None:
     """Why a request gets nothing; None if it may go on."""
     headers = request.headers
-    if headers.get(ROLE) != "admin":
-        return "this page is for keys with the role admin: loop keys add NAME --role admin"
-    host = urlsplit(f"//{headers.get('host', '')}").hostname
-    if not headers.get(VIEWER) and host not in LOOPBACK:
-        # Without keys nothing but the name keeps out a foreign page that points its own name here.
-        return "without keys this page answers to localhost and 127.0.0.1 only"
+    if not headers.get(VIEWER):
+        return "this page is reached through the gateway, which knows who is looking"
     if request.method == "POST":
+        # A form of a foreign page cannot send this, and its script is not let through either.
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return "feedback comes as application/json"
         if headers.get("sec-fetch-site", "same-origin") != "same-origin":

@@ -1,6 +1,6 @@
 """What the page shows now: the spool is looked at whenever somebody asks, the store now and then.
 
-Not here: the figures themselves (``live_numbers.py``).
+Not here: the figures themselves (``figures``).
 
 While nobody looks nothing is read. Counting a large store takes seconds; it is done in a thread of
 its own, and the page shows the last count until it is done.
@@ -19,11 +19,11 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from loop_pipeline.gateway.admin.day_totals import DayTotals, StoreView
-from loop_pipeline.gateway.admin.live_bill import Rent
-from loop_pipeline.gateway.admin.live_numbers import Known, live_numbers
+from loop_pipeline.gateway.admin.figures.day_totals import DayTotals, StoreView
+from loop_pipeline.gateway.admin.figures.live_bill import Rent
+from loop_pipeline.gateway.admin.figures.live_numbers import Known, live_numbers
+from loop_pipeline.gateway.admin.figures.page_fields import LiveNumbers
 from loop_pipeline.gateway.admin.one_request import one_request, stored_request
-from loop_pipeline.gateway.admin.page_fields import LiveNumbers
 from loop_pipeline.gateway.admin.spool_tail import Backlog, SpoolTail
 from loop_pipeline.masking import masked
 from loop_pipeline.routing.policy import BadBundle, PolicyBundle, load_bundle
@@ -139,8 +139,9 @@ class LiveView:
             with self._lock:
                 self._view, self._store_problem = view, None
                 self._tail.in_store(view.found_ids)
-        took = time.monotonic() - began
-        self._count_due = time.monotonic() + max(COUNT_SECONDS, COUNT_SHARE * took)
+        finally:
+            took = time.monotonic() - began
+            self._count_due = time.monotonic() + max(COUNT_SECONDS, COUNT_SHARE * took)
 
     def _store(self) -> Engine:
         if self._engine is None:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select
 
 from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.gateway.admin.decision_words import decision_words, logprob_lines
-from loop_pipeline.gateway.admin.live_row import cost_of, lane_of, moment_of
+from loop_pipeline.gateway.admin.figures.live_row import cost_of, lane_of, moment_of
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.tables import (
     CheckpointRow,
@@ -88,7 +88,7 @@ def one_request(
         "lane": lane_of(main) if route else "frontier",
         "cost_usd": cost_of(main),
         "conversation": [_turn(message) for message in main.get("messages") or []],
-                "answer": pieces(str(main.get("output") or ""), spans or []),
+        "answer": pieces(str(main.get("output") or ""), spans or []),
         "output": str(main.get("output") or ""),
         "decision": decision_words(main, groups.get(str(route.get("group_id")))) if route else [],
         "route": route,

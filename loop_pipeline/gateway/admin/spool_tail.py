@@ -1,7 +1,7 @@
 """The newest traces as they stand in the spool, before and while the store takes them.
 
 Not here: who writes segments (``gateway/segments.py``), and what is in the store
-(``day_totals.py``).
+(``figures``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from loop_pipeline.gateway.admin.live_row import (
+from loop_pipeline.gateway.admin.figures.live_row import (
     Minutes,
     Sums,
     Totals,
@@ -88,8 +88,9 @@ class SpoolTail:
             own.path = found[name]
             length = _size(own.path)
             size += length
-            left -= self._read(name, own, min(length, own.read + max(left, 0)))
-            unread += length - own.read if left <= 0 else 0
+            until = min(length, own.read + max(left, 0))
+            left -= self._read(name, own, until)
+            unread += length - own.read if until < length else 0
         return Backlog(len(found), size, _age(min(found, default=None)), unread)
 
     def in_store(self, prompt_ids: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
 from loop_pipeline.gateway.admin.admin_server import FILES, AdminServer, admin_app
-from loop_pipeline.gateway.admin.live_bill import Rent
+from loop_pipeline.gateway.admin.figures.live_bill import Rent
 from loop_pipeline.gateway.admin.live_view import LiveView
 from loop_pipeline.gateway.segments import sealed
 from loop_pipeline.traces.importers.jsonl import read_jsonl
@@ -24,9 +24,15 @@ from loop_pipeline.traces.records import Feedback
 from loop_pipeline_tests.gateway.admin.live_store import beside, line, spool, store
 
 NOW = dt.datetime.now(dt.UTC)
-ALICE = {"x-loop-viewer": "alice", "x-loop-viewer-role": "admin"}
+ALICE = {"x-loop-actor": "alice"}
 JSON = {"content-type": "application/json"}
-PAGES = ["/", "/page/numbers.json", "/page/requests/x", *(f"/page/{name}" for name in FILES)]
+PAGES = [
+    "/",
+    "/page/numbers.json",
+    "/page/numbers.schema.json",
+    "/page/requests/x",
+    *(f"/page/{name}" for name in FILES),
+]
 
 
 @pytest.fixture
@@ -41,32 +47,11 @@ def client(view: LiveView) -> Iterator[TestClient]:
 
 
 @pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"x-loop-viewer": "alice"},
-        {"x-loop-viewer": "alice", "x-loop-viewer-role": "call"},
-        # Without a key only names of this machine: a foreign page may point its own name here.
-        {"x-loop-viewer-role": "admin"},
-    ],
-)
-def test_nobody_without_the_role_gets_anything(client, path, headers):
-    reply = client.get(path, headers=headers)
-    assert reply.status_code == 403
-    assert reply.json()["error"]["code"] == "loop_page"
-
-
-@pytest.mark.parametrize("host", ["localhost:8200", "127.0.0.1:8200", "[::1]:8200"])
-def test_on_this_machine_an_open_gateway_shows_its_page_without_a_key(client, host):
-    reply = client.get("/", headers={"x-loop-viewer-role": "admin", "host": host})
-    assert reply.status_code == 200
-    assert (
-        client.get(
-            "/page/numbers.json", headers={"x-loop-viewer-role": "admin", "host": host}
-        ).json()["viewer"]
-        == "local"
-    )
+def test_whom_the_gateway_did_not_let_in_gets_nothing(client, path):
+    for headers in ({}, {"x-loop-actor": ""}):
+        reply = client.get(path, headers=headers)
+        assert reply.status_code == 403
+        assert reply.json()["error"]["code"] == "loop_page"
 
 
 def test_every_answer_forbids_foreign_content(client):
@@ -85,6 +70,14 @@ def test_the_page_asks_nobody_else():
         text = text.replace("http://www.w3.org/2000/svg", "")
         assert "://" not in text
         assert "innerHTML" not in text
+
+
+def test_the_figures_are_those_that_their_schema_names(client):
+    schema = client.get("/page/numbers.schema.json", headers=ALICE).json()
+    found = client.get("/page/numbers.json", headers=ALICE).json()
+    assert set(found) == set(schema["properties"])
+    bill = schema["$defs"]["BillNumbers"]["properties"]
+    assert "estimated" in bill["all_frontier_usd"]["description"].lower()
 
 
 def test_no_path_leads_out_of_the_page(client):

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Engine, create_engine, insert
 from sqlalchemy.exc import OperationalError
 
-from loop_pipeline.gateway.admin.live_bill import Rent
+from loop_pipeline.gateway.admin.figures.live_bill import Rent
+from loop_pipeline.gateway.admin.figures.page_fields import LiveNumbers
 from loop_pipeline.gateway.admin.live_view import LiveView
-from loop_pipeline.gateway.admin.page_fields import LiveNumbers
 from loop_pipeline.stats.binomial import clopper_pearson
 from loop_pipeline.store.tables import HoldRow
 from loop_pipeline.whole_file import write_whole

@@ -4,6 +4,8 @@ import { openRequest } from "./request.js";
 import { clock, duration, make, money, none, percent, plural, put, whole } from "./words.js";
 
 const PAUSE_MS = 2000;
+// Whom the gateway calls so came without a key, as none is needed.
+const OPEN = "anybody here";
 const LANES = ["student", "escalated", "frontier"];
 const WHO = { student: "student", escalated: "frontier, after the student", frontier: "frontier" };
 const $ = (id) => document.getElementById(id);
@@ -25,8 +27,7 @@ function showHead(n) {
     const who = p.student ? `${p.student} is asked before ${p.frontier}` : `${p.frontier} answers everything`;
     put($("policy"), `Policy ${p.sha256.slice(0, 12)}: ${who}${trial}${ends}`);
   } else put($("policy"), "No policy in force: the frontier answers everything");
-  const who = n.viewer === "local" ? "no key needed on this machine" : `signed in as ${n.viewer}`;
-  put($("fresh"), `${clock(n.now)} · ${who}`);
+  put($("fresh"), `${clock(n.now)} · you are: ${n.viewer}`);
 }
 
 function showProblems(texts) {
@@ -218,7 +219,7 @@ function show(n) {
   $("empty").hidden = busy;
   $("figures").hidden = !busy;
   if (!busy) {
-    const key = n.viewer === "local" ? "" : ' \\\n  -H "authorization: Bearer $LOOP_KEY"';
+    const key = n.viewer === OPEN ? "" : ' \\\n  -H "authorization: Bearer $LOOP_KEY"';
     put($("curl"), `curl ${location.origin}/v1/chat/completions \\\n  -H "content-type: application/json"${key} \\\n  -d '{"model": "auto", "messages": [{"role": "user", "content": "Where is my order?"}]}'`);
   }
   showHead(n);

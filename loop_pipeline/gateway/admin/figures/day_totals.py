@@ -1,6 +1,6 @@
 """What the store has of live traffic: sums of a month's days, and requests that two have answered.
 
-Not here: what is not in the store yet (``spool_tail.py``), and what the figures say
+Not here: what is not in the store yet (``admin/spool_tail.py``), and what the figures say
 (``live_numbers.py``).
 
 A day is counted again only if it has more traces than before, which an index knows.
@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from loop_pipeline.answers.agreement import agrees
-from loop_pipeline.gateway.admin.live_queries import (
+from loop_pipeline.gateway.admin.figures.live_queries import (
     answered_twice,
     day_counts,
     day_sums,
@@ -26,7 +26,7 @@ from loop_pipeline.gateway.admin.live_queries import (
     minute_name,
     newest_requests,
 )
-from loop_pipeline.gateway.admin.live_row import (
+from loop_pipeline.gateway.admin.figures.live_row import (
     Key,
     Minutes,
     Sums,

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from loop_pipeline.gateway.admin.admin_server import ROLE, VIEWER, admin_app
-from loop_pipeline.gateway.admin.live_bill import Rent
+from loop_pipeline.gateway.admin.admin_server import VIEWER, admin_app
+from loop_pipeline.gateway.admin.figures.live_bill import Rent
 from loop_pipeline.gateway.admin.live_view import LiveView
 from loop_pipeline.store.database import open_store
 from loop_pipeline.whole_file import write_whole
@@ -40,7 +40,7 @@ class Site:
         app, port = admin_app(view), free_port()
 
         async def forwarded(scope: Any, receive: Any, send: Any) -> None:
-            viewer = [(VIEWER.encode(), self.viewer.encode()), (ROLE.encode(), b"admin")]
+            viewer = [(VIEWER.encode(), self.viewer.encode())]
             scope["headers"] = [*scope.get("headers", []), *viewer]
             await app(scope, receive, send)
 

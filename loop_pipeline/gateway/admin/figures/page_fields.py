@@ -1,6 +1,6 @@
 """The fields of ``/page/numbers.json``: every figure of the page.
 
-Not here: how they are come by (``live_numbers.py``), and how they look (``page.js``).
+Not here: how they are come by (``live_numbers.py``), and how they look (``browser/page.js``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from loop_pipeline.gateway.admin.live_bill import BillNumbers
+from loop_pipeline.gateway.admin.figures.live_bill import BillNumbers
 
 State = Literal["kept", "in doubt", "broken", "nothing served"]
 LANES: tuple[Literal["student", "escalated", "frontier"], ...] = (

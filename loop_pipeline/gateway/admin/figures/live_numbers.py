@@ -1,6 +1,6 @@
 """Puts the figures of the page together: what the store has, and what waits in the spool.
 
-Not here: reading either (``day_totals.py``, ``spool_tail.py``), and their fields
+Not here: reading either (``day_totals.py``, ``admin/spool_tail.py``), and their fields
 (``page_fields.py``).
 """
 
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loop_pipeline.costs.all_frontier import weights_of
-from loop_pipeline.gateway.admin.day_totals import Both, StoreView, last_minutes
-from loop_pipeline.gateway.admin.live_bill import Rent, bill
-from loop_pipeline.gateway.admin.live_promises import group_lines, promise
-from loop_pipeline.gateway.admin.live_row import Minutes, Totals, add_minutes, add_totals
-from loop_pipeline.gateway.admin.page_fields import (
+from loop_pipeline.gateway.admin.figures.day_totals import Both, StoreView, last_minutes
+from loop_pipeline.gateway.admin.figures.live_bill import Rent, bill
+from loop_pipeline.gateway.admin.figures.live_promises import group_lines, promise
+from loop_pipeline.gateway.admin.figures.live_row import Minutes, Totals, add_minutes, add_totals
+from loop_pipeline.gateway.admin.figures.page_fields import (
     LANES,
     Hold,
     LiveNumbers,

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, case, func, or_, select
 
-from loop_pipeline.gateway.admin.live_row import listed
+from loop_pipeline.gateway.admin.figures.live_row import listed
 from loop_pipeline.store.database import CHUNK
 from loop_pipeline.store.shadow_answers import ADAPTER, REQUEST, SHADOW_OF
 from loop_pipeline.store.tables import ContractRow, HoldRow, TraceRow, UtcDateTime

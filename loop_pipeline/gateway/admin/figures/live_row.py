@@ -1,6 +1,6 @@
 """A captured line as the page needs it: who answered, in which group, for how much.
 
-Not here: reading lines from the spool (``spool_tail.py``) and rows from the store
+Not here: reading lines from the spool (``admin/spool_tail.py``) and rows from the store
 (``day_totals.py``).
 """
 
