@@ -13,7 +13,9 @@ from sqlalchemy.exc import DBAPIError
 
 from loop_pipeline.cli.common import open_settings_and_store
 from loop_pipeline.cli.doctor import doctor
+from loop_pipeline.cli.gateway import gateway
 from loop_pipeline.cli.groups import groups
+from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
@@ -24,12 +26,14 @@ from loop_pipeline.settings import load_settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(doctor)
 app.command()(ui)
+app.command()(gateway)
 app.add_typer(review, name="review")
 app.add_typer(rollout, name="rollout")
 app.command()(rollback)
 app.command()(history)
 app.add_typer(policy, name="policy")
 app.add_typer(groups, name="groups")
+app.add_typer(keys, name="keys")
 
 
 @app.command("import")

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from loop_pipeline.answers.contract import UnsupportedContract, check_contract
 
+# A probability is at most 1; so much its logarithm may be above 0 by rounding.
+ROUNDING = 1e-4
 FEATURES = ("logprob_sum", "logprob_min", "logprob_p10", "logprob_mean", "tokens_out")
 
 
@@ -57,6 +59,9 @@ def logprob_features(
     values = np.asarray(token_logprobs, dtype=float)
     if not np.isfinite(values).all():
         raise ValueError("log-probabilities are not all numbers")
+    # A server that says +5 is surest of all its answers, and not to be believed.
+    if (values > ROUNDING).any():
+        raise ValueError(f"a log-probability is {values.max():g}, above 0")
     return {
         "logprob_sum": float(values.sum()),
         "logprob_min": float(values.min()),

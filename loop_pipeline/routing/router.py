@@ -19,10 +19,10 @@ from loop_pipeline.groups.assignment import Assigner
 from loop_pipeline.groups.embedding.ask_encoder import EmbedderError
 from loop_pipeline.groups.embedding.embedder import Floats, unit
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder, open_embedder
-from loop_pipeline.routing.decision import Decision, Settled
+from loop_pipeline.routing.decision import Asked, Decision, Settled, Text, embed, unread
 from loop_pipeline.routing.policy import BadBundle, GroupPolicy, PolicyBundle, load_bundle
 from loop_pipeline.stats.sampling import coin
-from loop_pipeline.traces.messages import MAX_CHARS, request_text
+from loop_pipeline.traces.messages import request_text
 from loop_pipeline.traces.messages import template_hash as hash_template
 
 
@@ -120,45 +120,60 @@ class Router:
             conversation_id: all requests of one conversation meet the same student, where both
                 have a certificate for the group.
         """
+        asked = Asked(messages, prompt_id, template_hash, conversation_id)
+        return self._decide(asked, self._seen(asked))
+
+    def decide_many(self, requests: Sequence[Asked]) -> list[Decision]:
+        """What ``decide`` says of each, the texts embedded together: that is most of the work."""
+        known = [self._seen(asked) for asked in requests]
+        routers = dict.fromkeys((self, self.canary) if self.canary else (self,))
+        for embedder in {id(r._embedder): r._embedder for r in routers}.values():
+            embed([text for text in known if isinstance(text, Text)], embedder)
+        return [self._decide(asked, text) for asked, text in zip(requests, known, strict=True)]
+
+    def _seen(self, asked: Asked) -> Text | Exception:
         try:
-            drawn = self._draws_canary(conversation_id or prompt_id)
+            return Text(request_text(asked.messages))
+        except Exception as error:  # noqa: BLE001  see _decide
+            return error
+
+    def _decide(self, asked: Asked, text: Text | Exception) -> Decision:
+        rate = self.bundle.exploration_rate
+        try:
+            drawn = self._draws_canary(asked.conversation_id or asked.prompt_id)
         except Exception as error:  # noqa: BLE001  a router that raises would lose the request
-            rate, reason = self.bundle.exploration_rate, f"the router failed: {error!r:.200}"
+            reason = f"the router failed: {error!r:.200}"
             return Decision("frontier", None, reason, rate, shadow=False)
         if drawn and self.canary is not None:
-            chosen = self.canary.decide(messages, prompt_id, template_hash)
+            chosen = self.canary._decide(asked, text)
             if chosen.arm == "student":  # without a certificate of its own, the champion's holds
                 return replace(chosen, canary=True)
-        return self._decide(messages, prompt_id, template_hash)
+        return self._decide_alone(asked, text)
 
     def _draws_canary(self, key: str) -> bool:
         canary = self.bundle.canary
         return canary is not None and (coin(f"canary {canary.policy.sha256}", key) < canary.weight)
 
-    def _decide(
-        self, messages: Sequence[Mapping[str, Any]], prompt_id: str, template_hash: str | None
-    ) -> Decision:
+    def _decide_alone(self, asked: Asked, text: Text | Exception) -> Decision:
         rate, shadow = self.bundle.exploration_rate, False
         try:
-            shadow = coin("shadow", prompt_id) < rate
-            group_id, reason, model, score = self._first(messages, template_hash)
-        except Exception as error:  # noqa: BLE001  see decide
+            shadow = coin("shadow", asked.prompt_id) < rate
+            if isinstance(text, Exception):
+                raise text
+            group_id, reason, model, score = self._first(asked, text)
+        except Exception as error:  # noqa: BLE001  see _decide
             return Decision("frontier", None, f"the router failed: {error!r:.200}", rate, shadow)
         arm = "frontier" if model is None else "student"
         return Decision(arm, group_id, reason, rate, shadow, model, score=score)
 
-    def _first(
-        self, messages: Sequence[Mapping[str, Any]], template: str | None
-    ) -> tuple[str | None, str, str | None, float | None]:
+    def _first(self, asked: Asked, given: Text) -> tuple[str | None, str, str | None, float | None]:
         """Group, reason, name of the cheaper model to ask (None: the frontier) and its score."""
-        text = request_text(messages)
-        if not text.strip():
-            return None, "the request has no text, or not only text", None, None
-        if len(text) > MAX_CHARS:
-            limit = f"the request has {len(text)} characters, the router reads {MAX_CHARS}"
-            return None, limit, None, None
-        vector = self._embedder.project([text])[0]
-        group_id, distance = self._assign(vector, template or hash_template(messages))
+        text = given.text
+        if (why := unread(text)) is not None:
+            return None, why, None, None
+        vector = given.vector(self._embedder)
+        template = asked.template_hash or hash_template(asked.messages)
+        group_id, distance = self._assign(vector, template)
         group = self._groups.get(group_id or "")
         if group is None:
             far = f"unassigned: {distance:.3f} from the nearest task group"

@@ -16,8 +16,8 @@ from pathlib import Path
 from loop_pipeline.serving.adapter_check import remember, remembered
 from loop_pipeline.serving.kubernetes import Cluster
 from loop_pipeline.serving.server_errors import ServerError
-from loop_pipeline.serving.student_answer import Answer
-from loop_pipeline.serving.student_server import Messages, Reconciled, StudentServer
+from loop_pipeline.serving.student_answer import Answer, Messages
+from loop_pipeline.serving.student_server import Reconciled, StudentServer
 from loop_pipeline.settings import LoopSettings
 
 

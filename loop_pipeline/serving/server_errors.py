@@ -11,6 +11,7 @@ from typing import Any
 
 import requests
 
+from loop_pipeline.bounded_http import TooLarge
 from loop_pipeline.masking import masked
 
 
@@ -32,6 +33,8 @@ def reason_of(error: requests.RequestException) -> str:
     """Why no reply came, in the words of whoever has to mend it."""
     if isinstance(error, requests.Timeout):
         return "no answer in time"
+    if isinstance(error, TooLarge):
+        return str(error)
     if "refused" in str(error):
         return "nothing listens there (is it running? loop serve)"
     return f"the connection broke ({type(error).__name__}: {error})"

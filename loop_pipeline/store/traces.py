@@ -45,19 +45,6 @@ def fix_splits(
             )
 
 
-def stored_outputs(connection: Connection, prompt_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """(dedup_key, output) of the traces that are there, by prompt id."""
-    known: dict[str, tuple[str, str]] = {}
-    columns = select(TraceRow.prompt_id, TraceRow.dedup_key, TraceRow.output)
-    for start in range(0, len(prompt_ids), CHUNK):
-        chunk = prompt_ids[start : start + CHUNK]
-        for prompt_id, key, output in connection.execute(
-            columns.where(TraceRow.prompt_id.in_(chunk))
-        ):
-            known[prompt_id] = (key, output)
-    return known
-
-
 def read_traces(engine: Engine, *, days: Iterable[str] | None = None, **equal: Any) -> pd.DataFrame:
     """Traces with their contracts (column ``contract``: dict or None)."""
     frame = read(engine, TraceRow, days=days, **equal)

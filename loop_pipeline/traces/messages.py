@@ -7,15 +7,14 @@ The records of the trace format are in ``records``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from loop_pipeline.hashing import canonical, digest
 
 # OpenAI's newer models call the system prompt "developer".
 SYSTEM_ROLES = ("system", "developer")
-SPACE = re.compile(r"\s+")
 
 
 def request_text(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -42,7 +41,14 @@ MAX_CHARS = 20_000  # read of one request; more says nothing about its task
 
 def template_hash(messages: Sequence[Mapping[str, Any]]) -> str:
     """Names the prompt template: a digest of the system messages, whichever role they have."""
-    return digest(*(str(m.get("content")) for m in messages if m.get("role") in SYSTEM_ROLES))[:16]
+    return _template(
+        tuple(str(m.get("content")) for m in messages if m.get("role") in SYSTEM_ROLES)
+    )
+
+
+@lru_cache(maxsize=256)  # few templates, in every request
+def _template(system: tuple[str, ...]) -> str:
+    return digest(*system)[:16]
 
 
 def dedup_key(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None = None) -> str:
@@ -51,7 +57,7 @@ def dedup_key(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None
     Tools, and calls of tools in the conversation, make another request; the vendors' ids of calls
     do not.
     """
-    words = [SPACE.sub(" ", str(m.get("content"))).strip(" .!?").lower() for m in messages]
+    words = [" ".join(str(m.get("content")).split()).strip(" .!?").lower() for m in messages]
     key = digest(*words)[:32]
     calls = [_without_id(call) for m in messages for call in m.get("tool_calls") or ()]
     return (

@@ -6,7 +6,8 @@ from typing import Any
 
 from loop_pipeline.gateway.formats.exchange import Reply, Request
 from loop_pipeline.gateway.trace_row import trace_row
-from loop_pipeline.traces.records import Trace
+from loop_pipeline.traces.importers.jsonl import parse_line
+from loop_pipeline.traces.trace_lines import TraceLine
 
 CALL = {
     "id": "call_1",
@@ -53,8 +54,9 @@ def test_a_row_is_a_line_of_the_import_format_with_everything_that_is_known():
         tokens_out=4,
         tokens_reasoning=2,
     )
-    trace = Trace.model_validate_json(json.dumps(_row(request, reply)))
-    row, contract = trace.rows("s")
+    [trace] = parse_line(json.dumps(_row(request, reply)).encode())
+    assert isinstance(trace, TraceLine)
+    row, contract = trace.rows("s", str)
     said, calls = row["output"].split("\n")
     assert (said, json.loads(calls)) == ("One moment.", [CALL])
     assert row["tool_calls"] == [CALL]
