@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from loop_pipeline.gateway.admin.figures.page_fields import LiveNumbers
 from loop_pipeline.gateway.admin.live_view import LiveView
-from loop_pipeline.gateway.admin.page_feedback import BadFeedback, feedback_row, write_feedback
+from loop_pipeline.gateway.admin.page_feedback import BadFeedback, feedback_row
 
 VIEWER = "x-loop-actor"
 MOST_BYTES = 2 * 1024**2
@@ -79,7 +79,7 @@ class _Pages:
             row = feedback_row(await _body(request), viewer_of(request), dt.datetime.now(dt.UTC))
         except BadFeedback as error:
             return _said(400, str(error))
-        await run_in_threadpool(write_feedback, self._view.spool, row)
+        await run_in_threadpool(self._view.note, row)
         return _answer(202, orjson.dumps(row))
 
 

@@ -24,6 +24,7 @@ from loop_pipeline.gateway.admin.figures.live_bill import Rent
 from loop_pipeline.gateway.admin.figures.live_numbers import Known, live_numbers
 from loop_pipeline.gateway.admin.figures.page_fields import LiveNumbers
 from loop_pipeline.gateway.admin.one_request import one_request, stored_request
+from loop_pipeline.gateway.admin.page_feedback import write_feedback
 from loop_pipeline.gateway.admin.spool_tail import Backlog, SpoolTail
 from loop_pipeline.masking import masked
 from loop_pipeline.routing.policy import BadBundle, PolicyBundle, load_bundle
@@ -41,20 +42,17 @@ LOOK_SECONDS = 0.4
 class LiveView:
     """Answers the page's questions from the spool, the store and the gateway's files."""
 
-    def __init__(
-        self, home: Path, open_store: Callable[[], Engine], rent: Rent, *, spool: Path | None = None
-    ) -> None:
+    def __init__(self, home: Path, open_store: Callable[[], Engine], rent: Rent) -> None:
         """Nothing is opened yet.
 
         Args:
-            home: the loop's home folder.
+            home: the loop's home folder, with the spool and the gateway's files.
             open_store: opens the store; called again for as long as it fails.
             rent: of the students' servers.
-            spool: where traces are captured; default: in the home folder.
         """
-        self.spool = spool or home / "spool"
+        self._spool = home / "spool"
         self._files, self._open_store, self._rent = home / "gateway", open_store, rent
-        self._tail = SpoolTail(self.spool)
+        self._tail = SpoolTail(self._spool)
         self._lock = threading.Lock()
         self._backlog, self._looked = Backlog(0, 0, None, 0), 0.0
         self._engine: Engine | None = None
@@ -109,6 +107,11 @@ class LiveView:
             return None
         names = {g.group_id: g.name for g in bundle.groups} if bundle else {}
         return one_request(traces, feedback=feedback, flag=flag, groups=names)
+
+    def note(self, row: dict[str, Any]) -> None:
+        """Write feedback down, and look at the spool again when next asked."""
+        write_feedback(self._spool, row)
+        self._looked = 0.0
 
     def _look(self) -> None:
         with self._lock:

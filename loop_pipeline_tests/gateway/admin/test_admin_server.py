@@ -94,7 +94,7 @@ def test_an_unknown_request_is_not_found(client):
 def test_a_request_is_read_from_the_spool_and_then_from_the_store(client, view, engine):
     main = line("a/b c", NOW, "student", route={"shadow": True})
     rows = [main, beside(main, "refund")]
-    segment = spool(view.spool, rows)
+    segment = spool(view._spool, rows)
     pending = client.get("/page/requests/a%2Fb%20c", headers=ALICE).json()
     segment.path.unlink()
     store(engine, rows)
@@ -114,7 +114,7 @@ def test_a_vote_is_a_line_that_the_shipper_can_read(client, view):
     said = {"prompt_id": "p", "kind": "modified", "edited_output": "better", "actor": "mallory"}
     reply = client.post("/page/feedback", json=said, headers=ALICE)
     assert reply.status_code == 202
-    [path] = sealed(view.spool)
+    [path] = sealed(view._spool)
     [(_, record)] = list(read_jsonl(path))
     assert isinstance(record, Feedback)
     assert (record.prompt_id, record.kind, record.actor) == ("p", "modified", "alice")
@@ -140,7 +140,7 @@ def test_wrong_feedback_is_refused_with_its_field(client, view, body, field):
     reply = client.post("/page/feedback", content=body, headers=ALICE | JSON)
     assert reply.status_code == 400
     assert field in reply.json()["error"]["message"]
-    assert sealed(view.spool) == []
+    assert sealed(view._spool) == []
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_wrong_feedback_is_refused_with_its_field(client, view, body, field):
 def test_a_foreign_page_cannot_vote_with_the_viewers_browser(client, view, headers):
     body = json.dumps({"prompt_id": "p", "kind": "thumb_up"}).encode()
     assert client.post("/page/feedback", content=body, headers=ALICE | headers).status_code == 403
-    assert sealed(view.spool) == []
+    assert sealed(view._spool) == []
 
 
 async def _over_the_socket(path: Path) -> tuple[int, Any]:
