@@ -152,6 +152,14 @@ def test_the_rent_runs_from_the_first_answer_of_a_student(engine: Engine, home: 
     assert bill.paid_usd == pytest.approx(bill.student_usd + bill.frontier_usd)
 
 
+def test_a_broken_answer_of_the_frontier_checks_nothing(engine: Engine, home: Path) -> None:
+    main = line("s", NOW, "student", route={"shadow": True})
+    store(engine, [main, beside(main, "del", finish_reason="broken")])
+    found = look(LiveView(home, lambda: engine, RENT))
+    assert found.promise is not None
+    assert (found.promise.checked, found.promise.state) == (0, "nothing served")
+
+
 def test_rows_that_did_not_come_through_the_gateway_are_not_counted(
     engine: Engine, home: Path
 ) -> None:

@@ -16,6 +16,8 @@ from loop_pipeline.store.shadow_answers import ADAPTER, REQUEST, SHADOW_OF
 from loop_pipeline.store.tables import ContractRow, HoldRow, TraceRow, UtcDateTime
 
 NEWEST = 50
+# Answers that say nothing about a model: the stream broke, or the client left.
+UNFINISHED = ("broken", "cancelled")
 
 _ROUTE = TraceRow.route
 _ARM = _ROUTE["arm"].as_string()
@@ -98,6 +100,7 @@ def answered_twice(day: str) -> Select[Any]:
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
         .where(TraceRow.day == day, _ROUTE["shadow"].as_boolean())
+        .where(or_(TraceRow.finish_reason.is_(None), TraceRow.finish_reason.not_in(UNFINISHED)))
     )
 
 

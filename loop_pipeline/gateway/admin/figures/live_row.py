@@ -92,13 +92,10 @@ def moment_of(row: Mapping[str, Any]) -> dt.datetime:
 
 
 def cost_of(row: Mapping[str, Any]) -> float:
-    """USD of a trace: what it says, else its tokens at the price of its model.
-
-    A student's row names the model that was asked for, whose price nobody paid.
-    """
+    """USD of a trace: what it says, or its model's price, as an import would have it."""
     if row.get("cost_usd") is not None:
         return float(row["cost_usd"])
-    price = PRICES.get(str(row.get("model"))) if row.get("producer") != "student" else None
+    price = PRICES.get(str(row.get("model")))
     counts = [int(row.get(name) or 0) for name in ("tokens_in", "tokens_cached", "tokens_out")]
     return price.cost(counts[0], min(counts[1], counts[0]), counts[2]) if price else 0.0
 
