@@ -19,12 +19,14 @@ from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
-from loop_pipeline.cli.status import status
 from loop_pipeline.cli.ship import ship
+from loop_pipeline.cli.status import status
 from loop_pipeline.cli.ui import ui
 from loop_pipeline.cli.up import up
 from loop_pipeline.masking import mask_secrets, masked
 from loop_pipeline.settings import load_settings
+
+LIVE = typer.Option("--live", help="Then send requests it has never seen through the gateway.")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(doctor)
@@ -54,23 +56,25 @@ def import_traces(files: list[Path]) -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(live: Annotated[bool, LIVE] = False) -> None:
     """Turn the loop once on simulated traffic: every model and server is real."""
     from loop_pipeline.demo import runs
 
     home = _home("demo")
     _check_environments()
-    runs.demo(home)
+    runs.demo(home, live=live)
 
 
 @app.command()
 def replay(
     name: Annotated[str, typer.Argument(help="headlines, clinc150, banking77 or nlupp")],
+    live: Annotated[bool, LIVE] = False,
 ) -> None:
     """Turn the loop once on a public data set."""
     from loop_pipeline.demo import runs
 
-    runs.replay(name, _home(f"replay-{name}"))
+    # Of a home that has seen all requests none would be new.
+    runs.replay(name, _home(f"replay-{name}{'-live' if live else ''}"), live=live)
 
 
 @app.command()
