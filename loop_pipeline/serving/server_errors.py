@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from loop_pipeline.bounded_http import TooLarge
+from loop_pipeline.http_calls.bounded_http import TooLarge
 from loop_pipeline.masking import masked
 
 
