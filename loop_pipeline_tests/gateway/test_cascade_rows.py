@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import numpy as np
+import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
@@ -27,7 +27,7 @@ from loop_pipeline.routing.logged_requests import logged_requests
 from loop_pipeline.routing.policy import with_canary
 from loop_pipeline.routing.router import Router
 from loop_pipeline.serving.student_answer import Answer
-from loop_pipeline.store.database import read, upsert
+from loop_pipeline.store.database import read, records, upsert
 from loop_pipeline.store.shadow_answers import paired_answers, shadowed_answers
 from loop_pipeline.store.tables import GroupMemberRow
 from loop_pipeline.store.traces import read_traces
@@ -155,6 +155,10 @@ class Truth:
         return self.settled.action == "serve"
 
 
+def by_id(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    return {row["prompt_id"]: row for row in records(frame)}
+
+
 def answer_of(adapter: str, number: int) -> Answer:
     said, logprobs = student_says(adapter, words(number))
     return Answer(said, logprobs, 20, 3, "stop", 1.0)
@@ -198,27 +202,27 @@ def test_the_policys_readers_find_exactly_what_was_decided(
     served = {name for name, one in truth.items() if one.served}
     assert min(map(len, (drawn & escalated, drawn & served, escalated, served))) > 10
 
-    rows = read_traces(engine).set_index("prompt_id")
-    assert set(rows.index) == (
+    rows = by_id(read_traces(engine))
+    assert set(rows) == (
         set(truth)
         | {f"{n}~{adapter}" for n in escalated | (drawn - served)}
         | {f"{n}~frontier" for n in drawn & served}
     )
     for name, one in truth.items():
-        route, producer = rows.loc[name, "route"], rows.loc[name, "producer"]
-        assert producer == ("student" if one.served else "frontier")
+        route = rows[name]["route"]
+        assert rows[name]["producer"] == ("student" if one.served else "frontier")
         assert (route["arm"], route["propensity"]) == (one.decision.arm, 0.3)
         assert (route["shadow"], route["group_id"]) == (name in drawn, one.decision.group_id)
         assert route["adapter"] == one.decision.adapter
         assert route["score"] == (one.settled.score if one.decision.adapter else None)
-        assert rows.loc[name, "contract"] == CONTRACT
+        assert rows[name]["contract"] == CONTRACT
 
     # What calibration may rest on: drawn by the coin alone, both answers, the summary.
-    calibration = live_answers(engine, OLD).set_index("prompt_id")
+    calibration = by_id(live_answers(engine, OLD))
     request_of = {n: f"{n}~frontier" if truth[n].served else n for n in drawn}
-    assert set(calibration.index) == set(request_of.values())
+    assert set(calibration) == set(request_of.values())
     for name, row in request_of.items():
-        found, one = calibration.loc[row], truth[name]
+        found, one = calibration[row], truth[name]
         assert bool(found["agrees"]) == one.agrees
         assert (found["output"], found["frontier_output"]) == (
             *(one.answer.text, frontier_says(words(int(name[1:])))),
@@ -228,16 +232,16 @@ def test_the_policys_readers_find_exactly_what_was_decided(
         assert (found["tokens_out"], found["finish_reason"]) == (3, "stop")
 
     # What a new policy is judged on.
-    judged = logged_requests(engine, made.bundle).set_index("prompt_id")
-    assert set(judged.index) == set(truth)
+    judged = by_id(logged_requests(engine, made.bundle))
+    assert set(judged) == set(truth)
     for name, one in truth.items():
-        found, asked = judged.loc[name], one.decision.arm == "student"
+        found, asked = judged[name], one.decision.arm == "student"
         assert found["p_model"] == (1.0 if asked else 0.3)
         assert found["p_frontier"] == (0.3 if one.served else 1.0)
         known = asked or name in drawn
         both = known and (not one.served or name in drawn)
-        assert found["agrees"] == one.agrees if both else np.isnan(found["agrees"])
-        assert found["serves"] == one.served if known else np.isnan(found["serves"])
+        assert found["agrees"] == one.agrees if both else found["agrees"] is None
+        assert found["serves"] == one.served if known else found["serves"] is None
 
 
 def test_models_are_compared_on_what_the_coin_drew_and_not_on_escalations(

@@ -77,7 +77,8 @@ def _checked(plan: Plan, answer: Answer, tiers: Tiers, forms: AnswerForms) -> di
         "output": answer.text,
         "finish_reason": answer.finish_reason,
         "template_hash": template,
-        "logprobs": answer.logprobs,
+        # Quantiles take time, and tell only of answers that nothing else can be told of.
+        "logprobs": answer.logprobs if plan.contract is None else None,
     }
     skill = tiers.detector.interval[0] > CHANCE
     return check_answer(trace, usual=forms.usual(template), tiers=tiers, wording=skill)
