@@ -8,6 +8,7 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.routing import routing_policy
 from loop_pipeline.defs.serving import ask
 from loop_pipeline.report.gather import gather
+from loop_pipeline.report.live import read_live
 from loop_pipeline.report.numbers import LoopNumbers, Served
 from loop_pipeline.report.page import page
 from loop_pipeline.report.pictures.plots import cost_coverage_figure, plot_png_markdown
@@ -39,7 +40,7 @@ def loop_report(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materialize
     numbers = gather(engine, settings, answers, _question(context, loop))
     folder = settings.artifacts / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(page(numbers), "utf-8")
+    (folder / "report.html").write_text(page(numbers, read_live(folder)), "utf-8")
     (folder / "numbers.json").write_text(numbers.model_dump_json(indent=1), "utf-8")
     today = dt.datetime.now(dt.UTC).date().isoformat()
     parts = numbers.costs.parts if numbers.costs else {}
