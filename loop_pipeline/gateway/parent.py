@@ -23,8 +23,12 @@ from loop_pipeline.child_environment import child_environment
 from loop_pipeline.gateway.access.access import Access
 from loop_pipeline.gateway.access.copies import Copies
 from loop_pipeline.gateway.access.live_files import KEYS, LiveFiles
+from loop_pipeline.gateway.admin.admin_server import AdminServer
+from loop_pipeline.gateway.admin.figures.live_bill import Rent
+from loop_pipeline.gateway.admin.live_view import LiveView
 from loop_pipeline.gateway.config import GatewayConfig, secret_variables
 from loop_pipeline.gateway.http import counters
+from loop_pipeline.gateway.http.page_proxy import SOCKET
 from loop_pipeline.serving.supervisor import die_with_parent
 from loop_pipeline.settings import LoopSettings
 
@@ -74,6 +78,9 @@ class Gateway:
         _check_open(config, known)
         self._listener = _listen(config.host, config.port)
         self._shared = _shared_counts(config)
+        rent = Rent(settings.server_hourly_usd, len(settings.vllm_urls))
+        view = LiveView(config.folder.parent, open_engine, rent)
+        self._page = AdminServer(config.folder / SOCKET, view)
         self._slots = [_Slot() for _ in range(config.workers)]
 
     @property
@@ -89,6 +96,7 @@ class Gateway:
         """Keep the workers running until it is told to end."""
         copier = threading.Thread(target=self._copy, name="copies", daemon=True)
         copier.start()
+        self._page.start()
         try:
             while not self._stop.wait(LOOK_S):
                 for slot in self._slots:
@@ -132,6 +140,7 @@ class Gateway:
     def _end(self) -> None:
         """End the workers: those who connect now find nobody, those who wait get their answer."""
         self._listener.close()
+        self._page.stop()
         running = [slot.process for slot in self._slots if slot.process is not None]
         for process in running:
             process.send_signal(signal.SIGTERM)
