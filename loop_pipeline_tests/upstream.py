@@ -125,6 +125,15 @@ def usual(asked: Asked) -> Script:
     return answer()
 
 
+def listener(port: int = 0) -> socket.socket:
+    """A listening socket. Only if it says that it is TCP, asyncio sends small pieces at once."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(("127.0.0.1", port))
+    made.listen(1024)
+    return made
+
+
 class Upstream:
     """The server, in a thread of its own. ``scripts`` are used up one a request, then ``usual``."""
 
@@ -138,7 +147,7 @@ class Upstream:
         """Requests that are being answered now."""
         self._connections = 0
         self._loop = asyncio.new_event_loop()
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+        self._listener = listener(port)
         self.port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -185,7 +194,7 @@ class Upstream:
                         return
                 finally:
                     self.answering -= 1
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self.open -= 1
@@ -214,9 +223,7 @@ async def _read(reader: asyncio.StreamReader, number: int) -> Asked | None:
     return Asked(method, path, headers, body, number)
 
 
-async def _play(
-    script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> bool:
+async def _play(script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """Answer. Returns whether the connection can be used again."""
     if script.first_after and await _left(reader, script.first_after):
         return False

@@ -33,9 +33,7 @@ def gateway(
     given = {"host": host, "port": port, "workers": workers}
     changes = {f"{name}": value for name, value in given.items() if value is not None}
     config = config_from_settings(settings, **changes)
-    secret = installation_secret(
-        settings.home, settings.installation_secret.get_secret_value()
-    )
+    secret = installation_secret(settings.home, settings.installation_secret.get_secret_value())
     running = Gateway(config, settings, secret, lambda: open_store(settings.store_url))
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: running.stop())

@@ -22,9 +22,12 @@ SHOWN = 12
 @keys.command()
 def add(
     name: Annotated[str, typer.Argument(help="Who or what will use it.")],
-    app: Annotated[str, typer.Option(help="The application: fences traces and feedback.")] = "default",
+    app: Annotated[
+        str, typer.Option(help="The application: fences traces and feedback.")
+    ] = "default",
     role: Annotated[
-        list[str] | None, typer.Option(help="call, feedback, ingest, admin; call and feedback if none.")
+        list[str] | None,
+        typer.Option(help="call, feedback, ingest, admin; call and feedback if none."),
     ] = None,
     parallel: Annotated[int | None, typer.Option(min=1, help="Requests at once.")] = None,
     per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
@@ -39,7 +42,9 @@ def add(
 
     roles = sorted(set(role or ["call", "feedback"]))
     if unknown := set(roles) - ROLES:
-        raise ValueError(f"no role {', '.join(sorted(unknown))}; there are {', '.join(sorted(ROLES))}")
+        raise ValueError(
+            f"no role {', '.join(sorted(unknown))}; there are {', '.join(sorted(ROLES))}"
+        )
     if not name.strip() or not app.strip():
         raise ValueError("a key needs a name, and its application too")
     limits = {"parallel": parallel, "per_minute": per_minute, "usd_per_day": usd_per_day}

@@ -5,6 +5,8 @@ Not here: what answers them (``http``, ``intake``).
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from starlette.routing import Route, Router
 
 from loop_pipeline.gateway.http import counters
@@ -23,7 +25,7 @@ from loop_pipeline.gateway.intake.litellm_in import LiteLLMIn
 class Endpoint:
     """A function as an ASGI endpoint: Starlette takes bare functions for something else."""
 
-    def __init__(self, answer) -> None:  # noqa: ANN001
+    def __init__(self, answer: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -168,7 +168,8 @@ def _check_open(config: GatewayConfig, known: bool) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Only if it says that it is TCP, asyncio sends small pieces at once.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -188,5 +189,3 @@ def _shared_counts(config: GatewayConfig) -> dict[str, str]:
     folder.mkdir(parents=True, mode=0o700)
     os.environ[counters.SHARED] = str(folder)
     return {counters.SHARED: str(folder)}
-
-

@@ -5,12 +5,12 @@ Not here: starting workers (``parent.py``), and the routes (``app.py``).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import aiohttp
 import uvicorn
@@ -20,12 +20,16 @@ from starlette.routing import Router
 from loop_pipeline.gateway.access.access import Access
 from loop_pipeline.gateway.access.live_files import LiveFiles
 from loop_pipeline.gateway.app import make_app
+from loop_pipeline.gateway.asking.patience import Patience
 from loop_pipeline.gateway.capture import Capture
 from loop_pipeline.gateway.cascade import Cascade
 from loop_pipeline.gateway.config import GatewayConfig, Secrets, config_from_text, secrets_of
 from loop_pipeline.gateway.http.asgi import Receive, Scope, Send
-from loop_pipeline.gateway.http.forward import Frontier
+from loop_pipeline.gateway.http.forward import KEEP_ALIVE_S, MOST_CONNECTIONS, Frontier
 from loop_pipeline.gateway.http.parts import Parts
+from loop_pipeline.gateway.students import Students
+from loop_pipeline.labels.hallucination.tiers import Tiers
+from loop_pipeline.labels.hallucination.wording_score import load_detector, shipped
 
 # What is being answered when the worker is told to end may go on for so long.
 FINISH_S = 30
@@ -43,9 +47,16 @@ async def make_parts(config: GatewayConfig, secrets: Secrets) -> Parts:
     capture = Capture(
         config.spool, sync_ms=config.capture_sync_ms, max_bytes=config.spool_max_bytes
     )
-    cascade = make_cascade(config, secrets, files)
+    session = student_session(secrets)
     parts = Parts(
-        config, secrets, access, files, capture, cascade, Frontier(config.frontier_timeout_s)
+        config=config,
+        secrets=secrets,
+        access=access,
+        files=files,
+        capture=capture,
+        cascade=make_cascade(config, files, session),
+        frontier=Frontier(config.frontier_timeout_s),
+        students=session,
     )
     files.watch()
     return parts
@@ -56,19 +67,15 @@ async def close_parts(parts: Parts) -> None:
     parts.files.close()
     await parts.cascade.close(FINISH_S)
     await parts.frontier.close()
+    await parts.students.close()
     parts.capture.close()
 
 
-def make_cascade(config: GatewayConfig, secrets: Secrets, files: LiveFiles) -> Cascade:
+def make_cascade(
+    config: GatewayConfig, files: LiveFiles, session: aiohttp.ClientSession
+) -> Cascade:
     """The policy applied, with the replicas of the settings."""
-    from loop_pipeline.gateway.students import Patience, Students
-
-    keys = {"authorization": f"Bearer {secrets.students}"} if secrets.students else {}
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers=keys,
-    )
+    detector = load_detector(Path(config.detector_file)) if config.detector_file else shipped()
     students = Students(
         session,
         config.student_urls,
@@ -80,6 +87,16 @@ def make_cascade(config: GatewayConfig, secrets: Secrets, files: LiveFiles) -> C
         router=lambda: files.router,
         holds=lambda: files.held,
         app=config.app,
+        tiers=Tiers(detector),
+    )
+
+
+def student_session(secrets: Secrets) -> aiohttp.ClientSession:
+    """Connections to our own servers, with their key."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"authorization": f"Bearer {secrets.students}"} if secrets.students else {},
     )
 
 
@@ -93,6 +110,7 @@ class Worker(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self._app,
+                interface="asgi3",
                 http="httptools",
                 ws="none",
                 lifespan="off",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import requests
 
 from loop_pipeline.gateway.config import GatewayConfig, Secrets
 from loop_pipeline.gateway.worker import Worker
+from loop_pipeline_tests.upstream import listener
 
 CONFIG = GatewayConfig(
     home="",
@@ -52,7 +52,7 @@ class Live:
 
     def __init__(self, config: GatewayConfig) -> None:
         self.config = config
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = listener()
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.worker = Worker(config, SECRETS)

@@ -112,7 +112,9 @@ class Access:
             return self._passed("")
         if self.loopback and not self.required:
             return OPEN
-        raise Denied(401, "loop_key_unknown", "no key of this gateway: make one with `loop keys add`")
+        raise Denied(
+            401, "loop_key_unknown", "no key of this gateway: make one with `loop keys add`"
+        )
 
     def vouch(self, caller: Caller) -> None:
         """The frontier accepted the caller's own key."""

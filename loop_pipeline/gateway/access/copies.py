@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from loop_pipeline.gateway.access.live_files import HOLDS, KEYS, POLICY
 from loop_pipeline.masking import mask_secrets
-from loop_pipeline.store.tables import HoldRow, AccessKeyRow, PolicyRow
+from loop_pipeline.store.tables import AccessKeyRow, HoldRow, PolicyRow
 from loop_pipeline.whole_file import write_whole
 
 _log = logging.getLogger(__name__)

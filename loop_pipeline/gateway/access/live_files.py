@@ -134,4 +134,6 @@ def _take(file: _Watched, take: Callable[[Mapping[str, Any]], None]) -> None:
         take(json.loads(file.path.read_text("utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         # The text of the error may hold a part of the file; its kind says enough.
-        _log.error("%s cannot be used (%s); what was read before stays", file.path, type(error).__name__)
+        _log.error(
+            "%s cannot be used (%s); what was read before stays", file.path, type(error).__name__
+        )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from loop_pipeline.answers.contract import TYPES, UnsupportedContract, check_schema
+from loop_pipeline.answers.json_schema import TYPES, UnsupportedContract, check_schema
 
 # Deeper schemas are left to the frontier: checking one must not exhaust the stack.
 MAX_DEPTH = 50

@@ -32,7 +32,7 @@ from loop_pipeline.gateway.http.frontier_body import AUTO
 from loop_pipeline.gateway.http.keeping import keep, keep_beside
 from loop_pipeline.gateway.http.parts import FORMATS, Parts
 from loop_pipeline.gateway.http.pass_through import PassThrough
-from loop_pipeline.gateway.http.problems import Problem, problem_of, send_problem
+from loop_pipeline.gateway.http.problems import INTERNAL, Problem, problem_of, send_problem
 from loop_pipeline.gateway.http.stream_out import EVENTS
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Answering:
         finally:
             counters.in_flight.dec()
 
-    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _run(self, scope: Scope, receive: Receive, send: _Sent) -> None:
         parts, given = self._parts, scope["headers"]
         headers = dict(given)
         call = Call(parts.access.caller(headers), headers, given)
@@ -74,10 +74,19 @@ class Answering:
         if parts.config.capture == "required" and not parts.capture.writable and call.captured:
             raise Problem(503, "loop_capture_unavailable", "no trace can be written now")
         call.body = await read_body(receive, headers.get(b"content-length"))
-        if not self._read(call):
-            await self._unread.with_body(scope, receive, send, call.caller, call.body)
-            return
-        call.identify(parts.secrets.installation.encode())
+        try:
+            if self._read(call):
+                await self._read_one(call, scope, receive, send)
+                return
+        except Exception as error:
+            # A fault of ours costs the trace, not the answer.
+            if problem_of(error).code != INTERNAL or send.started:
+                raise
+        counters.unread.labels(self._wire).inc()
+        await self._unread.with_body(scope, receive, send, call.caller, call.body)
+
+    async def _read_one(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+        call.identify(self._parts.secrets.installation.encode())
         assert call.request is not None
         call.model = self._model_of(call.request.model)
         usd = usd_at_most(call.model, len(call.body), call.request.max_tokens)
@@ -88,20 +97,18 @@ class Answering:
             call.caller.limits.end(reserved, call.usd)
 
     def _read(self, call: Call) -> bool:
-        """Whether the request can be read; one that is JSON all the same is the frontier's to judge.
+        """Whether the request can be read; other JSON is the frontier's to judge.
 
         Raises:
             Problem: it is no JSON object.
         """
         if call.headers.get(b"content-encoding", b"identity") != b"identity":
-            counters.unread.labels(self._wire).inc()
             return False
         try:
             call.request = self._shape.read_request(call.body)
         except BadRequest as error:
             if error.field is None:
                 raise Problem(400, "loop_bad_request", f"{error}") from None
-            counters.unread.labels(self._wire).inc()
             return False
         return True
 
@@ -185,14 +192,10 @@ class Answering:
         self, call: Call, plan: Plan, tried: Tried | None, who: str, query: bytes
     ) -> FromFrontier:
         reason = tried.reason if tried else plan.reason
-        told = call.own_headers(
-            who=who, model=call.model, reason=reason, policy=plan.policy_sha256
-        )
+        told = call.own_headers(who=who, model=call.model, reason=reason, policy=plan.policy_sha256)
         return FromFrontier(self._parts, call, self._shape, told, query)
 
-    def _shadows(
-        self, call: Call, plan: Plan, tried: Tried | None, frontier: FromFrontier
-    ) -> None:
+    def _shadows(self, call: Call, plan: Plan, tried: Tried | None, frontier: FromFrontier) -> None:
         if not plan.shadow or call.request is None:
             return
         self._parts.cascade.spawn_shadows(
@@ -220,12 +223,12 @@ class Answering:
             created=int(call.ts.timestamp()),
             system_fingerprint=fingerprint,
         )
+        call.answered()
         await keep(self._parts, call, reply, producer="student", model=adapter)
-        call.first_byte = time.perf_counter()
         told: Headers = call.own_headers(
             who="student", model=adapter, reason=tried.reason, policy=plan.policy_sha256
         )
-        counters.overhead.observe(call.overhead_ms() / 1000)
+        told.append((b"x-loop-overhead-ms", b"%.3f" % call.overhead_ms()))
         presence.done()
         await send_whole(send, 200, [*(EVENTS if request.stream else [JSON]), *told], body)
 

@@ -102,7 +102,9 @@ async def read_body(receive: Receive, declared: bytes | None) -> bytes:
     raise ClientGone
 
 
-async def send_whole(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+async def send_whole(
+    send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> None:
     """An answer in one piece."""
     length = (b"content-length", str(len(body)).encode())
     # What has no body must not say how long it is.

@@ -17,6 +17,7 @@ import orjson
 
 from loop_pipeline.gateway.access.access import Caller
 from loop_pipeline.gateway.formats.exchange import Request
+from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.asgi import Headers, ascii_value
 from loop_pipeline.installation_secret import keyed_digest
 
@@ -51,6 +52,7 @@ class Call:
     elsewhere: float = 0.0
     """Seconds that the frontier and students took."""
     first_byte: float | None = None
+    took: float | None = None
     attempts: int = 0
     route: dict[str, Any] = field(default_factory=dict)
 
@@ -94,8 +96,16 @@ class Call:
         return found[1].decode() if found else None
 
     def overhead_ms(self) -> float:
-        """What the gateway itself took, until now."""
-        return round((time.perf_counter() - self.began - self.elsewhere) * 1000, 3)
+        """What the gateway itself took, until now or until its answer began."""
+        if self.took is None:
+            return round((time.perf_counter() - self.began - self.elsewhere) * 1000, 3)
+        return self.took
+
+    def answered(self) -> None:
+        """The answer begins: the gateway's own time is over."""
+        if self.took is None:
+            self.took = self.overhead_ms()
+            counters.overhead.observe(self.took / 1000)
 
     def identify(self, secret: bytes) -> None:
         """Find prompt id, user and conversation, once the request is read."""
@@ -124,7 +134,6 @@ class Call:
             (b"x-loop-route", who.encode()),
             (b"x-loop-reason", ascii_value(reason)),
             (b"x-loop-model", ascii_value(model)),
-            (b"x-loop-overhead-ms", b"%.3f" % self.overhead_ms()),
         ]
         if policy:
             told.append((b"x-loop-policy", policy.encode()))

@@ -6,14 +6,12 @@ answer (``answering.py``, ``pass_through.py``).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -65,12 +63,32 @@ class Opened:
         self.response.close()
 
 
+@dataclass(slots=True)
+class _Job:
+    """One request on its way through the URLs. A body that comes in pieces is sent ``once``."""
+
+    path: str
+    headers: dict[str, str] | list[tuple[str, str]]
+    body: bytes | AsyncIterator[bytes] | None
+    method: str
+    decompress: bool
+    end: float
+    attempts: int = 0
+    refused: str = ""
+
+    @property
+    def once(self) -> bool:
+        return not isinstance(self.body, bytes | None)
+
+
 class Frontier:
     """The session of one worker. Made and used in its event loop."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._kept = _session(aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S))
+        self._kept = _session(
+            aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S)
+        )
         self._fresh = _session(aiohttp.TCPConnector(limit=MOST_CONNECTIONS, force_close=True))
 
     async def ask(
@@ -91,34 +109,42 @@ class Frontier:
         Raises:
             Unreachable: there was no answer at all, or no time is left.
         """
-        once = not isinstance(body, bytes | None)
-        end = time.monotonic() + self._timeout_s
-        attempts, refused, last = 0, "", None
+        job = _Job(path, headers, body, method, decompress, time.monotonic() + self._timeout_s)
+        last: Opened | None = None
         for number, base in enumerate(urls):
-            for session in (self._kept, self._fresh):
-                attempts += 1
-                if (left := end - time.monotonic()) <= 0:
-                    raise _timed_out(self._timeout_s)
-                try:
-                    response = await _send(session, base, path, headers, body, method, left, decompress)
-                except (aiohttp.ClientError, OSError) as error:
-                    if end - time.monotonic() <= 0:
-                        raise _timed_out(self._timeout_s) from None
-                    refused = f"{urlsplit(base).netloc.rpartition('@')[2]}: {type(error).__name__}"
-                    if once:
-                        raise _down(refused) from None
-                    if isinstance(error, TimeoutError):
-                        break
-                    continue
-                if not _worth_another(response.status) or once:
-                    return Opened(response, attempts)
-                last = Opened(response, attempts)
-                if number + 1 < len(urls):
-                    await _keep(response)
+            response = await self._at(base, job)
+            if response is None:
+                if job.once:
+                    break
+                continue
+            last = Opened(response, job.attempts)
+            if not _worth_another(response.status) or job.once:
                 break
+            if number + 1 < len(urls):
+                await _keep(response)
         if last is not None:
             return last
-        raise _down(refused)
+        said = f"the frontier cannot be reached ({job.refused})"
+        raise Unreachable(said, code="loop_frontier_unreachable", status=502)
+
+    async def _at(self, base: str, job: _Job) -> aiohttp.ClientResponse | None:
+        """Ask one URL, on a kept connection and then on a fresh one. None: it gave no answer."""
+        for session in (self._kept, self._fresh):
+            left = job.end - time.monotonic()
+            if left <= 0:
+                raise _timed_out(self._timeout_s)
+            job.attempts += 1
+            try:
+                return await _send(session, base, job, left)
+            except (aiohttp.ClientError, OSError) as error:
+                if job.end - time.monotonic() <= 0:
+                    raise _timed_out(self._timeout_s) from None
+                host = urlsplit(base).netloc.rpartition("@")[2]
+                job.refused = f"{host}: {type(error).__name__}"
+                # One that does not even connect in time will not at once.
+                if isinstance(error, TimeoutError) or job.once:
+                    break
+        return None
 
     async def close(self) -> None:
         """Close every connection."""
@@ -137,22 +163,15 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
 
 
 async def _send(
-    session: aiohttp.ClientSession,
-    base: str,
-    path: str,
-    headers: Any,
-    body: Any,
-    method: str,
-    left: float,
-    decompress: bool,
+    session: aiohttp.ClientSession, base: str, job: _Job, left: float
 ) -> aiohttp.ClientResponse:
     return await session.request(
-        method,
-        _url(base, path),
-        data=body,
-        headers=headers,
+        job.method,
+        _url(base, job.path),
+        data=job.body,
+        headers=job.headers,
         allow_redirects=False,
-        auto_decompress=decompress,
+        auto_decompress=job.decompress,
         proxy=_proxy(base),
         timeout=aiohttp.ClientTimeout(total=left, sock_connect=min(CONNECT_S, left)),
     )
@@ -170,15 +189,11 @@ def _worth_another(status: int) -> bool:
     return status == TOO_MANY or status >= SERVER_ERROR
 
 
-def _down(said: str) -> Unreachable:
-    return Unreachable(
-        f"the frontier cannot be reached ({said})", code="loop_frontier_unreachable", status=502
-    )
-
-
 def _timed_out(seconds: float) -> Unreachable:
     return Unreachable(
-        f"the frontier gave no answer within {seconds:g} s", code="loop_frontier_timeout", status=504
+        f"the frontier gave no answer within {seconds:g} s",
+        code="loop_frontier_timeout",
+        status=504,
     )
 
 

@@ -5,6 +5,7 @@ Not here: whether it is asked at all (``answering.py``).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from types import ModuleType
 
@@ -19,6 +20,7 @@ from loop_pipeline.gateway.http.forward import Opened, Unreachable, read_answer
 from loop_pipeline.gateway.http.frontier_body import for_frontier, in_one_piece
 from loop_pipeline.gateway.http.keeping import keep
 from loop_pipeline.gateway.http.parts import Parts
+from loop_pipeline.gateway.http.problems import log_fault
 from loop_pipeline.gateway.http.stream_out import StreamOut
 from loop_pipeline.gateway.http.streaming import Passing
 
@@ -122,7 +124,7 @@ class FromFrontier:
 
     async def _stream(self, opened: Opened, out: StreamOut) -> None:
         call = self._call
-        counters.overhead.observe(call.overhead_ms() / 1000)
+        call.answered()
         if not out.started:
             # The upstream's own word for it: `text/event-stream; charset=utf-8`, or without.
             out.headers = self._back(opened) + self._told_now()
@@ -134,6 +136,7 @@ class FromFrontier:
         began = time.perf_counter()
         body, all_of_it = await read_answer(opened)
         call.elsewhere += time.perf_counter() - began
+        call.answered()
         headers = self._back(opened)
         if not all_of_it:
             counters.unread.labels(self._request.wire).inc()
@@ -141,14 +144,23 @@ class FromFrontier:
             presence.done()
             return
         if opened.status < 300:
-            reply = self._shape.read_reply(body)
-            await keep(self._parts, call, reply, producer="frontier", model=call.model)
-            if self._request.wire == "chat" and call.captured and not self._request.stored:
-                body = with_id(body, reply.response_id, call.prompt_id)
-        call.first_byte = time.perf_counter()
-        counters.overhead.observe(call.overhead_ms() / 1000)
+            body = await self._kept(body)
         presence.done()
         await send_whole(send, opened.status, headers + self._told_now(), body)
+
+    async def _kept(self, body: bytes) -> bytes:
+        """Keep what an answer says. Returns it under the id that feedback needs."""
+        call = self._call
+        try:
+            reply = self._shape.read_reply(body)
+        except Exception as error:  # noqa: BLE001  a fault of ours costs the trace, not the answer
+            log_fault(error)
+            counters.unread.labels(self._request.wire).inc()
+            return body
+        await keep(self._parts, call, reply, producer="frontier", model=call.model)
+        if self._request.wire == "chat" and call.captured and not self._request.stored:
+            return with_id(body, reply.response_id, call.prompt_id)
+        return body
 
     async def _too_late(self, opened: Opened, out: StreamOut) -> None:
         """No stream, after silence has committed a status of 200."""
@@ -178,8 +190,7 @@ class FromFrontier:
 
     def _told_now(self) -> Headers:
         # What the gateway took is known only now.
-        took = b"%.3f" % self._call.overhead_ms()
-        return [(n, took if n == b"x-loop-overhead-ms" else v) for n, v in self._told]
+        return [*self._told, (b"x-loop-overhead-ms", b"%.3f" % self._call.overhead_ms())]
 
 
 async def _pass_on(opened: Opened, send: Send, headers: Headers, begun: bytes) -> None:

@@ -24,7 +24,9 @@ OURS = (b"x-loop-", b"x-forwarded-")
 _COMMON = frozenset((b"", b"keep-alive", b"close"))
 
 
-def on(headers: Iterable[tuple[bytes, bytes]], *, keys: bool, encodings: bool) -> dict[str, str] | list[tuple[str, str]]:
+def on(
+    headers: Iterable[tuple[bytes, bytes]], *, keys: bool, encodings: bool
+) -> dict[str, str] | list[tuple[str, str]]:
     """The client's headers for the frontier.
 
     Args:

@@ -15,7 +15,7 @@ from loop_pipeline.gateway.formats.exchange import Reply
 from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.call import Call
 from loop_pipeline.gateway.http.parts import Parts
-from loop_pipeline.gateway.http.problems import Problem
+from loop_pipeline.gateway.http.problems import Problem, log_fault
 from loop_pipeline.gateway.trace_row import trace_row
 
 
@@ -25,54 +25,60 @@ async def keep(parts: Parts, call: Call, reply: Reply, *, producer: str, model: 
     Raises:
         Problem: it cannot be written, and nothing may go out without.
     """
-    ended = time.perf_counter()
-    first = call.first_byte or ended
+    now = time.perf_counter()
     call.kept = True
-    if producer == "frontier":
-        call.usd = usd_of(call.model, reply.tokens_in, reply.tokens_cached, reply.tokens_out)
-    if not call.captured or call.request is None:
-        return
-    row = trace_row(
-        call.request,
-        reply,
-        prompt_id=call.prompt_id,
-        latency_ms=_ms(ended - call.began),
-        first_byte_ms=_ms(first - call.began),
-        route=call.route | {"overhead_ms": call.overhead_ms()},
-        producer=producer,
-        model=model,
-        **_of(call),
-    )
     try:
+        if producer == "frontier":
+            call.usd = usd_of(call.model, reply.tokens_in, reply.tokens_cached, reply.tokens_out)
+        if not call.captured or call.request is None:
+            return
+        row = trace_row(
+            call.request,
+            reply,
+            prompt_id=call.prompt_id,
+            latency_ms=_ms(now - call.began),
+            first_byte_ms=_ms((call.first_byte or now) - call.began),
+            route=call.route | {"overhead_ms": call.overhead_ms()},
+            producer=producer,
+            model=model,
+            **_of(call),
+        )
         parts.capture.write(row)
         if not parts.config.capture_sync_ms:
             await parts.capture.synced()
     except CaptureLost:
         counters.capture_lost.inc()
-        if parts.config.capture == "required":
-            raise Problem(
-                503, "loop_capture_unavailable", "no trace can be written, and none may be missing"
-            ) from None
+    except Exception as error:  # noqa: BLE001  a fault of ours costs the trace, not the answer
+        log_fault(error)
+        counters.capture_lost.inc()
+    else:
+        return
+    if parts.config.capture == "required":
+        said = "no trace can be written, and none may be missing"
+        raise Problem(503, "loop_capture_unavailable", said)
 
 
 def keep_beside(parts: Parts, call: Call, answered: Answered) -> None:
     """Write the trace of an answer that did not go out."""
     if not call.captured or call.request is None:
         return
-    row = trace_row(
-        call.request,
-        answered.reply,
-        prompt_id=answered.prompt_id,
-        latency_ms=answered.latency_ms,
-        first_byte_ms=None,
-        route=answered.route,
-        producer=answered.producer,
-        model=answered.model,
-        **_of(call),
-    )
     try:
+        row = trace_row(
+            call.request,
+            answered.reply,
+            prompt_id=answered.prompt_id,
+            latency_ms=answered.latency_ms,
+            first_byte_ms=None,
+            route=answered.route,
+            producer=answered.producer,
+            model=answered.model,
+            **_of(call),
+        )
         parts.capture.write(row)
     except CaptureLost:
+        counters.capture_lost.inc()
+    except Exception as error:  # noqa: BLE001  likewise
+        log_fault(error)
         counters.capture_lost.inc()
 
 

@@ -5,7 +5,6 @@ Not here: every other path (``pass_through.py``).
 
 from __future__ import annotations
 
-import aiohttp
 import orjson
 
 from loop_pipeline.gateway.formats import body_fields as fields
@@ -20,11 +19,10 @@ from loop_pipeline.gateway.http.asgi import (
     Send,
     send_whole,
 )
-from loop_pipeline.gateway.http.forward import Unreachable
 from loop_pipeline.gateway.http.frontier_body import AUTO
 from loop_pipeline.gateway.http.parts import Parts
 from loop_pipeline.gateway.http.pass_through import PassThrough, is_anthropic, open_path, shape_of
-from loop_pipeline.gateway.http.problems import Problem, problem_of, send_problem
+from loop_pipeline.gateway.http.problems import problem_of, send_problem
 
 OURS = {"id": AUTO, "object": "model", "created": 0, "owned_by": "loop"}
 DOWN = 500
@@ -57,20 +55,12 @@ class Models:
                 await send_whole(send, opened.status, headers, self._with_ours(opened.status, body))
         except ClientGone:
             return
-        except (Unreachable, aiohttp.ClientError, OSError) as error:
-            await self._down(send, error)
         except Exception as error:  # noqa: BLE001  the client is told, whatever it was
-            await send_problem(send, problem_of(error), shape_of(scope))
-
-    async def _down(self, send: Send, error: Exception) -> None:
-        if self._last is not None:
-            await send_whole(send, 200, [JSON], self._last)
-            return
-        known = isinstance(error, Unreachable)
-        said = f"{error}" if known else "the frontier's answer broke off"
-        code = error.code if isinstance(error, Unreachable) else "loop_frontier_broken"
-        problem = Problem(502, code, said)
-        await send_problem(send, problem, shape_of({"path": "", "headers": []}))
+            problem = problem_of(error)
+            if problem.status >= DOWN and self._last is not None:
+                await send_whole(send, 200, [JSON], self._last)
+            else:
+                await send_problem(send, problem, shape_of(scope))
 
     def _with_ours(self, status: int, body: bytes) -> bytes:
         """The list with ``auto`` at its end; what is no list passes as it came."""

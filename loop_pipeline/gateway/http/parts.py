@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import ModuleType
 
+import aiohttp
+
 from loop_pipeline.gateway.access.access import Access
 from loop_pipeline.gateway.access.live_files import LiveFiles
 from loop_pipeline.gateway.capture import Capture
@@ -41,6 +43,7 @@ class Parts:
     capture: Capture
     cascade: Cascade
     frontier: Frontier
+    students: aiohttp.ClientSession
     draining: bool = False
 
     def urls(self, *, anthropic: bool) -> tuple[str, ...]:

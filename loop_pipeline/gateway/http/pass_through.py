@@ -5,13 +5,10 @@ Not here: what is captured (``answering.py``).
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import AsyncIterator
 from types import ModuleType
 from typing import Any
-
-import aiohttp
 
 from loop_pipeline.gateway.access.access import Caller
 from loop_pipeline.gateway.http import counters, header_rules
@@ -33,8 +30,6 @@ from loop_pipeline.gateway.http.problems import Problem, problem_of, send_proble
 HELD = 256 * 1024
 # Some servers take `..` in whatever form, and our key goes with the request.
 _CLIMBS = re.compile(r"(?:^|/|\\|%2f|%5c)(?:\.|%2e){2}(?:$|/|\\|%2f|%5c)", re.IGNORECASE)
-
-_log = logging.getLogger(__name__)
 
 
 class PassThrough:
@@ -59,12 +54,12 @@ class PassThrough:
                 caller.limits.end(reserved, 0.0)
         except ClientGone:
             counters.cancelled.inc()
-        except (aiohttp.ClientError, OSError) as error:
-            await self._broke(error, send, shape, begun)
         except Exception as error:  # noqa: BLE001  the client is told, whatever it was
+            problem = problem_of(error)
             if begun:
-                raise problem_of(error) from None
-            await send_problem(send, problem_of(error), shape)
+                # What has begun is cut, so that nobody takes it as whole.
+                raise problem from None
+            await send_problem(send, problem, shape)
 
     async def with_body(
         self,
@@ -122,14 +117,6 @@ class PassThrough:
             else:
                 opened.close()
 
-    async def _broke(self, error: Exception, send: Send, shape: ModuleType, begun: list[bool]) -> None:
-        """The frontier broke off; what has begun is cut, so that nobody takes it as whole."""
-        said = f"the frontier's answer broke off ({type(error).__name__})"
-        problem = Problem(502, "loop_frontier_broken", said)
-        if begun:
-            raise problem from None
-        await send_problem(send, problem, shape)
-
 
 def shape_of(scope: Scope) -> ModuleType:
     """The format whose errors the client understands."""
@@ -177,7 +164,9 @@ async def open_path(
     )
 
 
-async def _body_of(headers: dict[bytes, bytes], receive: Receive) -> bytes | AsyncIterator[bytes] | None:
+async def _body_of(
+    headers: dict[bytes, bytes], receive: Receive
+) -> bytes | AsyncIterator[bytes] | None:
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) <= HELD:
         return await read_body(receive, length) or None

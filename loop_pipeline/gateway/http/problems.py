@@ -9,11 +9,16 @@ import logging
 import traceback
 from types import ModuleType
 
+import aiohttp
+
 from loop_pipeline.gateway.access.access import Denied
 from loop_pipeline.gateway.access.limits import OverLimit
 from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.asgi import JSON, MOST_BODY, BodyTooLong, Send, send_whole
 from loop_pipeline.gateway.http.forward import Unreachable
+
+# Of what nobody expected.
+INTERNAL = "loop_internal"
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +27,13 @@ class Problem(Exception):
     """Why the gateway does not answer; the client is told so."""
 
     def __init__(
-        self, status: int, code: str, said: str, *, param: str | None = None, retry_after: int | None = None
+        self,
+        status: int,
+        code: str,
+        said: str,
+        *,
+        param: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(said)
         self.status, self.code = status, code
@@ -39,13 +50,20 @@ def problem_of(error: Exception) -> Problem:
         return Problem(429, "loop_limit", f"{error}", retry_after=error.retry_after)
     if isinstance(error, Unreachable):
         return Problem(error.status, error.code, f"{error}")
+    if isinstance(error, aiohttp.ClientError | OSError):
+        said = f"the frontier's answer broke off ({type(error).__name__})"
+        return Problem(502, "loop_frontier_broken", said)
     if isinstance(error, BodyTooLong):
         said = f"the body is longer than {MOST_BODY // 2**20} MiB"
         return Problem(413, "loop_body_too_long", said)
-    # Where it happened, not what it said: that may repeat a part of a request.
+    log_fault(error)
+    return Problem(500, INTERNAL, "the gateway failed; its log says where")
+
+
+def log_fault(error: Exception) -> None:
+    """Log where it happened, not what it said: that may repeat a part of a request."""
     where = "".join(traceback.format_tb(error.__traceback__))
     _log.error("%s in the gateway, at\n%s", type(error).__name__, where)
-    return Problem(500, "loop_internal", "the gateway failed; its log says where")
 
 
 async def send_problem(send: Send, problem: Problem, shape: ModuleType) -> None:

@@ -19,7 +19,10 @@ SILENCE_S = 20.0
 # Between two events of a stream that has begun.
 GAP_S = 60.0
 
-EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+EVENTS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+]
 
 
 class StreamOut:

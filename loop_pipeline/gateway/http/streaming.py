@@ -18,7 +18,7 @@ from loop_pipeline.gateway.http.call import Call
 from loop_pipeline.gateway.http.forward import Opened, Unreachable
 from loop_pipeline.gateway.http.keeping import keep
 from loop_pipeline.gateway.http.parts import Parts
-from loop_pipeline.gateway.http.problems import Problem
+from loop_pipeline.gateway.http.problems import Problem, log_fault
 from loop_pipeline.gateway.http.stream_out import StreamOut
 
 # One event that is longer is no event.
@@ -39,6 +39,7 @@ class Passing:
         self._reader = shape.StreamReader(request, call.prompt_id if call.captured else "")
         self._events = Events()
         self._held = b""
+        self._unread = False
 
     def said(self) -> Reply:
         """The answer so far."""
@@ -67,11 +68,21 @@ class Passing:
         finally:
             out.close()
 
+    def _read(self, event: bytes) -> bytes:
+        """What of an event goes on; all of it if a fault of ours hinders us to read it."""
+        try:
+            return self._reader.take(event)
+        except Exception as error:  # noqa: BLE001  it costs the trace, not the answer
+            if not self._unread:
+                log_fault(error)
+            self._unread = True
+            return event
+
     async def _take(self, chunk: bytes) -> bool:
         """Pass on what is whole of it. Returns whether that was all."""
         reader = self._reader
         found = self._events.feed(chunk)
-        data = self._held + b"".join([reader.take(event) for event in found])
+        data = self._held + b"".join([self._read(event) for event in found])
         self._held = b""
         if not found:
             if self._events.waiting > MOST_EVENT:
@@ -92,10 +103,10 @@ class Passing:
     async def _close(self) -> None:
         """The upstream closed: well, if the answer had ended."""
         if rest := self._events.rest():
-            self._held += self._reader.take(rest)
+            self._held += self._read(rest)
             # Servers leave out the last empty line; without it nobody sees the event.
             self._held += b"\n\n" if self._held else b""
-        if self._reader.ended:
+        if self._reader.ended or self._unread:
             await self._finish(self._held)
         else:
             await self._broken("the frontier's stream ended before its end")

@@ -14,7 +14,15 @@ from loop_pipeline.gateway.access.access import Caller
 from loop_pipeline.gateway.capture import CaptureLost
 from loop_pipeline.gateway.formats import body_fields as fields
 from loop_pipeline.gateway.http import counters
-from loop_pipeline.gateway.http.asgi import JSON, ClientGone, Receive, Scope, Send, read_body, send_whole
+from loop_pipeline.gateway.http.asgi import (
+    JSON,
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_whole,
+)
 from loop_pipeline.gateway.http.parts import FORMATS, Parts
 from loop_pipeline.gateway.http.problems import Problem, problem_of, send_problem
 from loop_pipeline.traces.records import Feedback

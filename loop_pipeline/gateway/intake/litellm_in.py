@@ -15,7 +15,15 @@ from pydantic import ValidationError
 from loop_pipeline.gateway.access.access import Caller
 from loop_pipeline.gateway.formats import body_fields as fields
 from loop_pipeline.gateway.formats.chat_completions import read_reply
-from loop_pipeline.gateway.http.asgi import JSON, ClientGone, Receive, Scope, Send, read_body, send_whole
+from loop_pipeline.gateway.http.asgi import (
+    JSON,
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_whole,
+)
 from loop_pipeline.gateway.http.call import DIGEST
 from loop_pipeline.gateway.http.parts import FORMATS, Parts
 from loop_pipeline.gateway.http.problems import Problem, problem_of, send_problem
