@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decision import fitted
-from loop_pipeline.hashing import canonical
 from loop_pipeline.store.database import open_store
 from loop_pipeline.store.policies import activate_policy
 
@@ -191,8 +190,9 @@ def put_policy(home: Path, chars: int) -> None:
     embedder.save(artifacts / bundle.embedder_path)
     engine = open_store(f"sqlite:///{home / 'loop.db'}")
     with engine.begin() as connection:
-        text = canonical(bundle.model_dump(mode="json"))
-        activate_policy(connection, sha256=bundle.sha256, bundle=text, checkpoint_id=None)
+        activate_policy(
+            connection, sha256=bundle.sha256, bundle=bundle.to_text(), checkpoint_id=None
+        )
     engine.dispose()
 
 
