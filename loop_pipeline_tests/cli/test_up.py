@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from loop_pipeline.processes.state_file import read_state
-from loop_pipeline_tests.cli.test_ui import processes_of
+from loop_pipeline_tests.cli.test_up_ui import processes_of
 from loop_pipeline_tests.shared import free_port
 
 ROOT = Path(__file__).parents[2]
