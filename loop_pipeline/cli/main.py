@@ -19,6 +19,7 @@ from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
+from loop_pipeline.cli.ship import ship
 from loop_pipeline.cli.status import status
 from loop_pipeline.cli.up import ui, up
 from loop_pipeline.masking import mask_secrets, masked
@@ -30,6 +31,7 @@ app.command()(up)
 app.command()(status)
 app.command()(ui)
 app.command()(gateway)
+app.command()(ship)
 app.add_typer(review, name="review")
 app.add_typer(rollout, name="rollout")
 app.command()(rollback)
