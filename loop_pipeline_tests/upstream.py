@@ -162,7 +162,9 @@ class Upstream:
         self.scripts.extend(scripts)
 
     def stop(self) -> None:
-        """Close everything."""
+        """Close everything; once more changes nothing."""
+        if not self._thread.is_alive():
+            return
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(10)
 

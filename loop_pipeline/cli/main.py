@@ -19,6 +19,7 @@ from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
+from loop_pipeline.cli.ship import ship
 from loop_pipeline.cli.ui import ui
 from loop_pipeline.masking import mask_secrets, masked
 from loop_pipeline.settings import load_settings
@@ -26,6 +27,7 @@ from loop_pipeline.settings import load_settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(doctor)
 app.command()(ui)
+app.command()(ship)
 app.command()(gateway)
 app.add_typer(review, name="review")
 app.add_typer(rollout, name="rollout")

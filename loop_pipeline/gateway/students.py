@@ -156,7 +156,9 @@ class Students:
     async def _post(self, replica: Replica, body: bytes) -> tuple[int, bytes]:
         try:
             return await self._once(replica, body)
-        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+        except aiohttp.ClientConnectorError:
+            raise  # nobody listens there
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             # A kept connection may have been closed meanwhile.
             return await self._once(replica, body)
 

@@ -22,7 +22,7 @@ _LEFT_TO_THE_FRONTIER = ("pattern", "format")
 
 def json_contract(schema: Any) -> dict[str, Any] | None:
     """The contract "JSON of this schema"; None if answers cannot be checked for it here."""
-    if not is_checkable(schema):
+    if not _is_checkable(schema):
         return None
     try:
         check_schema(schema)
@@ -36,7 +36,7 @@ def any_json() -> dict[str, Any]:
     return {"kind": "json", "schema": {"type": "object"}}
 
 
-def is_checkable(schema: Any, depth: int = 0) -> bool:
+def _is_checkable(schema: Any, depth: int = 0) -> bool:
     """Whether every keyword has a value that checking can work with.
 
     ``check_schema`` trusts its schema: the pipeline's own are written by hand. This one came in a
@@ -52,7 +52,7 @@ def is_checkable(schema: Any, depth: int = 0) -> bool:
     if not isinstance(parts, dict):
         return False
     inner = [*parts.values(), *([schema["items"]] if "items" in schema else [])]
-    return all(is_checkable(part, depth + 1) for part in inner)
+    return all(_is_checkable(part, depth + 1) for part in inner)
 
 
 def _good_types(schema: dict[str, Any]) -> bool:

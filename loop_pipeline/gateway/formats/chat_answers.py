@@ -22,11 +22,14 @@ _ERROR_TYPES = {
     429: "rate_limit_error",
 }
 
+# An older word, and what OpenRouter and vLLM say where the answer is no whole one.
+_FINISH_REASONS = {"function_call": "tool_calls", "error": "broken", "abort": "broken"}
+
 _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 def read_reply(body: bytes) -> Reply:
-    """What a whole answer says; ``broken`` if it has no choices."""
+    """What a whole answer says; ``broken`` if it has no choices or an error."""
     answer = fields.load_reply(body)
     choices = [c for c in fields.as_list(answer.get("choices")) if isinstance(c, dict)]
     first = min(choices, key=lambda c: fields.count(c.get("index")), default={})
@@ -36,7 +39,7 @@ def read_reply(body: bytes) -> Reply:
     return Reply(
         text=text_of(message.get("content")) or refusal,
         tool_calls=_tool_calls_of(message),
-        finish_reason=reason if choices else "broken",
+        finish_reason=reason if choices and not answer.get("error") else "broken",
         model=fields.text_or_none(answer.get("model")),
         response_id=fields.text_or_none(answer.get("id")),
         refusal=bool(refusal),
@@ -61,7 +64,8 @@ def text_of(content: Any) -> str:
 
 def finish_reason_of(value: Any) -> str | None:
     """How the answer ended, in today's words."""
-    return "tool_calls" if value == "function_call" else fields.text_or_none(value)
+    reason = fields.text_or_none(value)
+    return _FINISH_REASONS.get(reason, reason) if reason else None
 
 
 def usage_of(usage: Any) -> dict[str, int]:
@@ -78,9 +82,15 @@ def usage_of(usage: Any) -> dict[str, int]:
     }
 
 
-def renamed(body: bytes, prompt_id: str) -> bytes:
-    """The answer under the id that feedback needs; not for answers that OpenAI stores."""
-    return with_id(body, fields.load_reply(body).get("id"), prompt_id)
+def renamed(body: bytes, prompt_id: str, response_id: str | None = None) -> bytes:
+    """The answer under the id that feedback needs; not for answers that OpenAI stores.
+
+    Args:
+        body: the answer as it came.
+        prompt_id: the request's.
+        response_id: the answer's, if it was read already (``Reply.response_id``).
+    """
+    return with_id(body, response_id or fields.load_reply(body).get("id"), prompt_id)
 
 
 def with_id(body: bytes, known_id: Any, prompt_id: str) -> bytes:
@@ -91,15 +101,19 @@ def with_id(body: bytes, known_id: Any, prompt_id: str) -> bytes:
     if not isinstance(known_id, str) or not known_id:
         return body
     known = orjson.dumps(known_id)
-    for match in _ID.finditer(body):
-        # An escape in it, as in "chatcmpl\\u002d1", says the same in other bytes.
-        same = (
-            b"\\" in match[1] and fields.load_reply(b'{"id":%b}' % match[1]).get("id") == known_id
-        )
-        if same or match[1] == known:
-            new = orjson.dumps(f"chatcmpl-{prompt_id}")
-            return body[: match.start(1)] + new + body[match.end(1) :]
-    return body
+    at = body.find(b'"id":' + known)
+    if at >= 0:
+        begin, end = at + 5, at + 5 + len(known)
+    elif match := next((m for m in _ID.finditer(body) if _says(m[1], known_id)), None):
+        begin, end = match.span(1)
+    else:
+        return body
+    return body[:begin] + orjson.dumps(f"chatcmpl-{prompt_id}") + body[end:]
+
+
+def _says(written: bytes, known_id: str) -> bool:
+    """Whether a written string is this id, also where it escapes what needs no escape."""
+    return fields.load_reply(b'{"id":%b}' % written).get("id") == known_id
 
 
 def write_reply(

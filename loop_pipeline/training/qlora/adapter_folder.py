@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_pipeline.hashing import file_sha256
-from loop_pipeline.store.run_record import RunRecord
+from loop_pipeline.store.mlflow_log.run_record import RunRecord
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.whole_file import write_whole
 

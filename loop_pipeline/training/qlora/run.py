@@ -22,7 +22,7 @@ import yaml
 
 from loop_pipeline.child_environment import child_environment
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.store.run_record import RunRecord, recorded_run
+from loop_pipeline.store.mlflow_log.run_record import RunRecord, recorded_run
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training.endings import Ending, cut_short, ending
 from loop_pipeline.training.qlora.adapter_folder import META, deliver_buffered, finish, read_meta

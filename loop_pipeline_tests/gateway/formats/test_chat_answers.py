@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from loop_pipeline.gateway.formats import chat_completions as chat
 from loop_pipeline.gateway.formats.exchange import Reply
@@ -86,6 +86,13 @@ def test_tool_calls_keep_their_arguments_as_the_model_wrote_them():
     assert old.finish_reason == "tool_calls"
 
 
+def test_an_answer_that_ended_in_an_error_teaches_nothing():
+    assert reply_of({"content": "x"}, "error").finish_reason == "broken"
+    assert reply_of({"content": "x"}, "abort").finish_reason == "broken"
+    body = VENDORS | {"error": {"message": "x"}}
+    assert chat.read_reply(raw(body)).finish_reason == "broken"
+
+
 def test_a_refusal_is_marked():
     reply = reply_of({"content": None, "refusal": "I cannot."})
     assert (reply.text, reply.refusal) == ("I cannot.", True)
@@ -110,6 +117,7 @@ def test_an_answer_without_choices_is_broken(body: bytes):
     assert chat.renamed(body, "p1") == body
 
 
+@settings(deadline=None)
 @given(spoiled(VENDORS))
 def test_no_answer_makes_reading_fail(body: Any):
     orjson.dumps(chat.read_reply(raw(body)))
@@ -120,6 +128,7 @@ def test_no_answer_makes_reading_fail(body: Any):
 def test_renaming_changes_the_id_and_no_other_byte(indent: int | None):
     body = json.dumps(VENDORS, indent=indent).encode()
     new = chat.renamed(body, "p1")
+    assert new == chat.renamed(body, "p1", "chatcmpl-9")
     assert new == body.replace(b'"chatcmpl-9"', b'"chatcmpl-p1"', 1)
     assert orjson.loads(new) == VENDORS | {"id": "chatcmpl-p1"}
 
