@@ -80,8 +80,9 @@ class Secrets:
 def config_from_text(text: str) -> GatewayConfig:
     """Read the document."""
     values: dict[str, Any] = json.loads(text)
-    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return GatewayConfig(**values | lists)
+    for name, value in values.items():
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return GatewayConfig(**values)
 
 
 def config_from_settings(settings: LoopSettings, **changes: Any) -> GatewayConfig:
@@ -91,7 +92,7 @@ def config_from_settings(settings: LoopSettings, **changes: Any) -> GatewayConfi
         settings: all of them.
         **changes: fields that a command line gives.
     """
-    values = {
+    values: dict[str, Any] = {
         "home": str(settings.home.absolute()),
         "host": settings.gateway_host,
         "port": settings.gateway_port,

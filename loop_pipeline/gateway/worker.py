@@ -141,6 +141,8 @@ class Worker(uvicorn.Server):
         if self.parts is not None:
             self.parts.draining = True
         super().handle_exit(sig, frame)  # pyright: ignore[reportArgumentType]
+        # Else uvicorn raises it again once it has served, before the segments are sealed.
+        self._captured_signals.clear()
 
 
 def main() -> None:
