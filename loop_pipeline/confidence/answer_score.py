@@ -7,11 +7,11 @@ What the router needs for one answer; a frame of answers is fitted and scored in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from loop_pipeline.answers.contract import UnsupportedContract, check_contract
 
@@ -23,7 +23,7 @@ FEATURES = ("logprob_sum", "logprob_min", "logprob_p10", "logprob_mean", "tokens
 class ScoreWeights(BaseModel):
     """Linear score of an answer's confidence features. Only the ranking matters to a promise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     kind: Literal["logistic", "logprob_sum"]
     mean: dict[str, float]
     scale: dict[str, float]
@@ -31,6 +31,15 @@ class ScoreWeights(BaseModel):
     intercept: float
     rows: int
     reason: str
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        used = set(self.coef)
+        if not used or not used <= set(FEATURES) & set(self.mean) & set(self.scale):
+            raise ValueError(f"the score's weights do not fit each other: {sorted(used)}")
+        if any(self.scale[name] == 0 for name in used):
+            raise ValueError("the score divides by zero")
+        return self
 
     def value(self, features: Mapping[str, float]) -> float:
         """Score (log-odds) of one answer, the same number as ``values`` gives."""

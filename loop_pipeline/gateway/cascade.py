@@ -88,7 +88,7 @@ class Cascade:
         known = self._before(request, app, task, force=force_frontier)
         if known.router is None:
             return known
-        asked = Asked(known.messages, prompt_id, None, conversation_id)
+        asked = Asked(known.messages, prompt_id, None, conversation_id, app)
         try:
             return self._planned(known, known.router.decide_many([asked])[0])
         except Exception as error:  # noqa: BLE001  a router that raises must not lose the request
@@ -108,7 +108,7 @@ class Cascade:
         known = self._before(request, app, task, force=force_frontier)
         if known.router is None:
             return known
-        asked = Asked(known.messages, prompt_id, None, conversation_id)
+        asked = Asked(known.messages, prompt_id, None, conversation_id, app)
         try:
             return self._planned(known, await self._batch.decide(known.router, asked))
         except Exception as error:  # noqa: BLE001  see plan

@@ -15,6 +15,8 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
+from loop_pipeline.http_calls.http_safety import refuse_redirect
+
 # A machine that is gone does not refuse a connection, it says nothing.
 CONNECT_S = 5.0
 # The longest answer with the log-probabilities of its tokens is far smaller.
@@ -89,9 +91,14 @@ def _noting(kind: Any, adapter: _Adapter) -> Any:
 
 
 class BoundedHttp:
-    """Asks servers, each thread over a session of its own. Safe to share between threads."""
+    """Asks servers, each thread over a session of its own. Safe to share between threads.
 
-    def __init__(self) -> None:
+    Args:
+        setting: that names them; a redirect is not followed, and whoever wants it has to set this.
+    """
+
+    def __init__(self, setting: str = "LOOP_VLLM_URL") -> None:
+        self._setting = setting
         self._local = threading.local()
 
     def send(self, method: str, url: str, body: Any, seconds: float) -> HttpReply:
@@ -130,7 +137,10 @@ class BoundedHttp:
         timer.start()
         try:
             limits = (min(CONNECT_S, seconds), seconds)
-            with session.request(method, url, json=body, timeout=limits, stream=True) as reply:
+            with session.request(
+                method, url, json=body, timeout=limits, stream=True, allow_redirects=False
+            ) as reply:
+                refuse_redirect(reply, self._setting)
                 content = _whole(reply)
         except (requests.RequestException, OSError) as error:
             if over.is_set():

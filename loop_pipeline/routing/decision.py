@@ -54,6 +54,7 @@ class Asked(NamedTuple):
     prompt_id: str
     template_hash: str | None = None
     conversation_id: str | None = None
+    app: str = ""
 
 
 class Text:

@@ -17,7 +17,7 @@ import requests
 
 from loop_pipeline.http_calls.bounded_http import BoundedHttp
 from loop_pipeline.masking import masked
-from loop_pipeline.serving.adapter_check import misfit
+from loop_pipeline.serving.adapter_check import flaw, misfit, sha256_in
 from loop_pipeline.serving.server_errors import ServerError, last_lines, reason_of, subject_of
 from loop_pipeline.serving.student_answer import (
     Answer,
@@ -115,6 +115,8 @@ class StudentServer:
             raise ServerError(f"{self.url}: {name!r} is a base model, not a name for an adapter")
         if name in held and held[name].get("root") == folder:
             return False
+        if reason := flaw(Path(folder), sha256_in(name)):
+            raise ServerError(f"{name!r} is not loaded: {reason}")
         if root and (reason := misfit(Path(folder), root)):
             raise ServerError(f"{self.url} serves {root}, but {name!r} ({folder}) {reason}")
         body: dict[str, Any] = {"lora_name": name, "lora_path": folder}

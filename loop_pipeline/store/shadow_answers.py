@@ -12,12 +12,13 @@ import pandas as pd
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import aliased
 
-from loop_pipeline.store.database import CHUNK, query
+from loop_pipeline.store.database import CHUNK, of_app, query
 from loop_pipeline.store.tables import (
     ContractRow,
     StudentAnswerRow,
     TraceRow,
 )
+from loop_pipeline.store.traces import BROKEN
 
 # Held-out answers that did not decide the gate: the gold split did, so it would flatter.
 REPLAYED = ("validation", "calibration")
@@ -27,8 +28,7 @@ REPLAYED = ("validation", "calibration")
 SHADOW_OF = TraceRow.route["shadow_of"].as_string()
 REQUEST = func.coalesce(SHADOW_OF, TraceRow.prompt_id)
 ADAPTER = TraceRow.route["adapter"].as_string()
-# An answer that broke off, or whose client left, says nothing of who gave it.
-WHOLE = func.coalesce(TraceRow.finish_reason, "").not_in(("broken", "cancelled"))
+WHOLE = func.coalesce(TraceRow.finish_reason, "").not_in(BROKEN)
 
 
 def paired_answers(
@@ -47,10 +47,7 @@ def paired_answers(
         answers: frontier, champion, challenger.
     """
     recent = TraceRow.day >= since.astimezone(dt.UTC).date().isoformat()
-    # The frontier's row of an escalated request names the student that was asked before it.
-    asked = select(REQUEST).where(
-        challenger == ADAPTER, TraceRow.producer == "student", recent, TraceRow.ts >= since
-    )
+    asked = select(REQUEST).where(challenger == ADAPTER, recent, TraceRow.ts >= since)
     statement = (
         select(
             REQUEST,
@@ -62,7 +59,7 @@ def paired_answers(
             ContractRow.body,
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(recent, REQUEST.in_(asked), WHOLE)
+        .where(recent, REQUEST.in_(asked), WHOLE, of_app(engine))
         .order_by(TraceRow.prompt_id)
     )
     names = ["prompt_id", "dedup_key", "contract", "ts", "frontier", "champion", "challenger"]
@@ -73,12 +70,12 @@ def paired_answers(
         ):
             known = {"prompt_id": prompt_id, "dedup_key": dedup_key, "contract": contract}
             row = found.setdefault(prompt_id, known)
-            if producer == "frontier":
-                row["frontier"] = output
-            elif name == challenger:
+            if name == challenger:
                 row |= {"challenger": output, "ts": ts}
             elif name == champion:
                 row["champion"] = output
+            elif producer == "frontier":
+                row["frontier"] = output
     complete = [row for row in found.values() if len(row) == len(names)]
     return pd.DataFrame(complete, columns=pd.Index(names), dtype=object)
 
@@ -104,7 +101,7 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
             *(getattr(TraceRow, name) for name in (*said, "cost_usd")),
         )
         .where(TraceRow.producer == "student", ADAPTER.is_not(None))
-        .where(TraceRow.route["shadow"].as_boolean())
+        .where(TraceRow.route["shadow"].as_boolean(), of_app(engine))
         .order_by(TraceRow.prompt_id),
     )
     # Two plain reads instead of a join on what stands in JSON: no index knows that.
@@ -145,7 +142,7 @@ def held_out_pairs(engine: Engine, champion_id: str, challenger_id: str) -> pd.D
         .join(theirs, theirs.prompt_id == ours.prompt_id)
         .join(TraceRow, TraceRow.prompt_id == ours.prompt_id)
         .where(ours.checkpoint_id == challenger_id, theirs.checkpoint_id == champion_id)
-        .where(ours.split.in_(REPLAYED))
+        .where(ours.split.in_(REPLAYED), of_app(engine))
         .order_by(ours.prompt_id)
     )
     with engine.connect() as connection:

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, delete, func, select
 
 from loop_pipeline.hashing import digest
 from loop_pipeline.store.database import CHUNK, insert_new
+from loop_pipeline.store.incoming.trace_names import Named, names_of, names_that_came, traces_named
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
-from loop_pipeline.store.trace_names import Named, names_of, names_that_came, traces_named
 from loop_pipeline.traces.records import Feedback
 
 WAITS = "feedback on a prompt id that is not in the store; it waits for its trace"

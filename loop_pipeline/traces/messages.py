@@ -60,9 +60,9 @@ def dedup_key(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None
     words = [" ".join(str(m.get("content")).split()).strip(" .!?").lower() for m in messages]
     key = digest(*words)[:32]
     calls = [_without_id(call) for m in messages for call in m.get("tool_calls") or ()]
-    return (
-        digest("tools", key, canonical([calls, list(tools or ())]))[:32] if calls or tools else key
-    )
+    if not calls and not tools:
+        return key
+    return digest("tools", key, canonical([calls, list(tools or ())]))[:32]
 
 
 def answer_text(text: str, tool_calls: Sequence[Any] | None) -> str:

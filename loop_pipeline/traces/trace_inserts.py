@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from loop_pipeline.store.bulk_insert import insert_traces
 from loop_pipeline.store.database import insert_new
+from loop_pipeline.store.incoming.bulk_insert import insert_traces
+from loop_pipeline.store.incoming.trace_names import differences, stored_ids, unlike
 from loop_pipeline.store.tables import ContractRow
-from loop_pipeline.store.trace_names import differences, stored_ids, unlike
 from loop_pipeline.traces.feedback_joins import quarantined
 from loop_pipeline.traces.importers.jsonl import bad_line
 from loop_pipeline.traces.records import Trace

@@ -211,3 +211,19 @@ def test_the_router_imports_alone_and_stays_small(world, bundle, tmp_path):
     heavy, megabytes = done.stdout.splitlines()
     assert heavy == "[]"
     assert float(megabytes) <= 110
+
+
+def test_a_policy_for_one_app_sends_all_others_to_the_frontier(world, bundle):
+    own = Router.load(world.fit(app="desk"), world.embedder)
+    everyone = Router.load(bundle, world.embedder)
+    rows = world.answers[world.answers["group_id"] != "unassigned"].head(20)
+    for text, template in zip(rows["text"], rows["template_hash"], strict=True):
+        asked = [{"role": "user", "content": text}], text, template
+        plain = everyone.decide(*asked)
+        assert own.decide(*asked, app="desk").arm == plain.arm == "student"
+        for app in ("", "other", "Desk"):
+            assert everyone.decide(*asked, app=app) == plain
+            strange = own.decide(*asked, app=app)
+            assert (strange.arm, strange.adapter, strange.shadow) == ("frontier", None, False)
+            assert strange.propensity == 0, "it is no part of the traffic it is judged on"
+            assert strange.reason == "the policy is for app desk"

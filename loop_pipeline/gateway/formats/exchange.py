@@ -1,6 +1,6 @@
 """A request and an answer as the gateway knows them, whatever wire format they came in.
 
-Not here: reading and writing bytes (``chat.py``, ``messages.py``, ``responses.py``).
+Not here: reading and writing bytes (``chat_completions.py`` and its like).
 """
 
 from __future__ import annotations

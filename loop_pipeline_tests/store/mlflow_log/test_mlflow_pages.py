@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("mlflow")
 from mlflow.tracking import MlflowClient
 
-from loop_pipeline.store.mlflow_pages import KIND, NOTE, PAGES, VIEW
-from loop_pipeline.store.mlflow_runs import describe_version, log_evaluation, record_fit
-from loop_pipeline.store.run_record import recorded_run
+from loop_pipeline.store.mlflow_log.mlflow_pages import KIND, NOTE, PAGES, VIEW
+from loop_pipeline.store.mlflow_log.mlflow_runs import describe_version, log_evaluation, record_fit
+from loop_pipeline.store.mlflow_log.run_record import recorded_run
 from loop_pipeline.store.tracking import Tracking, experiment_id, register_adapter
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from loop_pipeline.store.mlflow_runs import Line, post
+from loop_pipeline.store.mlflow_log.mlflow_runs import Line, post
 from loop_pipeline.store.tracking import (
     Tracking,
     TrackingDown,

@@ -15,7 +15,7 @@ import requests
 pytest.importorskip("mlflow")
 from mlflow.tracking import MlflowClient
 
-from loop_pipeline.store.run_record import RunRecord, recorded_run
+from loop_pipeline.store.mlflow_log.run_record import RunRecord, recorded_run
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline_tests.conftest import free_port
 
