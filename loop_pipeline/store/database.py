@@ -6,12 +6,10 @@ Not here: questions about one subject, which have files of their own beside this
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pandas as pd
 from sqlalchemy import (
     URL,
@@ -54,9 +52,7 @@ def open_store(url: str, app: str = "") -> Engine:
     """
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        _checked(url), pool_pre_ping=True, json_serializer=json_text, json_deserializer=_from_json
-    )
+    engine = create_engine(_checked(url), pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", sqlite_pragmas)
     bring_up_to_date(engine)
@@ -81,21 +77,6 @@ def _checked(url: str) -> URL:
             f"{shown} is no database URL; write postgresql+psycopg2://user:password@host:5432/name,"
             " special characters of the password percent-encoded"
         ) from None
-
-
-def json_text(value: Any) -> str:
-    """A value as the JSON that is stored."""
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # a number of more than 64 bits
-        return json.dumps(value)
-
-
-def _from_json(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:  # a NaN, from before they were refused
-        return json.loads(text)
 
 
 def insert_new(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> int:
