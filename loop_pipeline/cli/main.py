@@ -21,8 +21,7 @@ from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
 from loop_pipeline.cli.ship import ship
 from loop_pipeline.cli.status import status
-from loop_pipeline.cli.ui import ui
-from loop_pipeline.cli.up import up
+from loop_pipeline.cli.up import ui, up
 from loop_pipeline.masking import mask_secrets, masked
 from loop_pipeline.settings import load_settings
 

@@ -1,6 +1,6 @@
-"""``loop up``: everything that a live loop takes, in one terminal.
+"""``loop up``: everything that a live loop takes, in one terminal; ``loop ui``: its pages alone.
 
-What runs and how it is kept running is in `processes`.
+What runs and how it is kept running is in `processes`. The pages are Dagster's and MLflow's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import typer
 from loop_pipeline.processes.first_request import first_request
 from loop_pipeline.processes.home_services import loop_services
 from loop_pipeline.processes.keep_running import keep_running
+from loop_pipeline.processes.page_services import page_services
+from loop_pipeline.processes.ports import Ports
 from loop_pipeline.processes.service import Service
 from loop_pipeline.settings import load_settings
 
@@ -49,3 +51,27 @@ def up(
 
     home, command = settings.home.absolute(), "loop up --demo" if demo else "loop up"
     keep_running(home, command, services, when_ready=try_it)
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="Dagster's port, or the next that is free.")] = 3000,
+    mlflow: Annotated[bool, typer.Option(help="Also start MLflow's browser.")] = True,
+    mlflow_port: Annotated[int, typer.Option(help="MLflow's port, likewise.")] = 5000,
+) -> None:
+    """Open Dagster and MLflow; run history, schedules and sensors' places stay in LOOP_HOME."""
+    settings = load_settings()
+    home = settings.home.absolute()
+    report = settings.artifacts / "report" / "report.html"
+    shown = f"\n  report  {report}  (open it in a browser)\n" if report.exists() else ""
+    keep_running(
+        home,
+        "loop ui",
+        lambda: page_services(
+            settings,
+            {"LOOP_HOME": str(home), "PYTHONUNBUFFERED": "1"},
+            Ports(),
+            mlflow_port=mlflow_port if mlflow else None,
+            dagster_port=port,
+        ),
+        when_ready=lambda _: shown,
+    )

@@ -24,8 +24,8 @@ from loop_pipeline.gateway.asking.patience import Patience
 from loop_pipeline.gateway.capture import Capture
 from loop_pipeline.gateway.cascade import Cascade
 from loop_pipeline.gateway.config import GatewayConfig, Secrets, config_from_text, secrets_of
+from loop_pipeline.gateway.frontier.forward import KEEP_ALIVE_S, MOST_CONNECTIONS, Frontier
 from loop_pipeline.gateway.http.asgi import Receive, Scope, Send
-from loop_pipeline.gateway.http.forward import KEEP_ALIVE_S, MOST_CONNECTIONS, Frontier
 from loop_pipeline.gateway.http.parts import Parts
 from loop_pipeline.gateway.students import Students
 from loop_pipeline.labels.hallucination.tiers import Tiers

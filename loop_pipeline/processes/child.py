@@ -125,9 +125,10 @@ class Child:
         if time.monotonic() < self._next_start:
             return
         if reason := self.service.waits_for():
-            if reason != self.note:
-                self._say(f"waits for {reason}")
-            self.note = reason
+            note = f"waits for {reason}"
+            if note != self.note:
+                self._say(note)
+            self.note = note
             self._becomes("waits")
             self._next_start = time.monotonic() + ASK_S
             return

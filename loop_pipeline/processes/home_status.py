@@ -92,7 +92,7 @@ def _spool(folder: Path) -> Spool:
 def _stored(url: str) -> Stored:
     """Read without bringing the schema up to date: looking must not change anything."""
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        return Stored(away="there is none yet")
+        return Stored()  # nothing was ever stored
     patience = {} if url.startswith("sqlite") else {"connect_timeout": PATIENCE_S}
     try:
         engine = create_engine(url, connect_args=patience)

@@ -7,6 +7,7 @@ that is stopped holds up nobody, and a view that is gone loses nothing.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import threading
@@ -27,6 +28,8 @@ LOOK_S = 0.1
 PATIENCE_S = 5.0
 COLOURS = (36, 32, 35, 34, 33, 96, 92, 95)
 RESET = "\x1b[0m"
+# Those of the processes themselves: some colour their lines whoever reads them.
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass
@@ -72,7 +75,7 @@ class LogView:
         if self._coloured:
             start = f"\x1b[{self._colours.get(name, 0)}m{start}{RESET}"
         for line in text.splitlines():
-            self.plain(f"{start} {masked(line)}")
+            self.plain(f"{start} {masked(_COLOUR.sub('', line))}")
 
     def plain(self, text: str) -> None:
         """Show text as it is, without a name."""

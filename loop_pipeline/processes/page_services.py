@@ -64,6 +64,7 @@ def _mlflow(settings: LoopSettings, told: dict[str, str], wanted: int, ports: Po
         MLFLOW_BACKEND_STORE_URI=settings.tracking_uri,
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
         MLFLOW_DISABLE_TELEMETRY="true",
+        PYTHONWARNINGS="ignore",
     )
     return Service(
         "mlflow",

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from loop_pipeline.processes.state_file import read_state
-from loop_pipeline_tests.cli.test_ui import processes_of
+from loop_pipeline_tests.cli.test_up_ui import processes_of
 from loop_pipeline_tests.shared import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def test_a_request_is_answered_becomes_a_trace_and_status_tells_the_rest(tmp_pat
         assert "daily_labels" in next(
             line for line in status.splitlines() if line.startswith("schedules  on:")
         )
-        assert "vllm: a base model" in status
+        assert "vllm: waits for a base model" in status
         second = subprocess.run(
             [sys.executable, "-m", "loop_pipeline.cli.main", "up"],
             capture_output=True,

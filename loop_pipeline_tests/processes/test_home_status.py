@@ -30,8 +30,9 @@ def test_a_home_where_nothing_ever_ran_is_said_to_be_one_and_stays_as_it_is(
 ) -> None:
     text = _text()
     assert "nothing; `loop up` starts the live loop" in text
-    assert "the store does not say: there is none yet" in text
-    assert "0 spool segments (0 B)" in text
+    assert "traces     none yet" in text
+    assert "0 spool segments (0 B); 0 rows in quarantine; 0 reviews" in text
+    assert "none: everything goes to the frontier" in text
     assert "while it does not run, none of them does" in text
     assert not loop_environment.exists()
 

@@ -243,12 +243,12 @@ def test_health_is_what_the_process_says_of_itself(
     running.wait_for(lambda: running.all_are("starting"))
     well.touch()
     running.wait_for(lambda: running.all_are("ready"))
-    assert "everything is ready after" in running.shown()
+    running.wait_for(lambda: "everything is ready after" in running.shown())
     well.unlink()
     running.wait_for(lambda: running.all_are("not ready"))
     well.touch()
     running.wait_for(lambda: running.all_are("ready"))
-    assert "ready again" in running.shown()
+    running.wait_for(lambda: "ready again" in running.shown())
 
 
 def test_a_command_that_is_not_there_takes_nothing_with_it(

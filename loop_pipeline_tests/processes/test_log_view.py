@@ -39,7 +39,7 @@ def test_lines_come_whole_and_with_their_names(tmp_path: Path) -> None:
         _append(tmp_path / "gateway.log", "half of a ")
         view.say("loop", "one\ntwo")
         _wait(lambda: "two" in out.getvalue())
-        _append(tmp_path / "gateway.log", "line\nthe end")
+        _append(tmp_path / "gateway.log", "line\nthe \x1b[32mend\x1b[0m")
     assert out.getvalue().splitlines() == [
         "loop    | one",
         "loop    | two",

@@ -145,6 +145,7 @@ def test_requests_decided_together_are_decided_as_one_by_one(router, world, data
 def test_an_embedder_that_fails_on_many_is_asked_one_by_one(bundle, world):
     class Odd:
         version, floor = world.embedder.version, world.embedder.floor
+        dimension = world.embedder.dimension
 
         def project(self, texts):
             if len(texts) > 1 or "bank" in texts[0]:

@@ -157,6 +157,11 @@ class AdminServer:
         self._server = uvicorn.Server(uvicorn.Config(admin_app(view), uds=str(socket), **options))
         self._thread = threading.Thread(target=self._server.run, name="page", daemon=True)
 
+    @property
+    def started(self) -> bool:
+        """Whether it answers."""
+        return self._server.started
+
     def start(self) -> None:
         """Begin to serve; returns at once."""
         self._thread.start()

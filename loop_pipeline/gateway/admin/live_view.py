@@ -155,15 +155,15 @@ class LiveView:
         """The policy in force as the workers have it, and what is wrong with it."""
         path = self._files / "policy.json"
         try:
-            changed = path.stat().st_mtime
-            if changed != self._bundle[0]:
-                text = path.read_text("utf-8")
+            changed, text = path.stat().st_mtime, path.read_text("utf-8")
+        except FileNotFoundError:
+            return None, None
+        if changed != self._bundle[0]:
+            try:
                 # An empty file: there is no policy in force.
                 self._bundle = (changed, load_bundle(text) if text.strip() else None, None)
-        except FileNotFoundError:
-            self._bundle = (-1.0, None, None)
-        except BadBundle as error:
-            self._bundle = (changed, None, str(error))
+            except BadBundle as error:
+                self._bundle = (changed, None, str(error))
         return self._bundle[1], self._bundle[2]
 
     def _holds(self) -> Sequence[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from loop_pipeline.gateway.formats import body_fields as fields
-from loop_pipeline.gateway.formats.exchange import Reply, Request
+from loop_pipeline.gateway.formats.exchange import Reply, Request, TokenCounts
 from loop_pipeline.gateway.formats.sse import data_of, event_of
 
 # Their reasons in the words of chat completions. ``pause_turn`` stays: such an answer goes on.
@@ -42,7 +42,7 @@ def tool_call_of(block: dict[str, Any]) -> dict[str, Any]:
     return {"id": fields.as_text(block.get("id")), "type": "function", "function": function}
 
 
-def usage_of(usage: dict[str, Any]) -> dict[str, int]:
+def usage_of(usage: dict[str, Any]) -> TokenCounts:
     """The token counts of a ``usage``: theirs leave the cached ones out, ours count all."""
     cached = fields.count(usage.get("cache_read_input_tokens"))
     written = fields.count(usage.get("cache_creation_input_tokens"))

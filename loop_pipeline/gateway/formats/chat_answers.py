@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from loop_pipeline.gateway.formats import body_fields as fields
-from loop_pipeline.gateway.formats.exchange import Reply, Request
+from loop_pipeline.gateway.formats.exchange import Reply, Request, TokenCounts
 from loop_pipeline.gateway.formats.sse import DONE, event_of
 
 _ERROR_TYPES = {
@@ -68,7 +68,7 @@ def finish_reason_of(value: Any) -> str | None:
     return _FINISH_REASONS.get(reason, reason) if reason else None
 
 
-def usage_of(usage: Any) -> dict[str, int]:
+def usage_of(usage: Any) -> TokenCounts:
     """The token counts of a ``usage``, named as in ``Reply``."""
     known = fields.as_dict(usage)
     inside = fields.as_dict(known.get("prompt_tokens_details"))

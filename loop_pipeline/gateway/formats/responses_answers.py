@@ -11,7 +11,7 @@ import orjson
 
 from loop_pipeline.gateway.formats import body_fields as fields
 from loop_pipeline.gateway.formats.chat_answers import error_of
-from loop_pipeline.gateway.formats.exchange import Reply, Request
+from loop_pipeline.gateway.formats.exchange import Reply, Request, TokenCounts
 from loop_pipeline.gateway.formats.sse import data_of, event_of
 
 # The events that hold the whole answer, each at the end of its stream.
@@ -59,7 +59,7 @@ def _finish_reason(answer: dict[str, Any], has_calls: bool) -> str:
     return "tool_calls" if has_calls else "stop"
 
 
-def _usage_of(usage: Any) -> dict[str, int]:
+def _usage_of(usage: Any) -> TokenCounts:
     known = fields.as_dict(usage)
     inside = fields.as_dict(known.get("input_tokens_details"))
     out = fields.as_dict(known.get("output_tokens_details"))

@@ -14,6 +14,9 @@ from functools import partial
 from loop_pipeline.gateway.access.limits import usd_at_most
 from loop_pipeline.gateway.cascade import Plan, Tried
 from loop_pipeline.gateway.formats.exchange import BadRequest, Reply, Wire
+from loop_pipeline.gateway.frontier.from_frontier import FromFrontier
+from loop_pipeline.gateway.frontier.frontier_body import AUTO
+from loop_pipeline.gateway.frontier.stream_out import EVENTS
 from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.asgi import (
     JSON,
@@ -27,13 +30,16 @@ from loop_pipeline.gateway.http.asgi import (
     send_whole,
 )
 from loop_pipeline.gateway.http.call import Call
-from loop_pipeline.gateway.http.from_frontier import FromFrontier
-from loop_pipeline.gateway.http.frontier_body import AUTO
 from loop_pipeline.gateway.http.keeping import keep, keep_beside
 from loop_pipeline.gateway.http.parts import FORMATS, Parts
 from loop_pipeline.gateway.http.pass_through import PassThrough
-from loop_pipeline.gateway.http.problems import INTERNAL, Problem, problem_of, send_problem
-from loop_pipeline.gateway.http.stream_out import EVENTS
+from loop_pipeline.gateway.http.problems import (
+    INTERNAL,
+    Problem,
+    log_fault,
+    problem_of,
+    send_problem,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -153,6 +159,8 @@ class Answering:
 
     async def _plan(self, call: Call) -> Plan:
         assert call.request is not None
+        if not call.caller.vouched:
+            return Plan(reason="the frontier has not accepted this key of late")
         try:
             return await self._parts.cascade.plan_soon(
                 call.request,
@@ -160,10 +168,10 @@ class Answering:
                 app=call.caller.app,
                 conversation_id=call.conversation_id,
                 task=call.task,
-                force_frontier=call.forced or not call.caller.vouched,
+                force_frontier=call.forced,
             )
         except Exception as error:  # noqa: BLE001  any doubt goes to the frontier
-            problem_of(error)
+            log_fault(error)
             return Plan(reason=f"the policy could not be asked: {type(error).__name__}")
 
     async def _try(self, call: Call, plan: Plan) -> Tried:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import orjson
 
 from loop_pipeline.gateway.formats import body_fields as fields
-from loop_pipeline.gateway.http import header_rules
+from loop_pipeline.gateway.frontier import header_rules
+from loop_pipeline.gateway.frontier.frontier_body import AUTO
 from loop_pipeline.gateway.http.asgi import (
     JSON,
     ClientGone,
@@ -19,7 +20,6 @@ from loop_pipeline.gateway.http.asgi import (
     Send,
     send_whole,
 )
-from loop_pipeline.gateway.http.frontier_body import AUTO
 from loop_pipeline.gateway.http.parts import Parts
 from loop_pipeline.gateway.http.pass_through import PassThrough, is_anthropic, open_path, shape_of
 from loop_pipeline.gateway.http.problems import problem_of, send_problem

@@ -13,7 +13,7 @@ from yarl import URL
 
 from loop_pipeline.gateway.access.access import Caller, Denied
 from loop_pipeline.gateway.config import LOOPBACK
-from loop_pipeline.gateway.http import header_rules
+from loop_pipeline.gateway.frontier import header_rules
 from loop_pipeline.gateway.http.asgi import (
     BodyTooLong,
     ClientGone,

@@ -22,7 +22,7 @@ from loop_pipeline.gateway.formats import (
     text_completions,
 )
 from loop_pipeline.gateway.formats.exchange import Wire
-from loop_pipeline.gateway.http.forward import Frontier
+from loop_pipeline.gateway.frontier.forward import Frontier
 
 FORMATS: dict[Wire, ModuleType] = {
     "chat": chat_completions,

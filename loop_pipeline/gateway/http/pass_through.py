@@ -11,7 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from loop_pipeline.gateway.access.access import Caller
-from loop_pipeline.gateway.http import counters, header_rules
+from loop_pipeline.gateway.frontier import header_rules
+from loop_pipeline.gateway.frontier.forward import Opened
+from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.asgi import (
     ClientGone,
     Presence,
@@ -22,7 +24,6 @@ from loop_pipeline.gateway.http.asgi import (
     read_body,
     start,
 )
-from loop_pipeline.gateway.http.forward import Opened
 from loop_pipeline.gateway.http.parts import FORMATS, Parts
 from loop_pipeline.gateway.http.problems import Problem, problem_of, send_problem
 

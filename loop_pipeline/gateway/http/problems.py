@@ -13,9 +13,9 @@ import aiohttp
 
 from loop_pipeline.gateway.access.access import Denied
 from loop_pipeline.gateway.access.limits import OverLimit
+from loop_pipeline.gateway.frontier.forward import Unreachable
 from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.asgi import JSON, MOST_BODY, BodyTooLong, Send, send_whole
-from loop_pipeline.gateway.http.forward import Unreachable
 
 # Of what nobody expected.
 INTERNAL = "loop_internal"

@@ -24,10 +24,11 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         OSError: it cannot be read.
     """
     try:
-        stored = np.load(path, allow_pickle=False)
-        if not isinstance(stored, np.lib.npyio.NpzFile):
-            raise ValueError("it is no .npz file")  # noqa: TRY004  of a file, not of an argument
-        with stored:
+        # Opened here: of a file that is cut off, numpy leaves it open.
+        with path.open("rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            if not isinstance(stored, np.lib.npyio.NpzFile):
+                raise ValueError("it is no .npz file")  # noqa: TRY004  of a file, no argument
             return {name: stored[name] for name in stored.files}
     except OSError:
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ ADAPTER = "student-aaaaaaaaaaaa"
 FRONTIER = "claude-opus-5"
 
 
+@cache
 def policy() -> PolicyBundle:
     """Group g1 is the student's, with half its requests certified; g2 is the frontier's."""
     groups = [_group("g1", "orders", "student", 0.5), _group("g2", "letters", "frontier", 0.0)]
@@ -64,6 +66,7 @@ def _group(group_id: str, name: str, arm: Any, coverage: float) -> GroupPolicy:
         frontier_usd_per_request=0.01,
         expected_usd_per_request=0.005,
         reason="certified" if arm == "student" else "agreement is too low",
+        offers=[],
     )
 
 

@@ -166,7 +166,7 @@ def test_it_serves_on_a_socket_of_its_own_and_takes_it_away_again(view, tmp_path
     path = tmp_path / "s" / "admin.sock"
     server = AdminServer(path, view)
     server.start()
-    while not path.exists():
+    while not server.started:
         time.sleep(0.01)
     status, found = asyncio.run(_over_the_socket(path))
     assert (status, found["viewer"]) == (200, "alice")

@@ -70,9 +70,18 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
+
+
+@pytest.fixture
+def window(chromium: Browser, site: Site) -> Iterator[Browser]:
+    """A window that leaves the page before its server ends, or it would complain."""
+    chromium.resize(1280, 900)
+    yield chromium
+    chromium.open("about:blank")
+    chromium.complaints()
 
 
 def a_busy_hour() -> list[dict[str, Any]]:

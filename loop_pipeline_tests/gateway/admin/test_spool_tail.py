@@ -29,8 +29,8 @@ def test_a_growing_file_is_read_once_though_it_is_sealed_meanwhile(tmp_path: Pat
     tail.look()
     segment.append(orjson.dumps(line("c", NOW, "frontier")) + b"\n")
     segment.seal()
-    for _ in range(3):
-        backlog = tail.look()
+    tail.look()
+    backlog = tail.look()
     assert requests(tail) == 3
     assert (backlog.segments, backlog.unread) == (1, 0)
     assert backlog.oldest_s is not None

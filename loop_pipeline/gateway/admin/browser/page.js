@@ -1,7 +1,7 @@
 // Draws the figures of numbers.json every few seconds, and changes only what is new.
 // Text of traces goes in as text, never as HTML.
 import { openRequest } from "./request.js";
-import { clock, duration, make, money, none, percent, plural, put, whole } from "./words.js";
+import { clock, duration, make, money, none, percent, plural, put, style, whole } from "./words.js";
 
 const PAUSE_MS = 2000;
 // Whom the gateway calls so came without a key, as none is needed.
@@ -79,7 +79,7 @@ const STATES = { kept: ["kept", "kept"], "in doubt": ["in doubt", "doubt"], brok
 function showAgreement(p) {
   const node = $("agreement");
   put(node, p ? percent(p.agreement) : "–");
-  node.className = p ? STATES[p.state][1] : "";
+  style(node, p ? STATES[p.state][1] : "");
   const words = ["No policy, so nothing is promised"];
   if (p) words[0] = `Promised: at least ${percent(p.target)}, ${STATES[p.state][0]}`;
   if (p && !p.checked) words.push("None of the student's answers was checked yet; a share of them is, by chance");
@@ -138,11 +138,11 @@ function showRows(body, rows, key, heads, fill) {
   });
 }
 
-function lines(node, first, second = "", style = "") {
+function lines(node, first, second = "", name = "") {
   if (!node.firstChild) node.append(make("span"), make("small"));
   put(node.firstChild, first);
   put(node.lastChild, second);
-  if (node.firstChild.className !== style) node.firstChild.className = style;
+  style(node.firstChild, name);
 }
 
 const GROUP_HEADS = ["task group", "requests", "answered by the student", "certified", "agreement", "promise"];
@@ -159,8 +159,8 @@ function showGroups(n) {
     put(share, percent(g.coverage));
     put(certified, g.arm === "student" ? percent(g.certified_coverage) : "frontier only");
     lines(agreement, percent(g.agreement), g.checked ? `${percent(g.low)} to ${percent(g.high)}, ${plural(g.checked, "answer")}` : "");
-    const [word, style] = STATES[g.state];
-    if (g.arm === "student") lines(promise, `${percent(g.target)}: ${word}`, "", style);
+    const [word, colour] = STATES[g.state];
+    if (g.arm === "student") lines(promise, `${percent(g.target)}: ${word}`, "", colour);
     else lines(promise, "none", g.reason);
   });
 }
@@ -194,7 +194,7 @@ function showNewest(n) {
   showRows($("newest").tBodies[0], n.newest, (r) => r.prompt_id, HEADS, (row, cells, r) => {
     const [time, request, who, why, latency, cost] = cells;
     put(time, clock(r.ts));
-    time.className = "time";
+    style(time, "time");
     if (!request.firstChild) {
       const button = make("button", "", "open");
       button.type = "button";
@@ -208,9 +208,9 @@ function showNewest(n) {
     put(who.children[2], r.lane === "student" ? r.adapter ?? "" : r.model ?? "");
     put(why, r.reason);
     put(latency, duration(r.latency_ms));
-    latency.className = "number";
+    style(latency, "number");
     put(cost, money(r.cost_usd));
-    cost.className = "number";
+    style(cost, "number");
   });
 }
 

@@ -3,6 +3,10 @@ export function put(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+export function style(node, name) {
+  if (node.className !== name) node.className = name;
+}
+
 export function make(tag, text = "", style = "") {
   const node = document.createElement(tag);
   if (text) node.textContent = text;

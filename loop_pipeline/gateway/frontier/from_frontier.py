@@ -13,16 +13,17 @@ import aiohttp
 
 from loop_pipeline.gateway.formats.chat_answers import with_id
 from loop_pipeline.gateway.formats.exchange import Reply
-from loop_pipeline.gateway.http import counters, header_rules
+from loop_pipeline.gateway.frontier import header_rules
+from loop_pipeline.gateway.frontier.forward import Opened, Unreachable, read_answer
+from loop_pipeline.gateway.frontier.frontier_body import for_frontier, in_one_piece
+from loop_pipeline.gateway.frontier.stream_out import StreamOut
+from loop_pipeline.gateway.frontier.streaming import Passing
+from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.asgi import Headers, Presence, Send, more, send_whole, start
 from loop_pipeline.gateway.http.call import Call
-from loop_pipeline.gateway.http.forward import Opened, Unreachable, read_answer
-from loop_pipeline.gateway.http.frontier_body import for_frontier, in_one_piece
 from loop_pipeline.gateway.http.keeping import keep
 from loop_pipeline.gateway.http.parts import Parts
 from loop_pipeline.gateway.http.problems import log_fault
-from loop_pipeline.gateway.http.stream_out import StreamOut
-from loop_pipeline.gateway.http.streaming import Passing
 
 # For the last packet of a stream whose answer has gone out.
 END_S = 0.25

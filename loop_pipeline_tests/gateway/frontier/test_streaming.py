@@ -166,7 +166,7 @@ def test_an_unwished_stream_passes_as_one(gateway: Live, upstream: Upstream) -> 
 def test_silence_is_bridged_by_comments_that_clients_can_take(
     gateway: Live, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loop_pipeline.gateway.http.stream_out.SILENCE_S", 0.1)
+    monkeypatch.setattr("loop_pipeline.gateway.frontier.stream_out.SILENCE_S", 0.1)
     upstream.then(stream("deli", "very", first_after=0.5, pause=0.25))
     client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="x", max_retries=0)
     raw = client.chat.completions.with_raw_response.create(**STREAMED)
@@ -184,7 +184,7 @@ def test_silence_is_bridged_by_comments_that_clients_can_take(
 def test_a_failure_after_silence_is_an_error_event(
     gateway: Live, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loop_pipeline.gateway.http.stream_out.SILENCE_S", 0.1)
+    monkeypatch.setattr("loop_pipeline.gateway.frontier.stream_out.SILENCE_S", 0.1)
     refused = failure(503)
     refused.first_after = 0.5
     upstream.then(refused, Script(first_after=0.5, silent=True, end="reset"))
@@ -199,7 +199,7 @@ def test_a_failure_after_silence_is_an_error_event(
 def test_a_stream_that_falls_silent_is_cut_and_the_frontier_let_go(
     gateway: Live, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loop_pipeline.gateway.http.stream_out.GAP_S", 0.3)
+    monkeypatch.setattr("loop_pipeline.gateway.frontier.stream_out.GAP_S", 0.3)
     upstream.then(Script(headers=EVENT_STREAM, parts=events("deli")[:2], end="hang"))
     said = gateway.post(json=STREAMED)
     assert "silent for too long" in _texts(said.text)[-1]["error"]["message"]

@@ -13,13 +13,13 @@ import aiohttp
 
 from loop_pipeline.gateway.formats.exchange import Reply
 from loop_pipeline.gateway.formats.sse import Events
+from loop_pipeline.gateway.frontier.forward import Opened, Unreachable
+from loop_pipeline.gateway.frontier.stream_out import StreamOut
 from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.call import Call
-from loop_pipeline.gateway.http.forward import Opened, Unreachable
 from loop_pipeline.gateway.http.keeping import keep
 from loop_pipeline.gateway.http.parts import Parts
 from loop_pipeline.gateway.http.problems import Problem, log_fault
-from loop_pipeline.gateway.http.stream_out import StreamOut
 
 # One event that is longer is no event.
 MOST_EVENT = 16 * 1024**2

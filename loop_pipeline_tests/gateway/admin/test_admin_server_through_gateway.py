@@ -27,7 +27,7 @@ def page(gateway: Live) -> Iterator[AdminServer]:
 
     server = AdminServer(home / "gateway" / SOCKET, LiveView(home, engine, Rent(1.4, 1)))
     server.start()
-    wait_for((home / "gateway" / SOCKET).exists)
+    wait_for(lambda: server.started)
     yield server
     server.stop()
 

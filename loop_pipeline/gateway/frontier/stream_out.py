@@ -10,9 +10,9 @@ import math
 import time
 
 from loop_pipeline.gateway.formats.sse import KEEP_ALIVE
+from loop_pipeline.gateway.frontier.forward import Opened
 from loop_pipeline.gateway.http.asgi import Headers, Presence, Send, more, start
 from loop_pipeline.gateway.http.call import Call
-from loop_pipeline.gateway.http.forward import Opened
 
 # Of silence before the client is told that the connection lives; proxies cut at 30 or 60 s.
 SILENCE_S = 20.0
