@@ -17,6 +17,7 @@ from loop_pipeline.store.checkpoints import record_candidates
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import DatasetMemberRow, FeedbackRow, LabeledPairRow
 from loop_pipeline.store.training_data import newest_dataset
+from loop_pipeline.training.dataset.frozen_check import DamagedSet, check_frozen
 from loop_pipeline.training.dataset.frozen_set import NotEnoughPairs, freeze, record_training_set
 from loop_pipeline.training.dataset.leakage import audit
 from loop_pipeline.training.dataset.selection import select_rows
@@ -114,17 +115,24 @@ def training_set(loop: Loop) -> dg.MaterializeResult:
 def splits_share_nothing(loop: Loop) -> dg.AssetCheckResult:
     """No row of the frozen files shares text, a run of words or a conversation with a held-out one.
 
-    The rows are read back from the files and compared with every held-out request.
+    The files are compared with what was frozen, to the last byte; their rows with every held-out
+    request.
 
-    **If it fails,** the student could have seen its exam, and no figure about it would mean
-    anything. Nothing after it runs. It is a fault of this software.
+    **If it fails,** nothing after it runs. With a file's name, that file was cut off or changed;
+    with numbers, the student could have seen its exam, and no figure about it would mean anything.
 
-    **What to do:** report it with the numbers in the check's metadata.
+    **What to do:** materialize `training_set` to write a damaged file anew. Numbers are a fault of
+    this software: report it with the check's metadata.
 
     **Read more** in `docs/concepts/training-set.md`.
     """
     engine = loop.engine()
-    shared = audit(Path(frozen_set(engine)["folder"]), traces_with_splits(engine))
+    frozen = frozen_set(engine)
+    try:
+        check_frozen(Path(frozen["folder"]), frozen["dataset_id"])
+    except DamagedSet as error:
+        return dg.AssetCheckResult(passed=False, description=str(error))
+    shared = audit(Path(frozen["folder"]), traces_with_splits(engine))
     return dg.AssetCheckResult(passed=not any(shared.values()), metadata=dict(shared))
 
 
@@ -221,13 +229,15 @@ def _train(
     except RuntimeError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     tags = {"dagster_run_id": context.run.run_id}
+    frozen = frozen_set(loop.engine())
     invocation = pipes.run(
         context=context,
         command=[str(settings.train_python), "-m", *process],
         env=QUIET,
         extras={
             "config": recipe.model_dump(),
-            "dataset_dir": frozen_set(loop.engine())["folder"],
+            "dataset_dir": frozen["folder"],
+            "dataset_id": frozen["dataset_id"],
             "base_dir": settings.base_of(recipe),
             "mlflow": settings.mlflow_target() | {"tags": tags},
             **extras,

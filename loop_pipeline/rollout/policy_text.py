@@ -29,7 +29,8 @@ def summary(bundle: PolicyBundle) -> list[str]:
     usd = expected_usd(bundle)
     lines = [
         f"policy {bundle.sha256[:12]}, recalibration {bundle.recalibration}, parent "
-        f"{(bundle.parent or 'none')[:12]}, certificates expire: {bundle.expires or 'never'}",
+        f"{(bundle.parent or 'none')[:12]}, certificates expire: {bundle.expires or 'never'}"
+        + (f", for app {bundle.app} only" if bundle.app else ""),
         f"promise: at least {bundle.target_agreement:.1%} of what a cheaper model answers agrees "
         f"with {bundle.frontier.get('model', 'the frontier')}, in every group, at most "
         f"{bundle.delta:.1%} chance that it is broken anywhere, ever",
@@ -67,6 +68,8 @@ def _promise(old: PolicyBundle, new: PolicyBundle) -> Iterator[str]:
     before_usd, after_usd = expected_usd(old), expected_usd(new)
     if before_usd != after_usd:
         yield f"expected cost of a request: {_usd(before_usd)} -> {_usd(after_usd)}"
+    if old.app != new.app:
+        yield f"app: {old.app or 'all'} -> {new.app or 'all'}"
     if old.recalibration != new.recalibration:
         yield f"recalibration: {old.recalibration} -> {new.recalibration}"
     if old.expires != new.expires:
