@@ -109,6 +109,9 @@ class LoopSettings(GatewaySettings):
         SecretStr(""), description="Its key, from the environment only; never logged or stored."
     )
     judge_rate: float = Field(0.02, gt=0, le=1, description="Share of answers it judges.")
+    schedules: bool = Field(
+        False, description="Schedules and sensors are on unless turned off in Dagster (`loop up`)."
+    )
     retrain_every: int = Field(1000, gt=0, description="New validated pairs per retraining.")
     retrain_cooldown_hours: float = Field(24, ge=0, description="Hours between two trainings.")
     bench_data: Path = Field(Path("../shared/data"), description="Folder of the public sets.")

@@ -87,10 +87,10 @@ def unservable(
     request_text: str,
 ) -> str | None:
     """Why an answer must not be served however sure the student is; None if it may be."""
+    if finish_reason not in (None, "stop"):
+        return f"the answer did not finish ({finish_reason or 'no reason given'})"
     if not output.strip():
         return "the answer is empty"
-    if finish_reason not in (None, "stop"):
-        return f"the answer did not finish ({finish_reason})"
     try:
         broken = check_contract(output, contract, request_text)
     except UnsupportedContract as error:

@@ -118,8 +118,8 @@ def splits_share_nothing(loop: Loop) -> dg.AssetCheckResult:
     The files are compared with what was frozen, to the last byte; their rows with every held-out
     request.
 
-    **If it fails** with a file's name, that file was cut off or changed. With numbers, the student
-    could have seen its exam, and no figure about it would mean anything. Nothing after it runs.
+    **If it fails,** nothing after it runs. With a file's name, that file was cut off or changed;
+    with numbers, the student could have seen its exam, and no figure about it would mean anything.
 
     **What to do:** materialize `training_set` to write a damaged file anew. Numbers are a fault of
     this software: report it with the check's metadata.

@@ -28,7 +28,7 @@ from loop_pipeline.routing.calibration_rows import held_out_answers, other_model
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.database import query
+from loop_pipeline.store.database import of_app, query
 from loop_pipeline.store.tables import ContractRow, TraceRow
 
 
@@ -211,7 +211,7 @@ def self_agreement(engine: Engine, model: str) -> tuple[int, int]:
 
     Of a request that came more often the first two answers count.
     """
-    own = (TraceRow.producer == "frontier") & (TraceRow.model == model)
+    own = (TraceRow.producer == "frontier") & (TraceRow.model == model) & of_app(engine)
     again = (
         select(TraceRow.dedup_key).where(own).group_by(TraceRow.dedup_key).having(func.count() > 1)
     )

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import replace
 from typing import Any
 
+from loop_pipeline.gateway.asking.answer_forms import AnswerForms
 from loop_pipeline.gateway.asking.request_plan import (
     Answered,
     Plan,
@@ -70,7 +71,7 @@ class Cascade:
         # A classifier in a process of its own (T2) is nothing to wait for.
         self._tiers = Tiers((tiers or Tiers()).detector)
         self._contract_of, self._hide = contract_of, hide
-        self._batch = TurnBatch()
+        self._batch, self._forms = TurnBatch(), AnswerForms()
         self._shadows = Shadows(students)
 
     def plan(
@@ -117,18 +118,19 @@ class Cascade:
         """The plan as far as it is known without a decision; with a router if one is due."""
         if force:
             return Plan("the request asks for the frontier", forced=True)
+        known = Plan("")
         try:
-            router = self._router()
             contract = request.contract or (self._contract_of(task) if task else None)
+            known = replace(known, contract=dict(contract) if contract else None)
+            router = self._router()
+            if router is None:
+                return replace(known, reason="there is no policy in force")
+            known = replace(known, policy_sha256=router.bundle.sha256)
+            if (why := self._beyond(router, request, app)) is not None:
+                return replace(known, reason=why)
+            return replace(known, router=router, messages=hidden(request.messages, self._hide))
         except Exception as error:  # noqa: BLE001  see plan
-            return doubt(Plan(""), error)
-        contract = dict(contract) if contract else None
-        if router is None:
-            return Plan("there is no policy in force", contract=contract)
-        known = Plan("", policy_sha256=router.bundle.sha256, contract=contract)
-        if (why := self._beyond(router, request, app)) is not None:
-            return replace(known, reason=why)
-        return replace(known, router=router, messages=hidden(request.messages, self._hide))
+            return doubt(known, error)
 
     def _beyond(self, router: Router, request: Request, app: str) -> str | None:
         """Why the policy says nothing about a request; None if it does."""
@@ -180,7 +182,7 @@ class Cascade:
                 answer = await within(late, limit.seconds)
             else:
                 answer = await self._students.answer(plan.adapter, plan.messages, limit)
-            verdict = judged(plan, request, answer, self._tiers)
+            verdict = judged(plan, request, answer, self._tiers, self._forms)
         except NoAnswer as error:
             route = route_of(plan, "frontier", failed=str(error))
             waits = late if late is not None and not late.done() else None

@@ -14,6 +14,8 @@ from loop_pipeline.confidence.answer_score import logprob_features
 from loop_pipeline.gateway.formats.exchange import Reply, Request
 from loop_pipeline.traces.messages import answer_text
 
+# Models that say so of themselves: what they answer is marked wherever figures rest on it.
+SIMULATED = "simulated/"
 SUMMARY = ("sum", "min", "p10", "mean")
 
 
@@ -87,6 +89,7 @@ def trace_row(
         "first_byte_ms": first_byte_ms,
         "retries": retries,
         "finish_reason": reply.finish_reason,
+        "simulated": (reply.model or "").startswith(SIMULATED) or None,
         "logprobs": _summary(reply),
         "route": {**route, **{name: value for name, value in more.items() if value}},
     }

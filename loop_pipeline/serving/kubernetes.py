@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import requests
 
-from loop_pipeline.http_safety import Redirected, keeps_secret, refuse_redirect
+from loop_pipeline.http_calls.http_safety import Redirected, keeps_secret, refuse_redirect
 from loop_pipeline.masking import masked
 from loop_pipeline.serving.server_errors import ServerError, reason_of
 

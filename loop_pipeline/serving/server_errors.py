@@ -11,8 +11,8 @@ from typing import Any
 
 import requests
 
-from loop_pipeline.bounded_http import TooLarge
-from loop_pipeline.http_safety import Redirected
+from loop_pipeline.http_calls.bounded_http import TooLarge
+from loop_pipeline.http_calls.http_safety import Redirected
 from loop_pipeline.masking import masked
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from loop_pipeline.bounded_http import BoundedHttp
+from loop_pipeline.http_calls.bounded_http import BoundedHttp
 from loop_pipeline.masking import masked
 from loop_pipeline.serving.adapter_check import flaw, misfit, sha256_in
 from loop_pipeline.serving.server_errors import ServerError, last_lines, reason_of, subject_of

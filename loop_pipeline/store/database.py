@@ -6,15 +6,14 @@ Not here: questions about one subject, which have files of their own beside this
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pandas as pd
 from sqlalchemy import (
     URL,
+    ColumnElement,
     Connection,
     Engine,
     Select,
@@ -25,20 +24,27 @@ from sqlalchemy import (
     inspect,
     make_url,
     select,
+    true,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 
 from loop_pipeline.masking import masked
-from loop_pipeline.store.tables import Base
+from loop_pipeline.store.tables import Base, TraceRow
 from loop_pipeline.store.upgrade import StoreError, bring_up_to_date, sqlite_pragmas
 
 # SQLite takes at most 32,766 variables in one statement.
 CHUNK = 10_000
+# Option of an engine that is about one app's traces.
+APP = "loop_app"
 
 
-def open_store(url: str) -> Engine:
+def open_store(url: str, app: str = "") -> Engine:
     """Connect to the store and bring its schema up to date.
+
+    Args:
+        url: of the database.
+        app: questions about traces (``of_app``) are about those of this app; empty: of all.
 
     Raises:
         StoreError: the URL is none, or the store cannot be used as it is; says what to do.
@@ -46,13 +52,17 @@ def open_store(url: str) -> Engine:
     """
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        _checked(url), pool_pre_ping=True, json_serializer=json_text, json_deserializer=_from_json
-    )
+    engine = create_engine(_checked(url), pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", sqlite_pragmas)
     bring_up_to_date(engine)
-    return engine
+    return engine.execution_options(**{APP: app}) if app else engine
+
+
+def of_app(engine: Engine) -> ColumnElement[bool]:
+    """The traces that this engine is about: one app's, or all of them (``LOOP_APP``)."""
+    app = engine.get_execution_options().get(APP)
+    return TraceRow.app == app if app else true()
 
 
 def _checked(url: str) -> URL:
@@ -67,21 +77,6 @@ def _checked(url: str) -> URL:
             f"{shown} is no database URL; write postgresql+psycopg2://user:password@host:5432/name,"
             " special characters of the password percent-encoded"
         ) from None
-
-
-def json_text(value: Any) -> str:
-    """A value as the JSON that is stored."""
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # a number of more than 64 bits
-        return json.dumps(value)
-
-
-def _from_json(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:  # a NaN, from before they were refused
-        return json.loads(text)
 
 
 def insert_new(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> int:
@@ -161,6 +156,8 @@ def read(
     """
     mapped = table.__table__
     statement = select(*(mapped.c[name] for name in columns)) if columns else select(mapped)
+    if table is TraceRow:
+        statement = statement.where(of_app(engine))
     if days is not None:
         statement = statement.where(mapped.c.day.in_(list(days)))
     for name, value in equal.items():

@@ -59,7 +59,7 @@ def dedup_key(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None
     """
     words = [" ".join(str(m.get("content")).split()).strip(" .!?").lower() for m in messages]
     key = digest(*words)[:32]
-    calls = [_without_id(call) for m in messages for call in m.get("tool_calls") or ()]
+    calls = [_without_ids(m["tool_calls"]) for m in messages if m.get("tool_calls")]
     if not calls and not tools:
         return key
     return digest("tools", key, canonical([calls, list(tools or ())]))[:32]
@@ -72,5 +72,11 @@ def answer_text(text: str, tool_calls: Sequence[Any] | None) -> str:
     return f"{text}\n{canonical(list(tool_calls))}" if text else canonical(list(tool_calls))
 
 
-def _without_id(call: Any) -> Any:
-    return {k: v for k, v in call.items() if k != "id"} if isinstance(call, Mapping) else call
+def _without_ids(calls: Any) -> Any:
+    """Tool calls of a message without the vendors' ids; anything else as it is."""
+    if not isinstance(calls, list):
+        return calls
+    return [
+        {k: v for k, v in call.items() if k != "id"} if isinstance(call, dict) else call
+        for call in calls
+    ]

@@ -1,6 +1,7 @@
-// Three JavaScript clients against BASE_URL. What each saw is printed as one line of JSON.
+// Three JavaScript clients against BASE_URL. What each saw is written to SEEN_FILE as JSON.
 import test from 'node:test';
 import assert from 'node:assert';
+import { writeFileSync } from 'node:fs';
 import OpenAI from 'openai';
 import Anthropic from '@anthropic-ai/sdk';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
@@ -48,4 +49,4 @@ test('anthropic: whole and streamed', async () => {
   seen.anthropic = [whole.content, whole.usage, kinds];
 });
 
-test.after(() => console.log('SEEN ' + JSON.stringify(seen)));
+test.after(() => writeFileSync(process.env.SEEN_FILE, JSON.stringify(seen)));

@@ -83,3 +83,10 @@ def test_every_text_goes_through_what_hides_personal_data():
     row = _row(request, reply, hide=lambda text: text.replace("Ann", "<NAME>"))
     assert "Ann" not in json.dumps(row)
     assert row["output"].startswith("Hello <NAME>\n")
+
+
+def test_what_a_simulated_frontier_answers_is_marked_as_simulated():
+    for model, marked in (("simulated/gpt-5", True), ("gpt-5", False), (None, False)):
+        [trace] = parse_line(json.dumps(_row(_asked(), Reply(text="x", model=model))).encode())
+        assert isinstance(trace, TraceLine)
+        assert trace.rows("s", str)[0]["simulated"] is marked

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from loop_pipeline.store.holds import held_groups, hold_group
 from sqlalchemy import Engine
 
 from benchmarks.fixtures import add_student, student
@@ -14,6 +13,7 @@ from loop_pipeline.rollout.group_holds import hold, lines_of_holds, release
 from loop_pipeline.rollout.release import introduce
 from loop_pipeline.rollout.stored_policies import CannotRelease
 from loop_pipeline.routing.policy import PolicyBundle
+from loop_pipeline.store.holds import held_groups, hold_group
 from loop_pipeline_tests.routing.conftest import World
 from loop_pipeline_tests.serving.examples import OLD
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from loop_pipeline.gateway.asking.answer_forms import AnswerForms
 from loop_pipeline.gateway.asking.request_plan import Plan, Verdict
 from loop_pipeline.gateway.formats.exchange import Request
 from loop_pipeline.labels.hallucination.answer_check import check_answer
@@ -18,7 +19,9 @@ from loop_pipeline.traces.messages import request_text, template_hash
 CHANCE = 0.5
 
 
-def judged(plan: Plan, request: Request, answer: Answer, tiers: Tiers) -> Verdict:
+def judged(
+    plan: Plan, request: Request, answer: Answer, tiers: Tiers, forms: AnswerForms
+) -> Verdict:
     """Settle by the policy that decided, then hold what would be served against all the rest.
 
     Args:
@@ -26,6 +29,7 @@ def judged(plan: Plan, request: Request, answer: Answer, tiers: Tiers) -> Verdic
         request: what the client wanted.
         answer: the student's.
         tiers: of the hallucination check.
+        forms: what the answers to a template have in common; learns from sure ones.
     """
     if plan.router is None or plan.decision is None:
         return Verdict("escalate", plan.reason)
@@ -43,7 +47,7 @@ def judged(plan: Plan, request: Request, answer: Answer, tiers: Tiers) -> Verdic
         return verdict
     if (unlike := _unwanted(request, answer)) is not None:
         return replace(verdict, action="escalate", reason=unlike)
-    flag = _checked(plan, answer, tiers)
+    flag = _checked(plan, answer, tiers, forms)
     if flag["flag"]:
         why = next(iter(flag["reasons"]), "unsupported")
         return replace(verdict, action="escalate", reason=f"hallucination: {why}", flag=flag)
@@ -61,15 +65,20 @@ def _unwanted(request: Request, answer: Answer) -> str | None:
     return None
 
 
-def _checked(plan: Plan, answer: Answer, tiers: Tiers) -> dict[str, Any]:
+def _checked(plan: Plan, answer: Answer, tiers: Tiers, forms: AnswerForms) -> dict[str, Any]:
     """The verdict that the offline check would give, without the classifier of tier T2."""
+    template = template_hash(plan.messages)
+    if plan.contract is not None and plan.contract.get("kind") == "text":
+        forms.saw(template, answer.text)
     trace = {
         "messages": plan.messages,
         "context": None,
         "contract": plan.contract,
         "output": answer.text,
         "finish_reason": answer.finish_reason,
-        "template_hash": template_hash(plan.messages),
-        "logprobs": answer.logprobs,
+        "template_hash": template,
+        # Quantiles take time, and tell only of answers that nothing else can be told of.
+        "logprobs": answer.logprobs if plan.contract is None else None,
     }
-    return check_answer(trace, tiers=tiers, wording=tiers.detector.interval[0] > CHANCE)
+    skill = tiers.detector.interval[0] > CHANCE
+    return check_answer(trace, usual=forms.usual(template), tiers=tiers, wording=skill)

@@ -16,8 +16,8 @@ import requests
 
 from loop_pipeline.child_environment import child_environment
 from loop_pipeline.groups.embedding.embedder import Floats
-from loop_pipeline.http_retries import retrying_session
-from loop_pipeline.http_safety import refuse_redirect
+from loop_pipeline.http_calls.http_retries import retrying_session
+from loop_pipeline.http_calls.http_safety import refuse_redirect
 from loop_pipeline.masking import mask_secrets, masked
 
 PROCESS = "loop_pipeline.groups.embedding.encoder_process"

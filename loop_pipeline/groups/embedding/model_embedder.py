@@ -29,7 +29,7 @@ from loop_pipeline.groups.embedding.embedder_file import (
     read_arrays,
     to_bytes,
 )
-from loop_pipeline.http_safety import origin_of
+from loop_pipeline.http_calls.http_safety import origin_of
 from loop_pipeline.masking import masked
 from loop_pipeline.traces.messages import MAX_CHARS
 from loop_pipeline.whole_file import whole_file

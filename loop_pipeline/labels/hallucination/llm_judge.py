@@ -22,8 +22,8 @@ from sqlalchemy import Engine
 
 from loop_pipeline.costs.prices import PRICES
 from loop_pipeline.hashing import digest
-from loop_pipeline.http_retries import retrying_session
-from loop_pipeline.http_safety import Redirected, refuse_redirect
+from loop_pipeline.http_calls.http_retries import retrying_session
+from loop_pipeline.http_calls.http_safety import Redirected, refuse_redirect
 from loop_pipeline.labels.hallucination.answer_check import source_text
 from loop_pipeline.masking import masked
 from loop_pipeline.settings import LoopSettings

@@ -7,13 +7,14 @@ Not here: what a trace is (``traces``), and other tables, of which few rows come
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import JSON, Boolean, Connection
 from sqlalchemy.exc import DBAPIError
 
-from loop_pipeline.store.database import json_text
 from loop_pipeline.store.tables import TraceRow, UtcDateTime
 
 COLUMNS = list(TraceRow.__table__.columns)
@@ -75,7 +76,7 @@ def _tuples(rows: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
 
 def _sqlite_value(kind: Any) -> Callable[[Any], Any] | None:
     if isinstance(kind, JSON):
-        return json_text
+        return _json_text
     if isinstance(kind, UtcDateTime):
         # As SQLAlchemy writes moments: without their zone, which is always UTC.
         return lambda moment: moment.strftime("%Y-%m-%d %H:%M:%S.%f")
@@ -93,7 +94,7 @@ def _copied(value: Any, as_json: bool) -> str:
     if value is None:
         return "\\N"
     if as_json:
-        text = json_text(value)
+        text = _json_text(value)
     elif isinstance(value, str):
         text = value
     else:
@@ -103,3 +104,11 @@ def _copied(value: Any, as_json: bool) -> str:
     if "\n" in text or "\r" in text or "\t" in text:
         text = text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
     return text
+
+
+def _json_text(value: Any) -> str:
+    """A value as the JSON that is stored."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a number of more than 64 bits
+        return json.dumps(value)

@@ -15,7 +15,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
-from loop_pipeline.http_safety import refuse_redirect
+from loop_pipeline.http_calls.http_safety import refuse_redirect
 
 # A machine that is gone does not refuse a connection, it says nothing.
 CONNECT_S = 5.0

@@ -64,12 +64,12 @@ def _ask(port: int, query: str) -> str:
         return reply.read().decode()
 
 
-def _processes_of(home: Path) -> list[str]:
+def processes_of(home: Path) -> list[str]:
     """Command lines that know of this home, by their environment."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if f"DAGSTER_HOME={home}".encode() in (entry / "environ").read_bytes():
+            if f"{home}".encode() in (entry / "environ").read_bytes():
                 found.append((entry / "cmdline").read_text().replace("\0", " "))
         except OSError:
             continue
@@ -82,10 +82,10 @@ def test_a_schedule_that_was_turned_on_is_on_at_the_next_start(tmp_path: Path) -
     home, port = tmp_path / "home", free_port()
     home.mkdir()
     with _running(home, port, "--no-mlflow"):
-        assert _processes_of(home)
+        assert processes_of(home)
         assert "STOPPED" in _ask(port, STATE)
         assert "RUNNING" in _ask(port, TURN_ON)
-    assert _processes_of(home) == []
+    assert processes_of(home) == []
     with _running(home, port, "--no-mlflow"):
         assert "RUNNING" in _ask(port, STATE)
-    assert _processes_of(home) == []
+    assert processes_of(home) == []

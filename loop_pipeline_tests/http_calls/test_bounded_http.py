@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from loop_pipeline import bounded_http
-from loop_pipeline.bounded_http import BoundedHttp
+from loop_pipeline.http_calls import bounded_http
+from loop_pipeline.http_calls.bounded_http import BoundedHttp
 from loop_pipeline_tests.raw_server import RawServer, reply, saying
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"

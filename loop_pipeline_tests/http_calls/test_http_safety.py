@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loop_pipeline.groups.embedding.ask_encoder import EmbedderError, ask_endpoint
-from loop_pipeline.http_safety import keeps_secret, origin_of
+from loop_pipeline.http_calls.http_safety import keeps_secret, origin_of
 from loop_pipeline.labels.hallucination.llm_judge import Judge, JudgeError
 from loop_pipeline.serving.kubernetes import Cluster, ClusterError
 from loop_pipeline.serving.server_errors import ServerError
