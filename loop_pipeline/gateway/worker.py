@@ -43,7 +43,8 @@ async def make_parts(config: GatewayConfig, secrets: Secrets) -> Parts:
     """What a worker is made of, ready to answer; in its event loop."""
     access = Access(config.loopback, config.auth == "passthrough")
     running = {"frontier": config.frontier_model} if config.frontier_model else {}
-    files = LiveFiles(config.folder, config.policies, access, running)
+    secret = secrets.installation.encode()
+    files = LiveFiles(config.folder, config.policies, access, running, secret)
     capture = Capture(
         config.spool, sync_ms=config.capture_sync_ms, max_bytes=config.spool_max_bytes
     )

@@ -50,7 +50,12 @@ class LiveFiles:
     """
 
     def __init__(
-        self, folder: Path, policies: Path, access: Access, running: Mapping[str, str]
+        self,
+        folder: Path,
+        policies: Path,
+        access: Access,
+        running: Mapping[str, str],
+        secret: bytes,
     ) -> None:
         """Read the keys and the holds.
 
@@ -59,8 +64,10 @@ class LiveFiles:
             policies: that a policy's ``embedder_path`` is relative to.
             access: takes the keys.
             running: as for ``Router.load``.
+            secret: of this installation, which has to have signed the policy.
         """
         self._access, self._policies, self._running = access, policies, running
+        self._secret = secret
         self._keys = _Watched(folder / KEYS)
         self._holds = _Watched(folder / HOLDS)
         self._policy = _Watched(folder / POLICY)
@@ -114,7 +121,10 @@ class LiveFiles:
                 return
             if self._live is None:
                 self._live = LiveRouter(
-                    lambda: text("utf-8"), self._policies, running=self._running
+                    lambda: text("utf-8"),
+                    self._policies,
+                    secret=self._secret,
+                    running=self._running,
                 )
             else:
                 self._live.refresh()
