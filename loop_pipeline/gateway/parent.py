@@ -75,7 +75,7 @@ class Gateway:
         self._copies = Copies(config.folder, open_engine)
         self._stop = threading.Event()
         known = self._copies.refresh()
-        _check_open(config, known)
+        _check_open(config, known, installation)
         self._listener = _listen(config.host, config.port)
         self._shared = _shared_counts(config)
         rent = Rent(settings.server_hourly_usd, len(settings.vllm_urls))
@@ -153,7 +153,7 @@ class Gateway:
                 process.wait()
 
 
-def _check_open(config: GatewayConfig, known: bool) -> None:
+def _check_open(config: GatewayConfig, known: bool, installation: bytes) -> None:
     """Refuse to start where strangers could call.
 
     Raises:
@@ -167,7 +167,7 @@ def _check_open(config: GatewayConfig, known: bool) -> None:
     if config.loopback or config.auth == "passthrough":
         return
     access = Access(loopback=False, passthrough=False)
-    LiveFiles(config.folder, config.policies, access, {})
+    LiveFiles(config.folder, config.policies, access, {}, installation)
     if not access.keys:
         raise ValueError(
             f"without keys the gateway listens on 127.0.0.1 only, not on {config.host}: "
