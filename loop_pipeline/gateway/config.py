@@ -82,7 +82,9 @@ class Secrets:
 def config_from_text(text: str) -> GatewayConfig:
     """Read the document."""
     values: dict[str, Any] = json.loads(text)
-    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    lists: dict[str, Any] = {
+        name: tuple(value) for name, value in values.items() if isinstance(value, list)
+    }
     return GatewayConfig(**values | lists)
 
 
