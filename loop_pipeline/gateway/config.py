@@ -82,9 +82,10 @@ class Secrets:
 def config_from_text(text: str) -> GatewayConfig:
     """Read the document."""
     values: dict[str, Any] = json.loads(text)
-    for name, value in values.items():
-        values[name] = tuple(value) if isinstance(value, list) else value
-    return GatewayConfig(**values)
+    lists: dict[str, Any] = {
+        name: tuple(value) for name, value in values.items() if isinstance(value, list)
+    }
+    return GatewayConfig(**values | lists)
 
 
 def config_from_settings(settings: LoopSettings, **changes: Any) -> GatewayConfig:
@@ -94,7 +95,7 @@ def config_from_settings(settings: LoopSettings, **changes: Any) -> GatewayConfi
         settings: all of them.
         **changes: fields that a command line gives.
     """
-    values: dict[str, Any] = {
+    values = {
         "home": str(settings.home.absolute()),
         "host": settings.gateway_host,
         "port": settings.gateway_port,
