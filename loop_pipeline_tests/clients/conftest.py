@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -19,7 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from loop_pipeline_tests.clients.routed import SECRET, put_in_force, student_server
 from loop_pipeline_tests.shared import free_port
+from loop_pipeline_tests.upstream import Upstream
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -190,3 +193,42 @@ def mock_vendor(clients: Clients, tmp_path_factory: pytest.TempPathFactory) -> I
     url = f"http://127.0.0.1:{port}"
     with running([*command, str(document)], f"{url}/_x-steady/health", folder / "log"):
         yield url
+
+
+@dataclass(frozen=True)
+class Routed:
+    """The gateway with a policy in force."""
+
+    url: str
+    home: Path
+    adapter: str
+    student: Upstream
+
+
+@contextlib.contextmanager
+def routed_before(upstream: str, home: Path, frontier: str) -> Iterator[Routed]:
+    """The real gateway before an upstream, and a student that may answer for ``frontier``."""
+    home.mkdir(parents=True)
+    adapter = put_in_force(home, frontier)
+    student = Upstream(student_server)
+    settings = {
+        "LOOP_VLLM_URL": student.url.removesuffix("/v1"),
+        "LOOP_INSTALLATION_SECRET": SECRET,
+    }
+    try:
+        with gateway_before(upstream, home, **settings) as url:
+            ready = f"{url.removesuffix('/v1')}/health/ready"
+            end = time.monotonic() + START_S
+            while not (said := json.load(urllib.request.urlopen(ready)))["policy"]:
+                assert time.monotonic() < end, said
+                time.sleep(0.1)
+            yield Routed(url, home, adapter, student)
+    finally:
+        student.stop()
+
+
+@pytest.fixture(scope="session")
+def routed(scripted: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routed]:
+    """That gateway before the scripted vendor."""
+    with routed_before(scripted, tmp_path_factory.mktemp("routed") / "loop", "scripted") as found:
+        yield found

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -251,17 +251,45 @@ def _response_events(whole: dict[str, Any]) -> Events:
     yield event("response.completed", response=whole)
 
 
+async def completions(request: Request) -> Response:
+    """``POST /v1/completions``."""
+    asked = await request.json()
+    known = {"id": "cmpl-scripted", "object": "text_completion", "created": CREATED}
+    known |= {"model": asked.get("model", "scripted")}
+    choice = {"index": 0, "text": "".join(WORDS), "finish_reason": "stop", "logprobs": None}
+    if asked.get("stream"):
+        return _streamed(iter([("", known | {"choices": [choice]})]), named=False)
+    return JSONResponse(known | {"choices": [choice]})
+
+
 async def models(_request: Request) -> Response:
     """``GET /v1/models``."""
     card = {"id": "scripted", "object": "model", "created": CREATED, "owned_by": "tests"}
     return JSONResponse({"object": "list", "data": [card]})
 
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def refusing(answer: Endpoint) -> Endpoint:
+    """The same, refusing as a vendor does what it cannot read."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            said = {"message": "this request is not understood", "type": "invalid_request_error"}
+            return JSONResponse({"type": "error", "error": said}, 400)
+
+    return answered
+
+
 app = Starlette(
     routes=[
-        Route("/v1/chat/completions", chat, methods=["POST"]),
-        Route("/v1/messages", messages, methods=["POST"]),
-        Route("/v1/responses", responses, methods=["POST"]),
+        Route("/v1/chat/completions", refusing(chat), methods=["POST"]),
+        Route("/v1/messages", refusing(messages), methods=["POST"]),
+        Route("/v1/responses", refusing(responses), methods=["POST"]),
+        Route("/v1/completions", refusing(completions), methods=["POST"]),
         Route("/v1/models", models),
     ]
 )
