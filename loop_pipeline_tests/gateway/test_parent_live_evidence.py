@@ -35,6 +35,7 @@ pytestmark = pytest.mark.slow
 
 REQUESTS = 3_000
 TEMPLATES = ("certified", "certified", "certified", "refused", "unknown")
+GIVEN_UP = "the student did not answer within"
 JSON = {"content-type": "application/json"}
 
 
@@ -109,6 +110,7 @@ def test_the_store_holds_what_the_router_decided(tmp_path: Path) -> None:
     decides, bundle = router(), policy()
     wanted = set(heads)
     arms = {"student": 0, "escalated": 0, "frontier": 0}
+    slow = 0
     for name, head in heads.items():
         number = int(name[1:])
         asked = messages(number, TEMPLATES[number % len(TEMPLATES)])
@@ -118,7 +120,11 @@ def test_the_store_holds_what_the_router_decided(tmp_path: Path) -> None:
         arms[went] += 1
         assert head["x-loop-route"] == went
         assert head["x-loop-policy"].startswith(bundle.sha256[:12])
-        if decision.adapter and not served:
+        if GIVEN_UP in (rows[name]["route"]["settled"] or ""):
+            # On a busy machine; the late answer is kept where the coin drew the request.
+            slow += 1
+            rows.pop(f"{name}~{decision.adapter}", None)
+        elif decision.adapter and not served:
             wanted.add(f"{name}~{decision.adapter}")
         elif decision.shadow and served:
             wanted.add(f"{name}~frontier")
@@ -126,6 +132,7 @@ def test_the_store_holds_what_the_router_decided(tmp_path: Path) -> None:
             wanted.add(f"{name}~{bundle.student['adapter']}")
     assert set(rows) == wanted
     assert min(arms.values()) > 200
+    assert slow < REQUESTS / 20
     for name in wanted - set(heads):
         request, _, who = name.partition("~")
         text = words(int(request[1:]))
@@ -141,6 +148,9 @@ def _checked(row: dict[str, Any], decision: Decision, number: int) -> bool:
     assert (route["shadow"], route["propensity"]) == (decision.shadow, decision.propensity)
     assert route["adapter"] == decision.adapter
     if decision.adapter is None:
+        assert (row["producer"], row["output"]) == ("frontier", frontier_says(text))
+        return False
+    if GIVEN_UP in (route["settled"] or ""):
         assert (row["producer"], row["output"]) == ("frontier", frontier_says(text))
         return False
     said, logprobs = student_says(decision.adapter, text)

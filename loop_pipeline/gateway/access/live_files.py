@@ -84,6 +84,8 @@ class LiveFiles:
         self._waits = False
         self._stop = threading.Event()
         self.held: frozenset[str] = frozenset()
+        self.looked = False
+        """Whether the policy was looked for, so that it is known if there is one."""
         self.problem: str | None = "there is no policy yet"
         self._read_small()
 
@@ -114,6 +116,7 @@ class LiveFiles:
         # What could not be loaded is tried again: its embedder may have come meanwhile.
         if self._policy.changed() or self._waits:
             self._read_policy()
+        self.looked = True
 
     def _read_small(self) -> None:
         if _take(self._keys, self._take_keys) is False and not self._access.keys:
