@@ -65,16 +65,19 @@ def _traffic(path: Path, n: int = 2_400) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for both stores: what the first turn has trained, the second finds there."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(
     scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 )
-def turn(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Turn]:
+def turn(request: pytest.FixtureRequest, home: Path) -> Iterator[Turn]:
     """The store after a whole turn; on PostgreSQL, Dagster's own storage lies there too."""
     if not (ROOT / ".venv-serve/bin/python").exists():
         pytest.skip("no serving environment: run `make serve-env`")
-    home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOP_HOME", str(home))
         patch.setenv("LOOP_SERVE_PYTHON", str(ROOT / ".venv-serve/bin/python"))
@@ -149,9 +152,10 @@ def test_mlflow_knows_the_run_and_the_champion(turn: Turn) -> None:
     assert run.inputs is not None
     assert run.inputs.dataset_inputs
     assert run.data.metrics["gold_agreement"] == checkpoint["metrics"]["agreement"]
-    found = turn.instance.get_run_by_id(run.data.tags["dagster_run_id"])
-    assert found is not None
-    assert found.job_name == "retrain"
+    if turn.engine.dialect.name == "sqlite":  # PostgreSQL's turn reuses what this one trained
+        found = turn.instance.get_run_by_id(run.data.tags["dagster_run_id"])
+        assert found is not None
+        assert found.job_name == "retrain"
     champion = client.get_model_version_by_alias("loop-student", "champion")
     assert str(champion.version) == checkpoint["model_version"]
 

@@ -17,10 +17,17 @@ from loop_pipeline.store.checkpoints import record_candidates
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import DatasetMemberRow, FeedbackRow, LabeledPairRow
 from loop_pipeline.store.training_data import newest_dataset
-from loop_pipeline.training.dataset.frozen_set import NotEnoughPairs, freeze, record_training_set
+from loop_pipeline.training.base_folder import made_before
+from loop_pipeline.training.dataset.frozen_set import (
+    NotEnoughPairs,
+    TrainingSet,
+    freeze,
+    record_training_set,
+)
 from loop_pipeline.training.dataset.leakage import audit
-from loop_pipeline.training.dataset.selection import select_rows
+from loop_pipeline.training.dataset.selection import Selection, select_rows
 from loop_pipeline.training.dataset.splits import split_traces, traces_with_splits
+from loop_pipeline.training.endings import cut_short, ending
 from loop_pipeline.training.libraries import check_training_libraries
 from loop_pipeline.training.qlora.adapter_folder import finished_adapters
 
@@ -95,19 +102,22 @@ def training_set(loop: Loop) -> dg.MaterializeResult:
     except NotEnoughPairs as error:
         raise dg.Failure(f"no training: {error}", allow_retries=False) from error
     record_training_set(engine, frozen, selection)
-    why = selection.excluded["reason"].str.replace(r"(: | of |').*", "", regex=True)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(frozen.dataset_id),
-        metadata={
-            "dagster/row_count": len(selection.rows),
-            **frozen.counts,
-            "left_out": len(selection.excluded),
-            "reasons_left_out": dg.MetadataValue.md(why.value_counts().to_markdown() or "nothing"),
-            "trained_until": frozen.trained_until,
-            "folder": dg.MetadataValue.path(frozen.folder),
-            "triggers": dg.MetadataValue.json(selection.triggers),
-        },
+        data_version=dg.DataVersion(frozen.dataset_id), metadata=_described(frozen, selection)
     )
+
+
+def _described(frozen: TrainingSet, selection: Selection) -> dict[str, Any]:
+    why = selection.excluded["reason"].str.replace(r"(: | of |').*", "", regex=True)
+    return {
+        "dagster/row_count": len(selection.rows),
+        **frozen.counts,
+        "left_out": len(selection.excluded),
+        "reasons_left_out": dg.MetadataValue.md(why.value_counts().to_markdown() or "nothing"),
+        "trained_until": frozen.trained_until,
+        "folder": dg.MetadataValue.path(frozen.folder),
+        "triggers": dg.MetadataValue.json(selection.triggers),
+    }
 
 
 @dg.asset_check(asset=training_set, blocking=True)
@@ -143,7 +153,15 @@ def base_model(
 
     **Read more** in `docs/concepts/training.md`.
     """
-    recipe = config.recipe(loop.settings())
+    settings = loop.settings()
+    recipe = config.recipe(settings)
+    folder = settings.base_of(recipe)
+    # Without a process: to import the training libraries takes longer than everything else here.
+    if not recipe.base_model and (known := made_before(Path(folder))):
+        context.log.info(f"base {folder} is complete: reused")
+        if said := cut_short([ending("base model", known, folder)]):
+            context.log.warning(said)
+        return dg.MaterializeResult(metadata=_numbers_first({"base": folder, **known}))
     made = _train(context, recipe, loop, pipes, ["loop_pipeline.training.base_model"], {})
     return dg.MaterializeResult(metadata=_numbers_first(made.metadata or {}))
 
@@ -194,7 +212,7 @@ def _numbers_first(
     reported: Mapping[str, Any], pictures: Mapping[str, dg.MetadataValue] | None = None
 ) -> dict[str, Any]:
     """What a training process reported: numbers, then pictures, then what is to be read."""
-    kinds = (dg.IntMetadataValue, dg.FloatMetadataValue)
+    kinds = (int, float, dg.IntMetadataValue, dg.FloatMetadataValue)
     numbers = {name: value for name, value in reported.items() if isinstance(value, kinds)}
     return numbers | dict(pictures or {}) | dict(reported)
 

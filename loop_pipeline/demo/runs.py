@@ -19,6 +19,7 @@ from loop_pipeline.report.summary import show
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import ReviewItemRow
+from loop_pipeline.whole_file import write_whole
 
 TRAFFIC = "traffic.jsonl"
 # The student of these runs has two million parameters and needs no GPU: two CPU cores, assumed.
@@ -55,7 +56,7 @@ def demo(home: Path) -> None:
     drawn = read(turn.engine, ReviewItemRow, status=["open", "second"])["prompt_id"].tolist()
     reviews = inbox / "reviews.jsonl"
     lines = answer_reviews(inbox / "truth.jsonl", drawn, seed=7)
-    reviews.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_whole(reviews, "".join(json.dumps(line) + "\n" for line in lines))
     turn.import_traces(reviews)
     turn_loop(turn, base_tokens=size.base_tokens)
     show(turn.settings)
@@ -92,11 +93,12 @@ def turn_loop(turn: Turn, **recipe_fields: float) -> None:
     turn.run("regroup")
     turn.stage("freezing the training set; pre-training the base if there is none yet")
     recipe = settings.recipe(**recipe_fields)
-    ops = {name: {"config": recipe.model_dump()} for name in ("base_model", "qlora_checkpoint")}
-    turn.run("make_base", {"ops": {"base_model": ops["base_model"]}})
+    fields = {"config": recipe.model_dump()}
+    turn.run("make_base", {"ops": {"base_model": fields}})
     with turn.serving(recipe):
         turn.stage("QLoRA, evaluation, gate, deployment, routing policy, report")
-        turn.run("retrain", {"ops": ops})
+        made = ("training_set", "base_model")  # by the job before: nothing came in between
+        turn.run("retrain", {"ops": {"qlora_checkpoint": fields}}, without=made)
     turn.stage("done")
 
 
@@ -118,4 +120,4 @@ def _configure(home: Path, title: str, notes: list[str], review_rate: float = RE
         # No live traffic would ever let a canary advance.
         "rollout": "direct",
     }
-    (home / "loop.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    write_whole(home / "loop.yaml", yaml.safe_dump(values, sort_keys=False))
