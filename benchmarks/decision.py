@@ -26,6 +26,7 @@ from benchmarks.record import Start, record, table
 from loop_pipeline.groups.clustering.fit import fit_groups
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.groups.members import member_rows
+from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.policy_fit import fit_policy
 from loop_pipeline.routing.router import Router
 from loop_pipeline.traces.messages import template_hash
@@ -37,8 +38,8 @@ TURNS = 3
 REPEATS = 2
 
 
-def prompts(count: int, seed: int) -> list[str]:
-    """Texts of 1,500 characters, each from one domain."""
+def prompts(count: int, seed: int, chars: int = CHARS) -> list[str]:
+    """Texts of so many characters, each from one domain."""
     data = json.loads(load("clinc150", "data_full.json.gz"))
     domains = json.loads(load("clinc150", "domains.json"))
     rng = np.random.default_rng(seed)
@@ -46,13 +47,13 @@ def prompts(count: int, seed: int) -> list[str]:
     drawn = [
         rng.choice(np.array(own[rng.integers(len(own))], dtype=object), 60) for _ in range(count)
     ]
-    return [". ".join(texts)[:CHARS] for texts in drawn]
+    return [". ".join(texts)[:chars] for texts in drawn]
 
 
-def fitted() -> Router:
-    """A router whose groups and certificates come from such prompts."""
+def fitted(chars: int = CHARS) -> tuple[PolicyBundle, Embedder]:
+    """A policy whose groups and certificates come from such prompts, and its embedder."""
     rng = np.random.default_rng(0)
-    texts = prompts(FITTED_ON, 0)
+    texts = prompts(FITTED_ON, 0, chars)
     agrees = rng.random(FITTED_ON) > 0.04
     logprob = np.where(
         agrees, -rng.exponential(0.2, FITTED_ON), -0.3 - rng.exponential(2.0, FITTED_ON)
@@ -99,7 +100,7 @@ def fitted() -> Router:
         versions={},
         embedder_path="embedder.npz",
     )
-    return Router.load(bundle, embedder)
+    return bundle, embedder
 
 
 def timed(router: Router, texts: list[str]) -> tuple[list[float], list[float], dict[str, int]]:
@@ -135,7 +136,7 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # LiteLLM's process inherits it
     lines, arms = [], {}
     with threadpool_limits(1):
-        router, texts = fitted(), prompts(PROMPTS, 1)
+        router, texts = Router.load(*fitted()), prompts(PROMPTS, 1)
         timed(router, texts[:100])
         for turn in range(1, TURNS + 1):
             seconds, busy, arms = timed(router, texts)

@@ -125,6 +125,18 @@ answers the held-out requests through that server.
 )
 
 
+refresh_policy = dg.define_asset_job(
+    "refresh_policy",
+    _S.assets("routing_policy") | _S.groups("report"),
+    description="""Makes the routing policy again from what the traffic says by now, without a
+training: live answers that several models gave to one request count beside the held-out ones.
+
+**When to run it:** after `label_traces` and `regroup` have taken in new traffic.
+
+**Read more** in `docs/concepts/routing.md`.""",
+)
+
+
 deploy = dg.define_asset_job(
     "deploy",
     _S.assets("vllm_deployment"),

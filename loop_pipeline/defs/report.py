@@ -8,6 +8,7 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.routing import routing_policy
 from loop_pipeline.defs.serving import ask
 from loop_pipeline.report.gather import gather
+from loop_pipeline.report.live import read_live
 from loop_pipeline.report.numbers import LoopNumbers, Served
 from loop_pipeline.report.page import page
 from loop_pipeline.report.pictures.plots import cost_coverage_figure, plot_png_markdown
@@ -40,7 +41,7 @@ def loop_report(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materialize
     numbers = gather(engine, settings, answers, _question(context, loop))
     folder = settings.artifacts / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "report.html", page(numbers))
+    write_whole(folder / "report.html", page(numbers, read_live(folder)))
     write_whole(folder / "numbers.json", numbers.model_dump_json(indent=1))
     today = dt.datetime.now(dt.UTC).date().isoformat()
     said = "traffic so far, as routed now"

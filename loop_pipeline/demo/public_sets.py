@@ -7,6 +7,7 @@ Nothing of the sets is shipped; they are read from the folder that ``LOOP_BENCH_
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime as dt
 import gzip
@@ -24,6 +25,8 @@ from loop_pipeline.costs.prices import PRICES, PRICES_DATE
 
 PRICED_AS = "claude-opus-5"
 DAYS = 7
+# Of the requests, for live traffic: neither trained on nor certified on.
+UNSEEN_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ def write_traffic(
     *,
     first_day: dt.date = dt.date(2026, 9, 1),
     seed: int = 7,
+    unseen: Path | None = None,
 ) -> dict[str, Any]:
     """Write a public set in the import format, one request at a time.
 
@@ -132,6 +136,8 @@ def write_traffic(
         out: file of the traffic; replaced if it is there. Same arguments, same bytes.
         first_day: UTC day of the first request; the others follow at an even pace over a week.
         seed: of the order of the requests.
+        unseen: file of the last fifth of the requests, in the same form, which then are not in
+            ``out``; None: all are.
 
     Returns:
         ``name``, ``traces``, ``labels`` (their number) and ``notes``: sentences that everything
@@ -146,7 +152,12 @@ def write_traffic(
     random.Random(seed).shuffle(order)
     start = dt.datetime.combine(first_day, dt.time(), dt.UTC)
     verdict = {"kind": "review", "value": 1, "actor": f"{name} gold label"}
-    with out.open("w", encoding="utf-8", newline="\n") as lines:
+    kept = len(order) - round(len(order) * UNSEEN_SHARE) if unseen else len(order)
+    with contextlib.ExitStack() as files:
+        paths = [out, unseen] if unseen else [out]
+        parts = [
+            files.enter_context(path.open("w", encoding="utf-8", newline="\n")) for path in paths
+        ]
         for place, number in enumerate(order):
             ts = start + dt.timedelta(seconds=place * DAYS * 86_400 // len(rows))
             moment = {"ts": ts.isoformat()}
@@ -156,13 +167,13 @@ def write_traffic(
                 "contract": {"kind": "tags" if name == "nlupp" else "label", "labels": labels},
                 "feedback": [verdict | moment],
             }
-            lines.write(json.dumps(line | more) + "\n")
+            parts[place >= kept].write(json.dumps(line | more) + "\n")
     return {
         "name": name,
-        "traces": len(rows),
+        "traces": kept,
         "labels": len(labels),
         "notes": [
-            f"The {len(rows):,} requests are the real ones of {SETS[name].origin}.",
+            f"The {kept:,} requests are the real ones of {SETS[name].origin}.",
             "The frontier's recorded answers are the set's gold labels, and so are the reviews.",
             f"Times and order of the requests are assigned: shuffled, evenly over {DAYS} days.",
             "No latency was recorded, so none is given.",

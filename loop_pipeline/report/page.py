@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from loop_pipeline.costs.attribution import REVIEW, CostNumbers
+from loop_pipeline.report.live import LiveNumbers, live_sentences, live_table
 from loop_pipeline.report.markup import card, nothing, table
 from loop_pipeline.report.numbers import (
     LEXICAL,
@@ -24,11 +25,12 @@ from loop_pipeline.report.page_tables import groups_table, sources_table
 from loop_pipeline.report.pictures.charts import chart_cards
 
 
-def page(numbers: LoopNumbers) -> str:
+def page(numbers: LoopNumbers, live: LiveNumbers | None = None) -> str:
     """The report as a self-contained HTML document.
 
     Args:
         numbers: what to show; parts that are missing say why.
+        live: the newest stretch of live traffic with known right answers, if there was one.
     """
     # One order of the groups, so that a group has the same colour in every chart.
     names = [group.name for group in sorted(numbers.groups, key=lambda group: -group.size)]
@@ -36,6 +38,7 @@ def page(numbers: LoopNumbers) -> str:
     sections = [
         _head(numbers),
         _tiles(numbers),
+        _live(live),
         groups_table(numbers, names),
         chart_cards(numbers, names),
         _agreement(numbers),
@@ -70,6 +73,14 @@ def _head(numbers: LoopNumbers) -> str:
     items = "".join(f"<span><b>{v}</b> {escape(k)}</span>" for k, v in facts.items())
     items += f"<span>{escape(lessons(numbers.pairs))}</span>"
     return f'<h1>{escape(numbers.title)}</h1>{banner}<div class="facts">{items}</div>'
+
+
+def _live(live: LiveNumbers | None) -> str:
+    if live is None:
+        return ""
+    head, *rows = live_table(live)
+    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in live_sentences(live))
+    return card("Live traffic through the gateway", f"<ul>{said}</ul>{table(head, rows)}")
 
 
 def _tile(name: str, value: str, small: str) -> str:

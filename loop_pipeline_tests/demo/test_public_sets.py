@@ -24,6 +24,18 @@ def here(name: str) -> Path:
     return FOLDER
 
 
+def test_a_fifth_can_be_held_back_and_nothing_is_lost(tmp_path: Path) -> None:
+    here("headlines")
+    write_traffic("headlines", FOLDER, tmp_path / "all.jsonl")
+    facts = write_traffic(
+        "headlines", FOLDER, tmp_path / "a.jsonl", unseen=tmp_path / "unseen.jsonl"
+    )
+    first, rest = (tmp_path / name for name in ("a.jsonl", "unseen.jsonl"))
+    assert first.read_bytes() + rest.read_bytes() == (tmp_path / "all.jsonl").read_bytes()
+    assert facts["traces"] == 4_000
+    assert len(rest.read_text().splitlines()) == 1_000
+
+
 @pytest.mark.parametrize(
     ("name", "labels"), [("headlines", 4), ("clinc150", 150), ("banking77", 77)]
 )
