@@ -18,12 +18,7 @@ from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import DatasetMemberRow, FeedbackRow, LabeledPairRow
 from loop_pipeline.store.training_data import newest_dataset
 from loop_pipeline.training.base_folder import made_before
-from loop_pipeline.training.dataset.frozen_set import (
-    NotEnoughPairs,
-    TrainingSet,
-    freeze,
-    record_training_set,
-)
+from loop_pipeline.training.dataset import frozen_set as sets
 from loop_pipeline.training.dataset.leakage import audit
 from loop_pipeline.training.dataset.selection import Selection, select_rows
 from loop_pipeline.training.dataset.splits import split_traces, traces_with_splits
@@ -98,16 +93,16 @@ def training_set(loop: Loop) -> dg.MaterializeResult:
         trained=set(read(engine, DatasetMemberRow, split="train")["prompt_id"]),
     )
     try:
-        frozen = freeze(selection, loop.settings().artifacts / "datasets")
-    except NotEnoughPairs as error:
+        frozen = sets.freeze(selection, loop.settings().artifacts / "datasets")
+    except sets.NotEnoughPairs as error:
         raise dg.Failure(f"no training: {error}", allow_retries=False) from error
-    record_training_set(engine, frozen, selection)
+    sets.record_training_set(engine, frozen, selection)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(frozen.dataset_id), metadata=_described(frozen, selection)
     )
 
 
-def _described(frozen: TrainingSet, selection: Selection) -> dict[str, Any]:
+def _described(frozen: sets.TrainingSet, selection: Selection) -> dict[str, Any]:
     why = selection.excluded["reason"].str.replace(r"(: | of |').*", "", regex=True)
     return {
         "dagster/row_count": len(selection.rows),
