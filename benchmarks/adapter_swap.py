@@ -98,7 +98,7 @@ def swap(engine: Engine, settings: LoopSettings, traffic: Traffic, number: int) 
     fleet.reconcile(adapters_of(engine, roles(engine).values()))
     now = in_force(engine)
     bundle = policy(chr(ord("a") + number) * 64, now)
-    introduce(engine, policy_folder(settings), bundle, staged=False)
+    introduce(engine, policy_folder(settings), bundle, staged=False, secret=settings.secret())
     traffic.model = bundle.student["adapter"]
     return time.monotonic() - start
 

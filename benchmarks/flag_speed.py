@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.record import Start, record, table
-from loop_pipeline.labels.hallucination.flags import check_answer, flag_hallucinations
+from loop_pipeline.labels.hallucination.answer_check import check_answer
+from loop_pipeline.labels.hallucination.flags import flag_hallucinations
 from loop_pipeline.labels.hallucination.tiers import Tiers, tiers_of
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import records

@@ -23,6 +23,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from loop_pipeline.gateway_settings import GatewaySettings, split_urls
+from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.recipe import Profile, QLoRAConfig
 from loop_pipeline.setting_errors import (
     misspelt_variables,
@@ -108,6 +109,9 @@ class LoopSettings(GatewaySettings):
         SecretStr(""), description="Its key, from the environment only; never logged or stored."
     )
     judge_rate: float = Field(0.02, gt=0, le=1, description="Share of answers it judges.")
+    schedules: bool = Field(
+        False, description="Schedules and sensors are on unless turned off in Dagster (`loop up`)."
+    )
     retrain_every: int = Field(1000, gt=0, description="New validated pairs per retraining.")
     retrain_cooldown_hours: float = Field(24, ge=0, description="Hours between two trainings.")
     bench_data: Path = Field(Path("../shared/data"), description="Folder of the public sets.")
@@ -141,6 +145,18 @@ class LoopSettings(GatewaySettings):
     def tracking_uri(self) -> str:
         """URL of the MLflow store."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.home.absolute() / 'mlflow.db'}"
+
+    def secret(self) -> bytes:
+        """The secret of this installation; made in the home folder if there is none yet.
+
+        Raises:
+            ValueError: its file is damaged.
+        """
+        return installation_secret(self.home, self.installation_secret.get_secret_value())
+
+    def embedder_access(self) -> dict[str, str]:
+        """What an embedder that is an endpoint may be sent to, and with which key."""
+        return {"endpoint": self.embedder, "api_key": self.embedder_api_key.get_secret_value()}
 
     @property
     def artifacts(self) -> Path:

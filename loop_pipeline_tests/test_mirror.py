@@ -8,6 +8,7 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 # What these are about is no single module.
 WHOLE = {
+    "clients": "other people's clients against the gateway",
     "faults": "what is missing or broken in a turn",
     "test_architecture_page.py": "docs/architecture.md",
     "test_benchmarks.py": "benchmarks/",

@@ -22,8 +22,8 @@ Contract = Mapping[str, Any] | None
 
 
 def kind_of(contract: Contract) -> str:
-    """Kind of a contract; no contract is free text."""
-    return str(contract["kind"]) if contract else "text"
+    """Kind of a contract; no contract, or one that names no kind, is free text."""
+    return str(contract.get("kind", "text")) if contract else "text"
 
 
 def canonical(text: str, contract: Contract) -> str:
@@ -92,7 +92,10 @@ def fields_right(output: str, wanted: str, contract: Contract) -> dict[str, bool
     if right is None:
         return {}
     given = _object(output)
-    names = [*dict.fromkeys([*(contract or {}).get("schema", {}).get("required", []), *right])]
+    schema = (contract or {}).get("schema")
+    required = schema.get("required") if isinstance(schema, Mapping) else None
+    wanted_names = [str(name) for name in required] if isinstance(required, list) else []
+    names = [*dict.fromkeys([*wanted_names, *right])]
     if given is None:
         return dict.fromkeys(names, False)
     return {name: given.get(name) == right.get(name) for name in names}

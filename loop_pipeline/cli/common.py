@@ -12,4 +12,4 @@ def open_settings_and_store() -> tuple[LoopSettings, Engine]:
     from loop_pipeline.store.database import open_store
 
     settings = load_settings()
-    return settings, open_store(settings.store_url)
+    return settings, open_store(settings.store_url, settings.app)

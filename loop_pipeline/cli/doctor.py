@@ -32,7 +32,7 @@ def doctor(
         from loop_pipeline.doctor.from_store import outcomes_in_force
         from loop_pipeline.store.database import open_store
 
-        found = outcomes_in_force(open_store(settings.store_url), settings)
+        found = outcomes_in_force(open_store(settings.store_url, settings.app), settings)
     else:
         from loop_pipeline.doctor.outcome_table import read_table
         from loop_pipeline.doctor.rehearsal import rehearse

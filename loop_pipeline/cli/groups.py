@@ -50,4 +50,5 @@ def _engine() -> Engine:
     from loop_pipeline.settings import load_settings
     from loop_pipeline.store.database import open_store
 
-    return open_store(load_settings().store_url)
+    settings = load_settings()
+    return open_store(settings.store_url, settings.app)

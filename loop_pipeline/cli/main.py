@@ -13,23 +13,34 @@ from sqlalchemy.exc import DBAPIError
 
 from loop_pipeline.cli.common import open_settings_and_store
 from loop_pipeline.cli.doctor import doctor
+from loop_pipeline.cli.gateway import gateway
 from loop_pipeline.cli.groups import groups
+from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
-from loop_pipeline.cli.ui import ui
+from loop_pipeline.cli.ship import ship
+from loop_pipeline.cli.status import status
+from loop_pipeline.cli.up import ui, up
 from loop_pipeline.masking import mask_secrets, masked
 from loop_pipeline.settings import load_settings
 
+LIVE = typer.Option("--live", help="Then send requests it has never seen through the gateway.")
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(doctor)
+app.command()(up)
+app.command()(status)
 app.command()(ui)
+app.command()(gateway)
+app.command()(ship)
 app.add_typer(review, name="review")
 app.add_typer(rollout, name="rollout")
 app.command()(rollback)
 app.command()(history)
 app.add_typer(policy, name="policy")
 app.add_typer(groups, name="groups")
+app.add_typer(keys, name="keys")
 
 
 @app.command("import")
@@ -44,23 +55,25 @@ def import_traces(files: list[Path]) -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(live: Annotated[bool, LIVE] = False) -> None:
     """Turn the loop once on simulated traffic: every model and server is real."""
     from loop_pipeline.demo import runs
 
     home = _home("demo")
     _check_environments()
-    runs.demo(home)
+    runs.demo(home, live=live)
 
 
 @app.command()
 def replay(
     name: Annotated[str, typer.Argument(help="headlines, clinc150, banking77 or nlupp")],
+    live: Annotated[bool, LIVE] = False,
 ) -> None:
     """Turn the loop once on a public data set."""
     from loop_pipeline.demo import runs
 
-    runs.replay(name, _home(f"replay-{name}"))
+    # Of a home that has seen all requests none would be new.
+    runs.replay(name, _home(f"replay-{name}{'-live' if live else ''}"), live=live)
 
 
 @app.command()
@@ -137,18 +150,6 @@ def follow(prompt_id: str) -> None:
 def _short(value: Any, most: int = 300) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-@app.command()
-def status() -> None:
-    """Count what is in the store."""
-    from loop_pipeline.store.database import count, open_store
-    from loop_pipeline.store.tables import Base
-
-    engine = open_store(load_settings().store_url)
-    for mapper in sorted(Base.registry.mappers, key=lambda m: m.class_.__tablename__):
-        table: Any = mapper.class_
-        typer.echo(f"{table.__tablename__:22} {count(engine, table):>10,}")
 
 
 def _check_environments() -> None:

@@ -1,4 +1,4 @@
-"""``loop policy``: read routing policies and compare them."""
+"""``loop policy``: read, compare and sign routing policies, and hold groups back."""
 
 from __future__ import annotations
 
@@ -10,17 +10,28 @@ import typer
 Which = Annotated[
     str, typer.Argument(help="A file, active, previous, canary, or the beginning of a sha256.")
 ]
-policy = typer.Typer(no_args_is_help=True, help="Show routing policies and compare them.")
+Group = Annotated[str, typer.Argument(help="Its name, its id, or the beginning of that.")]
+about = "Show, compare and sign routing policies; hold task groups back."
+policy = typer.Typer(no_args_is_help=True, help=about)
 
 
 @policy.command()
 def show(which: Which = "active") -> None:
     """Say in a few lines what a policy promises, group by group."""
     from loop_pipeline.cli.common import open_settings_and_store
-    from loop_pipeline.rollout.release import find_policy
-    from loop_pipeline.routing.policy_text import summary
+    from loop_pipeline.rollout.group_holds import lines_of_holds
+    from loop_pipeline.rollout.policy_text import summary
+    from loop_pipeline.rollout.stored_policies import find_document, find_policy
+    from loop_pipeline.routing.policy_files import unsigned_because
 
-    for line in summary(find_policy(open_settings_and_store()[1], which)):
+    settings, engine = open_settings_and_store()
+    for line in summary(find_policy(engine, which)):
+        typer.echo(line)
+    # The one on trial is part of the policy in force, and signed with it.
+    document = find_document(engine, "active" if which == "canary" else which)
+    problem = unsigned_because(document, settings.secret())
+    typer.echo(f"not obeyed here: {problem}" if problem else "signed by this installation")
+    for line in lines_of_holds(engine):
         typer.echo(line)
 
 
@@ -28,14 +39,52 @@ def show(which: Which = "active") -> None:
 def diff(old: Which, new: Which) -> None:
     """Say in words what changed from one policy to another."""
     from loop_pipeline.cli.common import open_settings_and_store
-    from loop_pipeline.rollout.release import find_policy
-    from loop_pipeline.routing.policy_text import differences
+    from loop_pipeline.rollout.policy_text import differences
+    from loop_pipeline.rollout.stored_policies import find_policy
 
     engine = open_settings_and_store()[1]
     before, after = find_policy(engine, old), find_policy(engine, new)
     typer.echo(f"{before.sha256[:12]} -> {after.sha256[:12]}")
     for line in differences(before, after) or ["nothing: they are the same document"]:
         typer.echo(f"  {line}")
+
+
+@policy.command()
+def sign(which: Which = "active") -> None:
+    """Sign a stored policy and those before it, so that they are obeyed here. Look at it first."""
+    from loop_pipeline.artifacts import policy_folder
+    from loop_pipeline.cli.common import open_settings_and_store
+    from loop_pipeline.rollout.stored_policies import sign_policy
+
+    settings, engine = open_settings_and_store()
+    folder, count = policy_folder(settings), 0
+    for bundle in sign_policy(engine, folder, which, settings.secret()):
+        typer.echo(f"policy {bundle.sha256[:12]} is signed")
+        count += 1
+    if not count:
+        typer.echo("nothing to do: it is signed already")
+
+
+@policy.command("hold")
+def hold_group(
+    group: Group, reason: Annotated[str, typer.Option(help="Shown wherever the hold is.")]
+) -> None:
+    """Let the frontier answer a task group for now, whatever the policy promises."""
+    from loop_pipeline.cli.common import open_settings_and_store
+    from loop_pipeline.rollout.group_holds import hold
+
+    engine = open_settings_and_store()[1]
+    typer.echo(hold(engine, group, actor="loop policy hold", reason=reason))
+
+
+@policy.command("release")
+def release_group(group: Group) -> None:
+    """End the hold of a task group: the policy in force decides again."""
+    from loop_pipeline.cli.common import open_settings_and_store
+    from loop_pipeline.rollout.group_holds import release
+
+    engine = open_settings_and_store()[1]
+    typer.echo(release(engine, group, actor="loop policy release"))
 
 
 @policy.command()

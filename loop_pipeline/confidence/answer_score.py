@@ -7,21 +7,23 @@ What the router needs for one answer; a frame of answers is fitted and scored in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from loop_pipeline.answers.contract import UnsupportedContract, check_contract
 
+# A probability is at most 1; so much its logarithm may be above 0 by rounding.
+ROUNDING = 1e-4
 FEATURES = ("logprob_sum", "logprob_min", "logprob_p10", "logprob_mean", "tokens_out")
 
 
 class ScoreWeights(BaseModel):
     """Linear score of an answer's confidence features. Only the ranking matters to a promise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     kind: Literal["logistic", "logprob_sum"]
     mean: dict[str, float]
     scale: dict[str, float]
@@ -29,6 +31,15 @@ class ScoreWeights(BaseModel):
     intercept: float
     rows: int
     reason: str
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        used = set(self.coef)
+        if not used or not used <= set(FEATURES) & set(self.mean) & set(self.scale):
+            raise ValueError(f"the score's weights do not fit each other: {sorted(used)}")
+        if any(self.scale[name] == 0 for name in used):
+            raise ValueError("the score divides by zero")
+        return self
 
     def value(self, features: Mapping[str, float]) -> float:
         """Score (log-odds) of one answer, the same number as ``values`` gives."""
@@ -57,6 +68,9 @@ def logprob_features(
     values = np.asarray(token_logprobs, dtype=float)
     if not np.isfinite(values).all():
         raise ValueError("log-probabilities are not all numbers")
+    # A server that says +5 is surest of all its answers, and not to be believed.
+    if (values > ROUNDING).any():
+        raise ValueError(f"a log-probability is {values.max():g}, above 0")
     return {
         "logprob_sum": float(values.sum()),
         "logprob_min": float(values.min()),
@@ -73,10 +87,10 @@ def unservable(
     request_text: str,
 ) -> str | None:
     """Why an answer must not be served however sure the student is; None if it may be."""
+    if finish_reason not in (None, "stop"):
+        return f"the answer did not finish ({finish_reason or 'no reason given'})"
     if not output.strip():
         return "the answer is empty"
-    if finish_reason not in (None, "stop"):
-        return f"the answer did not finish ({finish_reason})"
     try:
         broken = check_contract(output, contract, request_text)
     except UnsupportedContract as error:

@@ -6,40 +6,52 @@ Not here: which model a group goes to (``routing/offers.py``).
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from loop_pipeline.stats.binomial import clopper_pearson, lower_bound, smallest_certifiable
 from loop_pipeline.stats.fixed_sequence import Right, Scores, bounded_threshold
 
 # Fields that schema versions 2 and 3 added.
-LATER_FIELDS = frozenset({"canary", "expires", "prices", "others", "model", "offers", "floor"})
+LATER_FIELDS = frozenset(
+    {"canary", "expires", "prices", "others", "model", "offers", "floor", "app"}
+)
+ABSENT = (None, [], 0.0, "")
+
+# Log-odds, sums of log-probabilities and lengths of requests all lie far within it; a threshold
+# beyond it serves everything, or nothing.
+FARTHEST_SCORE = 1e6
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Usd = Annotated[float, Field(ge=0)]
+Threshold = Annotated[float, Field(ge=-FARTHEST_SCORE, le=FARTHEST_SCORE)]
 
 
 class Document(BaseModel):
     """A frozen part of a policy; fields that a later schema added stay out while they are empty."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_serializer(mode="wrap")
     def _without_absent(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A document of an earlier version keeps its bytes, and with them its sha256.
         plain: dict[str, Any] = rest(self)
-        return {k: v for k, v in plain.items() if k not in LATER_FIELDS or v not in (None, [], 0.0)}
+        return {k: v for k, v in plain.items() if k not in LATER_FIELDS or v not in ABSENT}
 
 
 class Certificate(Document):
     """Serve answers scoring at least ``threshold``; None sends the whole group to the frontier."""
 
-    threshold: float | None
-    n: int
-    accepted: int
-    errors: int
-    coverage: float
-    agreement: float | None
-    agreement_lower: float | None
+    threshold: Threshold | None
+    n: Count
+    accepted: Count
+    errors: Count
+    coverage: Share
+    agreement: Share | None
+    agreement_lower: Share | None
     reason: str
 
 

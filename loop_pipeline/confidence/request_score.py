@@ -11,11 +11,11 @@ import math
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from scipy.spatial.distance import cdist
 
 from loop_pipeline.traces.messages import MAX_CHARS
@@ -92,7 +92,7 @@ class RequestScore(BaseModel):
     direction of the vector's first coordinates, the ones that tell topics apart.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     method: Literal["kinds", "length", "constant"]
     rows: int
     reason: str
@@ -102,6 +102,15 @@ class RequestScore(BaseModel):
     kinds: tuple[tuple[float, ...], ...] = ()
     weights: tuple[float, ...] = ()
     intercept: float = 0.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        width = len(self.mean) + len(self.origin)
+        if len(self.weights) != len(self.kinds) or any(len(k) != width for k in self.kinds):
+            raise ValueError("the score's kinds, weights and coordinates do not fit each other")
+        if self.mean.keys() != self.scale.keys() or not self.mean.keys() <= shape("").keys():
+            raise ValueError(f"the score knows no such shape: {sorted({*self.mean, *self.scale})}")
+        return self
 
     def value(self, text: str, vector: NDArray[np.float32]) -> float:
         """Score of one request, the same number as ``values`` gives.

@@ -13,13 +13,20 @@ from loop_pipeline.defs.jobs import (
     retrain,
 )
 from loop_pipeline.defs.resources import Loop
+from loop_pipeline.settings import load_settings
 from loop_pipeline.store.traces import days_touched
 from loop_pipeline.store.training_data import count_validated_pairs, pairs_last_trained
+
+# For what nobody turned on or off in Dagster: that stays as it was put. `loop up` sets it.
+ON = load_settings().schedules
+SCHEDULE = dg.DefaultScheduleStatus.RUNNING if ON else dg.DefaultScheduleStatus.STOPPED
+SENSOR = dg.DefaultSensorStatus.RUNNING if ON else dg.DefaultSensorStatus.STOPPED
 
 # Dagster shows the words of schedules and sensors as they are, without markdown.
 daily_labels = dg.build_schedule_from_partitioned_job(
     label_traces,
     name="daily_labels",
+    default_status=SCHEDULE,
     hour_of_day=2,
     description="""At 02:00 UTC the day before becomes training pairs (job label_traces).
 
@@ -32,6 +39,7 @@ daily_reviews = dg.ScheduleDefinition(
     job=draw_reviews,
     cron_schedule="0 4 * * *",
     name="daily_reviews",
+    default_status=SCHEDULE,
     description="""At 04:00 UTC new answers are drawn for review (job draw_reviews).
 
 When to turn it on: if people look at the queue every few days.
@@ -42,6 +50,7 @@ weekly_quality = dg.ScheduleDefinition(
     job=refresh_quality,
     cron_schedule="0 1 * * 1",
     name="weekly_quality",
+    default_status=SCHEDULE,
     description="""On Mondays at 01:00 UTC the quality score is fitted again (job
 refresh_quality).
 
@@ -54,6 +63,7 @@ weekly_groups = dg.ScheduleDefinition(
     job=regroup,
     cron_schedule="0 3 * * 1",
     name="weekly_groups",
+    default_status=SCHEDULE,
     description="""On Mondays at 03:00 UTC all traffic is put into task groups again (job
 regroup).
 
@@ -65,6 +75,7 @@ daily_report = dg.ScheduleDefinition(
     job=refresh_report,
     cron_schedule="0 6 * * *",
     name="daily_report",
+    default_status=SCHEDULE,
     description="""At 06:00 UTC the report is written again (job refresh_report).
 
 When to turn it on: once a policy is in force and somebody reads the report.
@@ -90,6 +101,7 @@ def in_flight(instance: dg.DagsterInstance, job: str) -> dg.SkipReason | None:
 @dg.sensor(
     job=retrain,
     minimum_interval_seconds=300,
+    default_status=SENSOR,
     description="""Trains again each time enough new training pairs have come (job retrain).
 
 When to turn it on: once a first retrain went well. It starts when the number of validated
@@ -128,6 +140,7 @@ LATE_OVERLAP = dt.timedelta(minutes=10)
 @dg.sensor(
     job=label_traces,
     minimum_interval_seconds=600,
+    default_status=SENSOR,
     description="""Labels days again whose answers got feedback after they were labelled, and only
 those (job label_traces).
 

@@ -107,7 +107,9 @@ def _bench(context: dg.AssetExecutionContext, loop: Loop, *, again: bool) -> Ben
         server=open_fleet(settings).servers[0],
         held_out=held_out,
         embedder=open_embedder(
-            embedder_path(settings, groups.embedder_version), settings.train_python
+            embedder_path(settings, groups.embedder_version),
+            settings.train_python,
+            **settings.embedder_access(),
         )
         if groups
         else Embedder.fit(held_out["request_text"].tolist(), seed=7),

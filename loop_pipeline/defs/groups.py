@@ -105,17 +105,19 @@ def _requests(loop: Loop) -> pd.DataFrame:
 
 def _embedder(settings: LoopSettings, previous: Groups | None, texts: list[str]) -> TextEmbedder:
     """The embedder of the last fit if the setting still names it, else a new one."""
-    key = settings.embedder_api_key.get_secret_value()
+    access = settings.embedder_access()
     if previous:
         path = embedder_path(settings, previous.embedder_version)
         try:
-            stored = open_embedder(path, settings.train_python, api_key=key)
+            stored = open_embedder(path, settings.train_python, **access)
             same = stored.version == previous.embedder_version  # else of an older scheme
             if same and still_holds(stored, settings.embedder):
                 return stored
-        except EmbedderError:  # its model is gone or another: the setting names what comes next
-            pass
-    embedder = fit_embedder(settings.embedder, texts, 7, settings.train_python, api_key=key)
+        except (EmbedderError, OSError, ValueError) as error:
+            # Its model is gone or another, or the file is damaged: the setting names what is next.
+            dg.get_dagster_logger().warning(f"the embedder is fitted anew: {error}")
+    python, key = settings.train_python, access["api_key"]
+    embedder = fit_embedder(settings.embedder, texts, 7, python, api_key=key)
     path = embedder_path(settings, embedder.version)
     path.parent.mkdir(parents=True, exist_ok=True)
     embedder.save(path)

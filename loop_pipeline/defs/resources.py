@@ -31,7 +31,7 @@ class TableIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
         """Replace the rows of the materialized days."""
         table = TABLES[context.asset_key.path[-1]]
-        with open_store(load_settings().store_url).begin() as connection:
+        with self._engine().begin() as connection:
             if table is tables.LabeledPairRow:
                 gone = replace_pairs(connection, context.asset_partition_keys, records(obj))
                 if gone:
@@ -41,11 +41,15 @@ class TableIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """Read the rows of the days that the reader is about."""
-        engine = open_store(load_settings().store_url)
+        engine = self._engine()
         table, days = TABLES[context.asset_key.path[-1]], context.asset_partition_keys
         if table is tables.TraceRow:
             return read_traces(engine, days=days)
         return read(engine, table, days=days)
+
+    def _engine(self) -> Engine:
+        settings = load_settings()
+        return open_store(settings.store_url, settings.app)
 
 
 class Loop(dg.ConfigurableResource):
@@ -57,7 +61,8 @@ class Loop(dg.ConfigurableResource):
 
     def engine(self) -> Engine:
         """The store, with its schema up to date."""
-        return open_store(self.settings().store_url)
+        settings = self.settings()
+        return open_store(settings.store_url, settings.app)
 
 
 class TrainingProcess(dg.PipesSubprocessClient):

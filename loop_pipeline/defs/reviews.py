@@ -20,7 +20,7 @@ from loop_pipeline.report.quality import (
 )
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import read
-from loop_pipeline.store.mlflow_runs import record_fit
+from loop_pipeline.store.mlflow_log.mlflow_runs import record_fit
 from loop_pipeline.store.tables import ReviewerRow, ReviewItemRow
 from loop_pipeline.store.tracking import Tracking, TrackingDown, few_retries
 from loop_pipeline.store.training_data import newest_quality_model

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from loop_pipeline.defs.automation import in_flight
+from loop_pipeline.defs.automation import SENSOR, in_flight
 from loop_pipeline.defs.jobs import deploy
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.rollout.canary_evidence import current_rollout
@@ -33,6 +33,7 @@ def move_rollout() -> None:
 @dg.sensor(
     job_name="move_rollout",
     minimum_interval_seconds=60,
+    default_status=SENSOR,
     description="""Watches the new student on trial (canary): ends the trial if it disagrees with
 the frontier more often than the champion, and gives it more traffic if it does not.
 
@@ -59,6 +60,7 @@ def canary_watch(context: dg.SensorEvaluationContext, loop: Loop) -> dg.RunReque
 @dg.sensor(
     job=deploy,
     minimum_interval_seconds=60,
+    default_status=SENSOR,
     description="""Loads the students again when a vLLM server came back, or came new, without them.
 
 When to turn it on: as soon as a student serves. Until a server has its students, their requests

@@ -11,15 +11,11 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
 from loop_pipeline.report.pictures.plots import plot_png_markdown, shares_figure
 from loop_pipeline.rollout.commands import tell
-from loop_pipeline.rollout.release import (
-    in_force,
-    introduce,
-    student_of,
-    without_canary,
-)
+from loop_pipeline.rollout.release import introduce
+from loop_pipeline.rollout.stored_policies import in_force, student_of, without_canary
 from loop_pipeline.routing.calibration_rows import versions_of
 from loop_pipeline.routing.off_policy_gate import OffPolicyReport
-from loop_pipeline.routing.policy import PolicyBundle
+from loop_pipeline.routing.policy import BadBundle, PolicyBundle
 from loop_pipeline.routing.policy_from_store import (
     NoPolicy,
     frontier_only_from_store,
@@ -69,7 +65,11 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     except NoPolicy as error:
         raise dg.Failure(f"the policy in force stays: {error}", allow_retries=False) from error
     staged = judged is not None and settings.rollout == "staged"
-    bundle = introduce(engine, folder, fitted, staged=staged)
+    try:
+        secret = settings.secret()
+        bundle = introduce(engine, folder, fitted, staged=staged, secret=secret)
+    except BadBundle as error:
+        raise dg.Failure(f"the policy in force stays: {error}", allow_retries=False) from error
     shown = _figures(bundle, judged) | _details(bundle, judged)
     shown["bundle"] = dg.MetadataValue.path(str(folder / f"{bundle.sha256[:16]}.json"))
     shown["mlflow"] = tell(engine, settings).strip() or "told"
@@ -159,10 +159,11 @@ def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=routing_policy, blocking=True)
 def router_loads_the_policy(loop: Loop) -> dg.AssetCheckResult:
-    """A router reads the policy from its file, digest and embedder checked, and decides requests.
+    """A router reads the policy from its file and decides requests: digest, signature, embedder.
 
-    **If it fails,** no application can use this policy: the file or its embedder is missing or was
-    altered. Applications that have loaded an earlier policy go on with it.
+    **If it fails,** no application can use this policy: the file or its embedder is missing, was
+    altered, or is not signed by this installation. Applications that have loaded an earlier policy
+    go on with it.
 
     **What to do:** materialize `routing_policy` again. If the embedder is gone, run `regroup`
     first.
@@ -173,7 +174,16 @@ def router_loads_the_policy(loop: Loop) -> dg.AssetCheckResult:
     if bundle is None:
         return dg.AssetCheckResult(passed=False, description="no policy is in force")
     running = versions_of(settings)
-    router = Router.load(policy_folder(settings) / f"{bundle.sha256[:16]}.json", running=running)
+    try:
+        router = Router.load(
+            policy_folder(settings) / f"{bundle.sha256[:16]}.json",
+            running=running,
+            secret=settings.secret(),
+            embedder_api_key=settings.embedder_api_key.get_secret_value(),
+            embedder_url=settings.embedder,
+        )
+    except BadBundle as error:
+        return dg.AssetCheckResult(passed=False, description=str(error))
     traces = read_traces(loop.engine(), split="gold", limit=200)
     arms = [
         router.decide(messages, prompt_id).arm

@@ -8,7 +8,7 @@ from loop_pipeline.defs.evaluation import checkpoint_evaluation
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.rollout.release import roles
 from loop_pipeline.serving import student_server as vllm
-from loop_pipeline.serving.fleet import open_fleet
+from loop_pipeline.serving.fleet import open_fleet, sort_out
 from loop_pipeline.serving.probes import adapters_of
 from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_answer import Answer
@@ -32,7 +32,8 @@ def vllm_deployment(loop: Loop) -> dg.MaterializeResult:
 
     **Read more** in `docs/concepts/rollout.md`.
     """
-    engine, settings, wanted = loop.engine(), loop.settings(), roles(loop.engine())
+    engine, settings = loop.engine(), loop.settings()
+    wanted = roles(engine, settings.secret())
     if not wanted and refused_student(engine):
         return dg.MaterializeResult(metadata={"serves": "nobody: the first student was refused"})
     if not wanted:
@@ -40,7 +41,9 @@ def vllm_deployment(loop: Loop) -> dg.MaterializeResult:
             "no approved checkpoint: nothing is deployed, everything stays at the frontier",
             allow_retries=False,
         )
-    adapters = adapters_of(engine, wanted.values())
+    adapters, damaged = sort_out(adapters_of(engine, wanted.values()))
+    if not adapters:
+        raise dg.Failure(f"the deployment stays as it was: {'; '.join(damaged)}")
     try:
         fleet = open_fleet(settings, announce=adapters)
         fleet.wait_ready(vllm.START_S)
@@ -48,8 +51,12 @@ def vllm_deployment(loop: Loop) -> dg.MaterializeResult:
         answers = fleet.answers(adapters[0])
     except ServerError as error:
         raise dg.Failure(f"the deployment stays as it was: {error}") from error
-    served = {adapter_name(row["checkpoint_id"]): row["checkpoint_id"] for row in wanted.values()}
+    whole = {adapter.name for adapter in adapters}
+    named = {adapter_name(row["checkpoint_id"]): row["checkpoint_id"] for row in wanted.values()}
+    served = {name: checkpoint for name, checkpoint in named.items() if name in whole}
     record_deployment(engine, served, fleet.urls, str(changes))
+    if damaged:
+        raise dg.Failure(f"{len(served)} students are served, others not: {'; '.join(damaged)}")
     names = {role: adapter_name(row["checkpoint_id"]) for role, row in wanted.items()}
     asked = str(adapters[0].questions[0].messages[-1]["content"])
     shown = {"students": len(adapters), "servers": len(fleet.urls)} | _answered(answers[0])
@@ -84,7 +91,7 @@ def server_answers(loop: Loop) -> dg.AssetCheckResult:
 
     **Read more** in `docs/concepts/rollout.md`.
     """
-    wanted = roles(loop.engine())
+    wanted = roles(loop.engine(), loop.settings().secret())
     if not wanted:
         return dg.AssetCheckResult(passed=True, description="no student serves: nothing to ask")
     try:

@@ -2,23 +2,23 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Optional, get_args, get_origin
+from typing import Any
 
 import dagster as dg
-from pydantic import Field, create_model
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import run_folder
+from loop_pipeline.defs.recipe_form import TrainConfig
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.report.pictures.plots import loss_figure, plot_png_markdown
-from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import record_candidates
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import DatasetMemberRow, FeedbackRow, LabeledPairRow
 from loop_pipeline.store.training_data import newest_dataset
 from loop_pipeline.training.base_folder import made_before
 from loop_pipeline.training.dataset import frozen_set as sets
+from loop_pipeline.training.dataset.frozen_check import DamagedSet, check_frozen
 from loop_pipeline.training.dataset.leakage import audit
 from loop_pipeline.training.dataset.selection import Selection, select_rows
 from loop_pipeline.training.dataset.splits import split_traces, traces_with_splits
@@ -42,32 +42,6 @@ QUIET = {
     # was six times slower for it (measured: 504 and 3,638 tokens a second at a load of 6).
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-
-
-def _form() -> dict[str, Any]:
-    """The recipe's fields, all of them empty.
-
-    Dagster fills in defaults before a model sees them, so that only what is empty can follow the
-    profile; and it has no type for a choice that may be empty.
-    """
-    fields: dict[str, Any] = {}
-    for name, field in QLoRAConfig.model_fields.items():
-        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-        about = [field.description or "", f"One of {', '.join(choices)}." if choices else ""]
-        kind = str if choices else field.annotation
-        fields[name] = (Optional[kind], Field(None, description=" ".join(about).strip()))  # noqa: UP045
-    return fields
-
-
-class TrainConfig(create_model("_Form", __base__=dg.Config, **_form())):
-    """The recipe's fields. Empty ones are as in LOOP_RECIPE_FILE, else as in the profile."""
-
-    def recipe(self, settings: LoopSettings) -> QLoRAConfig:
-        """The recipe of this run."""
-        try:
-            return settings.recipe(**self.model_dump(exclude_none=True))
-        except ValueError as error:
-            raise dg.Failure(f"wrong recipe: {error}", allow_retries=False) from error
 
 
 @dg.asset(deps=["labeled_pairs"], group_name="training", kinds={"scikitlearn"}, code_version="2")
@@ -119,17 +93,24 @@ def _described(frozen: sets.TrainingSet, selection: Selection) -> dict[str, Any]
 def splits_share_nothing(loop: Loop) -> dg.AssetCheckResult:
     """No row of the frozen files shares text, a run of words or a conversation with a held-out one.
 
-    The rows are read back from the files and compared with every held-out request.
+    The files are compared with what was frozen, to the last byte; their rows with every held-out
+    request.
 
-    **If it fails,** the student could have seen its exam, and no figure about it would mean
-    anything. Nothing after it runs. It is a fault of this software.
+    **If it fails,** nothing after it runs. With a file's name, that file was cut off or changed;
+    with numbers, the student could have seen its exam, and no figure about it would mean anything.
 
-    **What to do:** report it with the numbers in the check's metadata.
+    **What to do:** materialize `training_set` to write a damaged file anew. Numbers are a fault of
+    this software: report it with the check's metadata.
 
     **Read more** in `docs/concepts/training-set.md`.
     """
     engine = loop.engine()
-    shared = audit(Path(frozen_set(engine)["folder"]), traces_with_splits(engine))
+    frozen = frozen_set(engine)
+    try:
+        check_frozen(Path(frozen["folder"]), frozen["dataset_id"])
+    except DamagedSet as error:
+        return dg.AssetCheckResult(passed=False, description=str(error))
+    shared = audit(Path(frozen["folder"]), traces_with_splits(engine))
     return dg.AssetCheckResult(passed=not any(shared.values()), metadata=dict(shared))
 
 
@@ -234,13 +215,15 @@ def _train(
     except RuntimeError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     tags = {"dagster_run_id": context.run.run_id}
+    frozen = frozen_set(loop.engine())
     invocation = pipes.run(
         context=context,
         command=[str(settings.train_python), "-m", *process],
         env=QUIET,
         extras={
             "config": recipe.model_dump(),
-            "dataset_dir": frozen_set(loop.engine())["folder"],
+            "dataset_dir": frozen["folder"],
+            "dataset_id": frozen["dataset_id"],
             "base_dir": settings.base_of(recipe),
             "mlflow": settings.mlflow_target() | {"tags": tags},
             **extras,

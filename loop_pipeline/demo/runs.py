@@ -6,15 +6,18 @@ Not here: how one turn is run (``turn.py``).
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from loop_pipeline.demo.live_replay import live_stretch, load_unseen
 from loop_pipeline.demo.public_sets import write_traffic
 from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
 from loop_pipeline.demo.size import SIZES, size_for
 from loop_pipeline.demo.turn import Turn
+from loop_pipeline.processes.first_request import first_request
 from loop_pipeline.report.summary import show
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import read
@@ -22,6 +25,11 @@ from loop_pipeline.store.tables import ReviewItemRow
 from loop_pipeline.whole_file import write_whole
 
 TRAFFIC = "traffic.jsonl"
+UNSEEN = "unseen.jsonl"
+# New requests of the simulated desk: more than a minute takes.
+LIVE_REQUESTS = 4_000
+LIVE_SEED = 8
+LIVE_S = 60.0
 # The student of these runs has two million parameters and needs no GPU: two CPU cores, assumed.
 SERVER_HOURLY_USD = 0.10
 # The sets have labels, tags and short summaries.
@@ -30,8 +38,13 @@ MAX_ANSWER_TOKENS = 64
 REVIEW_RATE = 0.08
 
 
-def demo(home: Path) -> None:
-    """One whole turn on simulated traffic; a second call reuses what is there."""
+def demo(home: Path, *, live: bool = False) -> None:
+    """One whole turn on simulated traffic; a second call reuses what is there.
+
+    Args:
+        home: where everything goes.
+        live: a minute of new requests goes through the gateway afterwards.
+    """
     inbox = _inbox(home)
     print("measuring how fast a student is trained on this machine now")
     size, said = size_for(inbox / "size.json", load_settings().train_python)
@@ -58,14 +71,26 @@ def demo(home: Path) -> None:
     lines = answer_reviews(inbox / "truth.jsonl", drawn, seed=7)
     write_whole(reviews, "".join(json.dumps(line) + "\n" for line in lines))
     turn.import_traces(reviews)
-    turn_loop(turn, base_tokens=size.base_tokens)
+    new = inbox / UNSEEN
+    if live and not new.exists():
+        simulate(new, traces=LIVE_REQUESTS, seed=LIVE_SEED)
+    turn_loop(turn, live=new if live else None, live_s=LIVE_S, base_tokens=size.base_tokens)
     show(turn.settings)
+    print("live      .venv/bin/loop up --demo      (in another terminal, until Ctrl-C; then try)\n")
+    print(first_request(f"http://{turn.settings.gateway_host}:{turn.settings.gateway_port}"))
 
 
-def replay(name: str, home: Path) -> None:
-    """One whole turn on a public set."""
+def replay(name: str, home: Path, *, live: bool = False) -> None:
+    """One whole turn on a public set.
+
+    Args:
+        name: of the set.
+        home: where everything goes.
+        live: a fifth of the requests is held back, and goes through the gateway afterwards.
+    """
     inbox = _inbox(home)
-    facts = write_traffic(name, load_settings().bench_data, inbox / TRAFFIC)
+    unseen = inbox / UNSEEN if live else None
+    facts = write_traffic(name, load_settings().bench_data, inbox / TRAFFIC, unseen=unseen)
     _configure(home, f"Replay of {name}", facts["notes"])
     turn = Turn(load_settings())
     for note in facts["notes"]:
@@ -73,15 +98,19 @@ def replay(name: str, home: Path) -> None:
     turn.import_traces(inbox / TRAFFIC)
     turn.stage("flagging every answer and collecting its signals")
     turn.run("describe_traces", days=True)
-    turn_loop(turn)
+    turn_loop(turn, live=unseen)
     show(turn.settings)
 
 
-def turn_loop(turn: Turn, **recipe_fields: float) -> None:
+def turn_loop(
+    turn: Turn, *, live: Path | None = None, live_s: float | None = None, **recipe_fields: float
+) -> None:
     """Everything between described traces and the report, by the jobs a user would run.
 
     Args:
         turn: the store and where to report progress.
+        live: requests with known answers that then go through the gateway; None: none do.
+        live_s: none of them is begun after so many seconds.
         recipe_fields: fields of the training recipe that differ from the profile's.
     """
     settings = turn.settings
@@ -99,6 +128,10 @@ def turn_loop(turn: Turn, **recipe_fields: float) -> None:
         turn.stage("QLoRA, evaluation, gate, deployment, routing policy, report")
         made = ("training_set", "base_model")  # by the job before: nothing came in between
         turn.run("retrain", {"ops": {"qlora_checkpoint": fields}}, without=made)
+        if live:
+            frontier = [sys.executable, "-m", "loop_pipeline.demo.simulated_frontier"]
+            frontier += ["--recorded", str(live), "--port"]
+            live_stretch(turn, load_unseen(live), frontier, seconds=live_s)
     turn.stage("done")
 
 

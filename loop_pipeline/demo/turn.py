@@ -46,7 +46,7 @@ class Turn:
 
     def __init__(self, settings: LoopSettings, say: Callable[[str], None] = print) -> None:
         self.settings = settings
-        self.engine = open_store(settings.store_url)
+        self.engine = open_store(settings.store_url, settings.app)
         # Entered, so that definitions are loaded beside this instance and not an earlier one's.
         self._open = contextlib.ExitStack()
         self.instance = self._open.enter_context(

@@ -23,12 +23,12 @@ from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.report.bill import routed_costs
 from loop_pipeline.report.numbers import cost_sentence, load_sentence
-from loop_pipeline.rollout.release import in_force, student_of
+from loop_pipeline.rollout.stored_policies import in_force, student_of
 from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.database import query
+from loop_pipeline.store.database import of_app, query
 from loop_pipeline.store.tables import ContractRow, TraceRow
 
 
@@ -47,11 +47,13 @@ def outcomes_in_force(engine: Engine, settings: LoopSettings) -> Outcomes:
         raise NothingToJudge("no student is in force: everything goes to the frontier")
     others: list[Contender] = []
     if bundle.others:
-        embedder = open_embedder(policy_folder(settings) / bundle.embedder_path)
+        embedder = open_embedder(
+            policy_folder(settings) / bundle.embedder_path, **settings.embedder_access()
+        )
         others = other_models(engine, embedder)
     costs = routed_costs(engine, settings, bundle)
     idle = costs is not None and costs.pays is False
-    answers = held_out_answers(engine, student_of(bundle))
+    answers = held_out_answers(engine, student_of(bundle), bundle.app)
     # Below the break-even a call costs what it does at the logged load.
     unit = costs.student_usd_per_request if costs and idle else None
     found = outcomes_of(bundle, answers, others, student_usd=unit)
@@ -209,7 +211,7 @@ def self_agreement(engine: Engine, model: str) -> tuple[int, int]:
 
     Of a request that came more often the first two answers count.
     """
-    own = (TraceRow.producer == "frontier") & (TraceRow.model == model)
+    own = (TraceRow.producer == "frontier") & (TraceRow.model == model) & of_app(engine)
     again = (
         select(TraceRow.dedup_key).where(own).group_by(TraceRow.dedup_key).having(func.count() > 1)
     )

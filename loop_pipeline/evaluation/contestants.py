@@ -22,10 +22,13 @@ from loop_pipeline.evaluation.held_out import evaluate
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.hashing import digest
 from loop_pipeline.serving import student_server as vllm
+from loop_pipeline.serving.adapter_check import flaw
+from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import read, records, upsert
 from loop_pipeline.store.tables import StudentAnswerRow
+from loop_pipeline.training.dataset.frozen_check import check_frozen
 
 # Those that are only shown for comparison answer so many gold rows, always the same ones.
 SAMPLE = 1_000
@@ -47,8 +50,11 @@ class Contestant:
 def student(checkpoint: Mapping[str, Any]) -> Contestant:
     """A checkpoint's adapter, loaded when it is asked."""
     key, folder = checkpoint["checkpoint_id"], checkpoint["adapter_dir"]
+    config = (checkpoint.get("metrics") or {}).get("config_sha256") or ""
 
     def ask(server: StudentServer, traces: pd.DataFrame, say: Callable[[str], None]) -> Any:
+        if problem := flaw(Path(folder), checkpoint["adapter_sha256"], config):
+            raise ServerError(f"{adapter_name(key)} is not evaluated: {problem}")
         server.load(adapter_name(key), folder)
         return evaluate(
             server,
@@ -82,6 +88,7 @@ def few_shot_base(
     key = f"base+few-shot:{digest(*names)[:12]}"
 
     def ask(server: StudentServer, traces: pd.DataFrame, say: Callable[[str], None]) -> Any:
+        check_frozen(Path(dataset["folder"]), dataset["dataset_id"])
         examples = nearest_examples(traces, Path(dataset["folder"]) / "train.jsonl", embedder)
         return evaluate_few_shot(
             server,

@@ -39,7 +39,7 @@ from loop_pipeline.store.checkpoints import (
     set_checkpoints,
 )
 from loop_pipeline.store.database import read, records
-from loop_pipeline.store.mlflow_runs import describe_version, log_evaluation
+from loop_pipeline.store.mlflow_log.mlflow_runs import describe_version, log_evaluation
 from loop_pipeline.store.policies import champion_of, champions_so_far
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerRow
 from loop_pipeline.store.tracking import TrackingDown, few_retries, set_alias

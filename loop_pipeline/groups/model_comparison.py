@@ -31,7 +31,8 @@ def logged_rows(traces: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         traces: logged traces. Where ``route.shadow_of`` names another one both belong to one
-            request; ``route.shadow`` says that it was drawn.
+            request; ``route.shadow`` says that it was drawn. An escalated request has two answers
+            as well, and was not: there the policy chose.
         members: ``group_members``.
     """
     route = [r if isinstance(r, Mapping) else {} for r in traces["route"]]
@@ -41,7 +42,7 @@ def logged_rows(traces: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
     known = frame["prompt_id"].map(group)
     of_request = known.groupby(frame["request"]).first()
     frame["group_id"] = known.where(known.notna(), frame["request"].map(of_request))
-    drawn = pd.Series([bool(r.get("shadow_of") or r.get("shadow")) for r in route], frame.index)
+    drawn = pd.Series([bool(r.get("shadow", r.get("shadow_of"))) for r in route], frame.index)
     drawn = drawn.groupby(frame["request"]).transform("any")
     frame["agrees"] = _agreement(frame[drawn]).reindex(frame.index)
     parts = [frame.assign(sample=LOGGED), frame[drawn].assign(sample=RANDOM)]

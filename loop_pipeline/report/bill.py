@@ -13,7 +13,7 @@ from sqlalchemy import Engine, func, select
 from loop_pipeline.costs.attribution import LOADED_FACTOR, CostNumbers, attribute
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.database import query, read
+from loop_pipeline.store.database import of_app, query, read
 from loop_pipeline.store.shadow_answers import REQUEST, SHADOW_OF
 from loop_pipeline.store.tables import GroupMemberRow, TraceRow
 
@@ -39,13 +39,13 @@ def logged_traffic(engine: Engine) -> LoggedTraffic:
     """Read the requests and the frontier's bill; students' and shadow answers are no requests."""
     counted = select(
         func.count(func.distinct(REQUEST)), func.min(TraceRow.ts), func.max(TraceRow.ts)
-    )
+    ).where(of_app(engine))
     with engine.connect() as connection:
         requests, first, last = connection.execute(counted).one()
     rows = query(
         engine,
         select(TraceRow.prompt_id, REQUEST.label("request"), TraceRow.cost_usd)
-        .where(TraceRow.producer == "frontier")
+        .where(TraceRow.producer == "frontier", of_app(engine))
         # A request's own row comes before another answer that was asked for beside it.
         .order_by(SHADOW_OF.is_not(None), TraceRow.prompt_id),
     ).drop_duplicates("request")

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from loop_pipeline.answers.agreement import agreement_of
 from loop_pipeline.rollout.canary import Step, step_due
-from loop_pipeline.rollout.release import CannotRelease, in_force, student_of
+from loop_pipeline.rollout.stored_policies import CannotRelease, in_force, student_of
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.policies import policy_events

@@ -5,21 +5,14 @@ Not here: the switch itself (``release.py``).
 
 from __future__ import annotations
 
-import datetime as dt
-
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.masking import masked
 from loop_pipeline.rollout.canary_evidence import Rollout, current_rollout
-from loop_pipeline.rollout.release import (
-    CannotRelease,
-    advance,
-    in_force,
-    parent_of,
-    roll_back,
-    student_of,
-)
+from loop_pipeline.rollout.group_holds import events_of_holds
+from loop_pipeline.rollout.release import advance, roll_back
+from loop_pipeline.rollout.stored_policies import CannotRelease, in_force, parent_of, student_of
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.probes import adapters_of
@@ -46,8 +39,14 @@ def advance_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reaso
     if rollout.due.action == "stop":
         raise CannotRelease(f"{rollout.due.reason}; `loop rollout stop` ends it")
     _ready(engine, settings, rollout.challenger, WARM_UP_S)
-    due = rollout.due
-    bundle = advance(engine, policy_folder(settings), actor=actor, reason=reason, due=due)
+    bundle = advance(
+        engine,
+        policy_folder(settings),
+        actor=actor,
+        reason=reason,
+        due=rollout.due,
+        secret=settings.secret(),
+    )
     if bundle.canary is not None:
         return f"the canary is in stage {bundle.canary.stage} (policy {bundle.sha256[:12]})"
     return f"the challenger is the champion (policy {bundle.sha256[:12]}){tell(engine, settings)}"
@@ -60,7 +59,14 @@ def stop_rollout(engine: Engine, settings: LoopSettings, *, actor: str, reason: 
         CannotRelease: no rollout is in progress.
     """
     due = _rollout(engine).due
-    bundle = roll_back(engine, policy_folder(settings), actor=actor, reason=reason, due=due)
+    bundle = roll_back(
+        engine,
+        policy_folder(settings),
+        actor=actor,
+        reason=reason,
+        due=due,
+        secret=settings.secret(),
+    )
     return f"the champion serves alone (policy {bundle.sha256[:12]}){tell(engine, settings)}"
 
 
@@ -96,9 +102,10 @@ def return_to_previous(
     now = in_force(engine)
     if now is None:
         raise CannotRelease("no policy is in force")
+    secret = settings.secret()
     if not force:
-        _ready(engine, settings, parent_of(engine, now), ANSWER_S)
-    return roll_back(engine, policy_folder(settings), actor=actor, reason=reason)
+        _ready(engine, settings, parent_of(engine, now, secret), ANSWER_S)
+    return roll_back(engine, policy_folder(settings), actor=actor, reason=reason, secret=secret)
 
 
 def describe(engine: Engine) -> str:
@@ -120,8 +127,8 @@ def describe(engine: Engine) -> str:
 
 
 def history(engine: Engine) -> list[str]:
-    """Who served what since when: policies and loaded adapters in one list, oldest first."""
-    lines: list[tuple[dt.datetime, str]] = []
+    """Who served what since when: policies, adapters and holds in one list, oldest first."""
+    lines = events_of_holds(engine)
     for row in policy_events(engine).to_dict("records"):
         canary = f" + {adapter_name(row['canary_id'])} {row['stage']}" if row["canary_id"] else ""
         champion = adapter_name(row["champion_id"]) if row["champion_id"] else "the frontier"

@@ -13,88 +13,37 @@ from typing import Any
 from sqlalchemy import Engine
 
 from loop_pipeline.rollout.canary import STAGES, Step, next_stage
-from loop_pipeline.routing.policy import PolicyBundle, load_bundle, with_canary
+from loop_pipeline.rollout.stored_policies import (
+    CannotRelease,
+    in_force,
+    obeyed,
+    parent_of,
+    student_of,
+    without_canary,
+)
+from loop_pipeline.routing.policy import PolicyBundle, with_canary
+from loop_pipeline.routing.policy_files import signed
 from loop_pipeline.store.checkpoints import checkpoint_rows, newest_checkpoint
 from loop_pipeline.store.policies import (
     active_policy,
-    policy_text,
-    policy_texts,
     previous_champion,
+    replace_text,
     switch_policy,
 )
 from loop_pipeline.whole_file import write_whole
 
 
-class CannotRelease(RuntimeError):
-    """What was asked is not possible now; says why, and nothing was changed."""
-
-
-def in_force(engine: Engine) -> PolicyBundle | None:
-    """The policy that routes now, canary included."""
-    active = active_policy(engine)
-    return load_bundle(active["bundle"]) if active else None
-
-
-def find_policy(engine: Engine, name: str) -> PolicyBundle:
-    """A policy by what a person would call it.
-
-    Args:
-        engine: the store.
-        name: a file, ``active``, ``previous``, ``canary``, or the beginning of a sha256.
-
-    Raises:
-        BadBundle: it was altered, or is of an unknown schema version.
-        CannotRelease: there is none, or several begin like that.
-    """
-    if Path(name).is_file():
-        return load_bundle(Path(name).read_text("utf-8"))
-    if name in ("active", "previous", "canary"):
-        now = in_force(engine)
-        if now is None:
-            raise CannotRelease("no policy is in force")
-        if name == "canary" and now.canary is None:
-            raise CannotRelease("no rollout is in progress")
-        canary = now.canary.policy if now.canary else now
-        return {"active": now, "canary": canary}.get(name) or parent_of(engine, now)
-    found = policy_texts(engine, name)
-    if len(found) != 1:
-        raise CannotRelease(
-            f"{len(found)} policies begin with {name!r}: give a file, active, previous, canary, or"
-            " the beginning of a sha256 (`loop history` lists them)"
-        )
-    return load_bundle(found[0])
-
-
-def student_of(bundle: PolicyBundle) -> str:
-    """Checkpoint id of a policy's student; empty where no student was good enough yet."""
-    return bundle.student["checkpoint_id"]
-
-
-def parent_of(engine: Engine, bundle: PolicyBundle) -> PolicyBundle:
-    """The policy that a rollback returns to: for one with a canary, the same without it.
-
-    Raises:
-        CannotRelease: there is none.
-        BadBundle: it was altered.
-    """
-    text = policy_text(engine, bundle.parent) if bundle.parent else None
-    if text is None:
-        raise CannotRelease(f"policy {bundle.sha256[:12]} is the first: there is none before it")
-    return load_bundle(text)
-
-
-def without_canary(engine: Engine, bundle: PolicyBundle) -> PolicyBundle:
-    """The champion's own policy."""
-    return bundle if bundle.canary is None else parent_of(engine, bundle)
-
-
-def roles(engine: Engine) -> dict[str, dict[str, Any]]:
+def roles(engine: Engine, secret: bytes | None = None) -> dict[str, dict[str, Any]]:
     """Checkpoints that have to be loaded, by role, each once.
 
     champion and canary answer now, the challenger is approved and will be the next canary, and the
     previous champion is kept for a rollback.
+
+    Args:
+        engine: the store.
+        secret: of the installation: a policy that it has not signed names nobody.
     """
-    now, newest = in_force(engine), newest_checkpoint(engine, "approved")
+    now, newest = obeyed(engine, secret), newest_checkpoint(engine, "approved")
     approved = newest["checkpoint_id"] if newest else None
     champion = (student_of(now) if now else "") or approved
     if not champion:
@@ -110,7 +59,14 @@ def roles(engine: Engine) -> dict[str, dict[str, Any]]:
     return {role: found[role] for role in wanted if role in found}
 
 
-def introduce(engine: Engine, folder: Path, fitted: PolicyBundle, *, staged: bool) -> PolicyBundle:
+def introduce(
+    engine: Engine,
+    folder: Path,
+    fitted: PolicyBundle,
+    *,
+    staged: bool,
+    secret: bytes | None = None,
+) -> PolicyBundle:
     """Let a fitted policy follow the one in force: at once, or as a canary if its student is new.
 
     Args:
@@ -118,15 +74,23 @@ def introduce(engine: Engine, folder: Path, fitted: PolicyBundle, *, staged: boo
         folder: of the policy documents.
         fitted: for the newest approved student; its parent is the champion's policy.
         staged: whether another student begins as a canary that answers nobody yet.
+        secret: of the installation, which signs what comes into force; what it is built upon it
+            has to have signed.
 
     Returns:
         The policy in force afterwards. A canary that serves already is left as it is.
+
+    Raises:
+        BadBundle: the champion's policy, beside which a canary would begin, is not signed.
     """
     now = in_force(engine)
     if now is None or not staged or student_of(now) in ("", student_of(fitted)):
         reason = "fitted on held-out answers" if staged else "fitted; not staged (LOOP_ROLLOUT)"
-        return publish(engine, folder, fitted, action="fitted", actor="loop", reason=reason)
-    champion = without_canary(engine, now)
+        return publish(
+            engine, folder, fitted, action="fitted", actor="loop", reason=reason, secret=secret
+        )
+    now = in_force(engine, secret) or now
+    champion = without_canary(engine, now, secret)
     same = now.canary is not None and student_of(now.canary.policy) == student_of(fitted)
     if same and now.canary is not None and now.canary.weight > 0:
         return now
@@ -140,6 +104,7 @@ def introduce(engine: Engine, folder: Path, fitted: PolicyBundle, *, staged: boo
         actor="loop",
         reason=reason,
         statuses=out,
+        secret=secret,
     )
 
 
@@ -153,16 +118,22 @@ def publish(
     reason: str,
     statuses: Mapping[str, str] | None = None,
     due: Step | None = None,
+    secret: bytes | None = None,
 ) -> PolicyBundle:
     """Put a policy in force: its file first, then everything in the store in one transaction.
+
+    With a secret it is signed; one that is in force already without its signature gets it.
 
     Raises:
         PolicyChanged: another process was faster.
     """
     active = active_policy(engine)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / f"{bundle.sha256[:16]}.json", bundle.to_text())
+    document = bundle.to_text() if secret is None else signed(bundle, secret)
+    write_whole(folder / f"{bundle.sha256[:16]}.json", document)
     if active and active["sha256"] == bundle.sha256:
+        if active["bundle"] != document:
+            replace_text(engine, bundle.sha256, document)
         return bundle
     canary = bundle.canary
     event = {
@@ -181,7 +152,7 @@ def publish(
         switch_policy(
             connection,
             expected=active["sha256"] if active else None,
-            bundle=bundle.to_text(),
+            bundle=document,
             event=event,
             statuses=statuses or {},
         )
@@ -189,7 +160,13 @@ def publish(
 
 
 def advance(
-    engine: Engine, folder: Path, *, actor: str, reason: str, due: Step | None = None
+    engine: Engine,
+    folder: Path,
+    *,
+    actor: str,
+    reason: str,
+    due: Step | None = None,
+    secret: bytes | None = None,
 ) -> PolicyBundle:
     """Take the rollout one stage on; after the last, the challenger's policy is in force.
 
@@ -197,8 +174,9 @@ def advance(
 
     Raises:
         CannotRelease: there is no rollout, or the challenger may not serve anything.
+        BadBundle: the policy in force was altered, or is not signed.
     """
-    now = in_force(engine)
+    now = in_force(engine, secret)
     if now is None or now.canary is None:
         raise CannotRelease("no rollout is in progress")
     challenger, stage = now.canary.policy, next_stage(now.canary.stage)
@@ -207,13 +185,27 @@ def advance(
         raise CannotRelease(f"no group of the challenger is certified, it stays a shadow: {why}")
     bundle = challenger
     if stage is not None:
-        bundle = with_canary(parent_of(engine, now), challenger, stage, STAGES[stage])
-    action = "advanced" if stage else "promoted"
-    return publish(engine, folder, bundle, action=action, actor=actor, reason=reason, due=due)
+        bundle = with_canary(parent_of(engine, now, secret), challenger, stage, STAGES[stage])
+    return publish(
+        engine,
+        folder,
+        bundle,
+        action="advanced" if stage else "promoted",
+        actor=actor,
+        reason=reason,
+        due=due,
+        secret=secret,
+    )
 
 
 def roll_back(
-    engine: Engine, folder: Path, *, actor: str, reason: str, due: Step | None = None
+    engine: Engine,
+    folder: Path,
+    *,
+    actor: str,
+    reason: str,
+    due: Step | None = None,
+    secret: bytes | None = None,
 ) -> PolicyBundle:
     """Return to the policy before the one in force, byte for byte; a canary is ended by it.
 
@@ -222,12 +214,12 @@ def roll_back(
 
     Raises:
         CannotRelease: there is no earlier policy.
-        BadBundle: the earlier one was altered.
+        BadBundle: the earlier one was altered, or is not signed.
     """
     now = in_force(engine)
     if now is None:
         raise CannotRelease("no policy is in force")
-    target = parent_of(engine, now)
+    target = parent_of(engine, now, secret)
     out = {student_of(now), *([student_of(now.canary.policy)] if now.canary else [])}
     statuses = dict.fromkeys(out - {student_of(target), ""}, "retired")
     if student_of(target):
@@ -241,4 +233,5 @@ def roll_back(
         reason=reason,
         statuses=statuses,
         due=due,
+        secret=secret,
     )

@@ -36,8 +36,13 @@ def versions_of(settings: LoopSettings) -> dict[str, str]:
     }
 
 
-def held_out_answers(engine: Engine, checkpoint_id: str) -> pd.DataFrame:
+def held_out_answers(engine: Engine, checkpoint_id: str, app: str = "") -> pd.DataFrame:
     """A student's answers to held-out requests, replayed and live, one row a distinct request.
+
+    Args:
+        engine: the store.
+        checkpoint_id: of the student.
+        app: the only one whose requests count; empty: all.
 
     Returns:
         ``student_answers`` columns, and group_id, dedup_key, ts, task, contract, request_text,
@@ -53,6 +58,9 @@ def held_out_answers(engine: Engine, checkpoint_id: str) -> pd.DataFrame:
     members = read(engine, GroupMemberRow, columns=["prompt_id", "group_id"])
     # A request that comes again is no new evidence.
     frame = frame.merge(members, on="prompt_id").sort_values("prompt_id")
+    if app:
+        own = read(engine, TraceRow, columns=["prompt_id"], app=app)
+        frame = frame[frame["prompt_id"].isin(own["prompt_id"])]
     return frame.drop_duplicates("dedup_key")
 
 

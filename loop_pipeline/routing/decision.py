@@ -1,9 +1,17 @@
-"""What the router says before a call, and after it."""
+"""What the router is asked, and what it says before a call and after it.
+
+Not here: deciding (``router.py``).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
+
+from loop_pipeline.groups.embedding.embedder import Floats
+from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
+from loop_pipeline.traces.messages import MAX_CHARS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +45,49 @@ class Settled:
     score: float | None
     threshold: float | None
     reason: str
+
+
+class Asked(NamedTuple):
+    """A request as ``Router.decide`` takes it."""
+
+    messages: Sequence[Mapping[str, Any]]
+    prompt_id: str
+    template_hash: str | None = None
+    conversation_id: str | None = None
+    app: str = ""
+
+
+class Text:
+    """A request's text, embedded at most once by each embedder."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.vectors: dict[int, Floats] = {}
+
+    def vector(self, embedder: TextEmbedder) -> Floats:
+        """Its vector, as ``embedder.project`` gives it."""
+        if id(embedder) not in self.vectors:
+            self.vectors[id(embedder)] = embedder.project([self.text])[0]
+        return self.vectors[id(embedder)]
+
+
+def unread(text: str) -> str | None:
+    """Why the text of a request is not looked at; None if it is."""
+    if not text.strip():
+        return "the request has no text, or not only text"
+    if len(text) > MAX_CHARS:
+        return f"the request has {len(text)} characters, the router reads {MAX_CHARS}"
+    return None
+
+
+def embed(texts: Sequence[Text], embedder: TextEmbedder) -> None:
+    """Embed texts together; if that fails, each is tried alone when it is decided on."""
+    read = [text for text in texts if unread(text.text) is None]
+    if len(read) < 2:
+        return
+    try:
+        vectors = embedder.project([text.text for text in read])
+    except Exception:  # noqa: BLE001  one odd text must not take the others with it
+        return
+    for text, vector in zip(read, vectors, strict=True):
+        text.vectors[id(embedder)] = vector

@@ -9,8 +9,10 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from loop_pipeline.routing.policy import load_bundle
+from loop_pipeline.routing.policy_files import load_signed
 from loop_pipeline.routing.router import Router
 
 log = logging.getLogger(__name__)
@@ -28,26 +30,39 @@ class LiveRouter:
         read: Callable[[], str],
         folder: Path,
         *,
+        secret: bytes | None,
         running: Mapping[str, str] | None = None,
+        embedder_api_key: str = "",
+        embedder_url: str = "",
     ) -> None:
         """Load the first policy.
 
         Args:
             read: gives the policy document now in force, from a file or from the store.
             folder: that the document's ``embedder_path`` is relative to.
-            running: as for ``Router.load``.
+            secret: of this installation, which has to have signed every policy that is obeyed; None
+                where whoever can write the document is trusted as it is.
+            running: as for ``Router.load``, like the others.
+            embedder_api_key: of an embedder that is an endpoint.
+            embedder_url: the only endpoint that texts and key are sent to.
 
         Raises:
             BadBundle: there is no good policy to start with.
         """
-        self._read, self._folder, self._running = read, folder, running
+        self._read, self._folder, self._secret = read, folder, secret
+        self._options: dict[str, Any] = {
+            "running": running,
+            "embedder_api_key": embedder_api_key,
+            "embedder_url": embedder_url,
+        }
         self._text = read()
         self._stop = threading.Event()
         self.current = self._load(self._text)
         self.problem: str | None = None
 
     def _load(self, text: str) -> Router:
-        return Router.load(load_bundle(text), folder=self._folder, running=self._running)
+        bundle = load_bundle(text) if self._secret is None else load_signed(text, self._secret)
+        return Router.load(bundle, folder=self._folder, **self._options)
 
     def refresh(self) -> bool:
         """Load the policy in force if it is another one.

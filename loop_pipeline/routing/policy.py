@@ -18,7 +18,14 @@ from pydantic import (
 )
 
 from loop_pipeline.confidence.answer_score import ScoreWeights
-from loop_pipeline.confidence.certificate import Certificate, Document
+from loop_pipeline.confidence.certificate import (
+    Certificate,
+    Count,
+    Document,
+    Share,
+    Threshold,
+    Usd,
+)
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.hashing import canonical, plain_numbers, seal_of
 
@@ -26,6 +33,8 @@ SCHEMA_VERSION = 3
 # Version 1 had no canary, version 2 one student and no expiry; a rollback may return to them.
 READABLE = (1, 2, 3)
 EXPLORATION_RATE = 0.02
+# Beside the seal, not under it: signed or not, a document has one sha256 (``policy_files``).
+SIGNATURE = "signature"
 
 
 class BadBundle(ValueError):
@@ -37,7 +46,7 @@ class Upstream(Document):
 
     name: str
     version: str
-    usd_per_request: float | None
+    usd_per_request: Usd | None
     score: ScoreWeights | RequestScore
 
 
@@ -45,7 +54,7 @@ class Offer(Certificate):
     """What asking one model first would be worth for a group, and why it was taken or not."""
 
     model: str
-    expected_usd_per_request: float | None
+    expected_usd_per_request: Usd | None
 
 
 class GroupPolicy(Document):
@@ -59,30 +68,30 @@ class GroupPolicy(Document):
     name: str
     template_hash: str
     task: str | None
-    centroid: list[float]
-    radius: float
+    centroid: list[float] = Field(min_length=1)
+    radius: float = Field(ge=0, le=2, description="A cosine distance.")
     arm: Literal["student", "frontier"]
-    threshold: float | None
-    n: int
-    accepted: int
-    errors: int
-    coverage: float
-    agreement: float | None
-    agreement_lower: float | None
-    delta: float
-    frontier_usd_per_request: float | None
-    expected_usd_per_request: float | None
+    threshold: Threshold | None
+    n: Count
+    accepted: Count
+    errors: Count
+    coverage: Share
+    agreement: Share | None
+    agreement_lower: Share | None
+    delta: Share
+    frontier_usd_per_request: Usd | None
+    expected_usd_per_request: Usd | None
     reason: str
     model: str | None = None
     offers: list[Offer] = Field([])
-    floor: float = 0.0
+    floor: float = Field(0.0, ge=0, le=2, description="A length of a vector.")
 
 
 class Canary(Document):
     """A challenger beside the champion, with a complete policy and certificates of its own."""
 
     stage: str
-    weight: float = Field(ge=0, le=1)
+    weight: Share
     policy: PolicyBundle
 
 
@@ -90,15 +99,15 @@ class PolicyBundle(Document):
     """Groups, thresholds and everything a promise hangs on, under one sha256.
 
     ``parent`` is the policy that a rollback returns to. From ``expires`` (a UTC day) on its
-    certificates are void.
+    certificates are void. ``app``: the only one whose requests it speaks of; empty: all.
     """
 
     schema_version: int = SCHEMA_VERSION
     parent: str | None
-    recalibration: int
-    target_agreement: float
-    delta: float
-    exploration_rate: float = EXPLORATION_RATE
+    recalibration: Count
+    target_agreement: Share
+    delta: Share
+    exploration_rate: Share = EXPLORATION_RATE
     student: dict[str, str]
     frontier: dict[str, str]
     versions: dict[str, str]
@@ -106,23 +115,30 @@ class PolicyBundle(Document):
     evidence_hash: str
     embedder_version: str
     embedder_path: str
-    student_usd_per_request: float | None
+    student_usd_per_request: Usd | None
     score: ScoreWeights
     groups: list[GroupPolicy]
     canary: Canary | None = None
     expires: str | None = None
     prices: str | None = None
     others: list[Upstream] = Field([])
+    app: str = ""
     sha256: str = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.expires is not None:
             dt.date.fromisoformat(self.expires)
+        if len({len(group.centroid) for group in self.groups}) > 1:
+            raise ValueError("centroids of its groups have different lengths")
+        if len({group.group_id for group in self.groups}) < len(self.groups):
+            raise ValueError("two of its groups have one id")
         known = {None, *(model.name for model in self.others)}
         for group in self.groups:
             if group.model not in known:
                 raise ValueError(f"group {group.group_id} asks {group.model!r}, not a model of it")
+            if not group.errors <= group.accepted <= group.n:
+                raise ValueError(f"group {group.group_id} has more errors or answers than rows")
         return self
 
     @property
@@ -166,7 +182,11 @@ Canary.model_rebuild()
 
 def schema() -> dict[str, Any]:
     """JSON schema of the policy document, as ``policy.schema.json`` publishes it."""
-    return PolicyBundle.model_json_schema() | {
+    made = PolicyBundle.model_json_schema()
+    about = "By the secret of the installation that made it; not part of what sha256 is of."
+    fields = made["$defs"]["PolicyBundle"]["properties"]
+    fields[SIGNATURE] = {"title": "Signature", "type": "string", "description": about}
+    return made | {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"Routing policy, version {SCHEMA_VERSION}",
     }
@@ -212,6 +232,7 @@ def load_bundle(text: str) -> PolicyBundle:
             f"policy refused: schema version {document.get('schema_version')!r}, "
             f"this release reads {' and '.join(map(str, READABLE))}"
         )
+    document.pop(SIGNATURE, None)
     claimed = document.pop("sha256", None)
     try:
         actual = seal_of(document)

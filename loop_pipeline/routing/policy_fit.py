@@ -84,6 +84,7 @@ def fit_policy(
     recalibrations: int = 0,
     others: Sequence[Contender] = (),
     certificate_days: int = 90,
+    app: str = "",
 ) -> PolicyBundle:
     """Fit the score on validation rows and a certificate per group on calibration rows.
 
@@ -107,6 +108,7 @@ def fit_policy(
         recalibrations: highest of any policy so far, those taken back included.
         others: cheaper models besides the student; of those certified the cheapest is taken.
         certificate_days: for which a certificate holds, counted from its newest row.
+        app: the only one whose requests these are; the policy is for no other. Empty: all.
 
     Raises:
         NotEnoughRows: if no group could be certified even with full agreement.
@@ -150,6 +152,7 @@ def fit_policy(
         "groups": fitted,
         "expires": expiry(answers, certificate_days),
         "prices": costs.get("prices"),
+        "app": app,
         "others": [
             {"name": c.name, "version": c.version, "score": c.score.model_dump()}
             | {"usd_per_request": c.usd_per_request}

@@ -64,10 +64,11 @@ def policy_from_store(
     groups, around = _surroundings(engine, settings)
     name = checkpoint["checkpoint_id"]
     path = embedder_path(settings, groups.embedder_version)
-    others = other_models(engine, open_embedder(path, settings.train_python))
+    embedder = open_embedder(path, settings.train_python, **settings.embedder_access())
+    others = other_models(engine, embedder)
     try:
         bundle = fit_policy(
-            held_out_answers(engine, name),
+            held_out_answers(engine, name, settings.app),
             groups,
             student={"checkpoint_id": name, "adapter": adapter_name(name)},
             others=others,
@@ -95,6 +96,7 @@ def frontier_only(
     costs: Mapping[str, Any],
     versions: Mapping[str, str],
     embedder_path: str,
+    app: str = "",
 ) -> PolicyBundle:
     """The policy while no student is good enough: every request goes to the frontier.
 
@@ -110,6 +112,7 @@ def frontier_only(
         costs: ``frontier_usd_per_request`` and ``prices``.
         versions: of what runs.
         embedder_path: where the router finds the embedder.
+        app: the only one whose requests it is for; empty: all.
     """
     student = {"checkpoint_id": "", "adapter": ""}
     usd = costs.get("frontier_usd_per_request", {})
@@ -145,6 +148,7 @@ def frontier_only(
             for group in sorted(groups.active, key=lambda g: g.group_id)
         ],
         prices=costs.get("prices"),
+        app=app,
     )
 
 
@@ -180,6 +184,7 @@ def _surroundings(engine: Engine, settings: LoopSettings) -> tuple[Groups, dict[
             "prices": PRICES_DATE,
         },
         "versions": versions_of(settings),
+        "app": settings.app,
         "embedder_path": f"../embedders/{embedder_path(settings, groups.embedder_version).name}",
     }
 
@@ -201,9 +206,10 @@ def gold_promises(
     parts = []
     for who, bundle in policies.items():
         path = embedder_path(settings, bundle.embedder_version)
-        embedder = open_embedder(path, settings.train_python) if bundle.others else None
+        access = settings.embedder_access()
+        embedder = open_embedder(path, settings.train_python, **access) if bundle.others else None
         others = other_models(engine, embedder) if embedder else []
-        answers = held_out_answers(engine, bundle.student["checkpoint_id"])
+        answers = held_out_answers(engine, bundle.student["checkpoint_id"], bundle.app)
         parts.append(check_on_gold(bundle, answers, others).assign(who=who, delta=bundle.delta))
     gold = pd.concat(parts, ignore_index=True)
     groups = gold["group_id"] != "all"

@@ -16,21 +16,14 @@ import numpy as np
 from loop_pipeline.confidence.answer_score import ScoreWeights, logprob_features, unservable
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.groups.assignment import Assigner
-from loop_pipeline.groups.embedding.ask_encoder import EmbedderError
 from loop_pipeline.groups.embedding.embedder import Floats, unit
-from loop_pipeline.groups.embedding.model_embedder import TextEmbedder, open_embedder
-from loop_pipeline.routing.decision import Decision, Settled
-from loop_pipeline.routing.policy import BadBundle, GroupPolicy, PolicyBundle, load_bundle
+from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
+from loop_pipeline.routing.decision import Asked, Decision, Settled, Text, embed, unread
+from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
+from loop_pipeline.routing.policy_files import check_embedder, policy_embedder, read_policy
 from loop_pipeline.stats.sampling import coin
-from loop_pipeline.traces.messages import MAX_CHARS, request_text
+from loop_pipeline.traces.messages import request_text
 from loop_pipeline.traces.messages import template_hash as hash_template
-
-
-def _embedder(path: Path, api_key: str) -> TextEmbedder:
-    try:
-        return open_embedder(path, api_key=api_key)
-    except (EmbedderError, OSError, ValueError) as error:
-        raise BadBundle(f"policy refused: its embedder cannot be opened: {error}") from error
 
 
 class Router:
@@ -42,11 +35,7 @@ class Router:
     def __init__(
         self, bundle: PolicyBundle, embedder: TextEmbedder, running: Mapping[str, str] | None = None
     ) -> None:
-        if embedder.version != bundle.embedder_version:
-            raise BadBundle(
-                f"policy refused: made with embedder {bundle.embedder_version[:12]}, "
-                f"this one is {embedder.version[:12]}"
-            )
+        check_embedder(bundle, embedder)
         self.bundle = bundle
         self._embedder = embedder
         self._groups = {g.group_id: g for g in bundle.groups}
@@ -55,7 +44,6 @@ class Router:
         self._void = bundle.void_because(running or {})
         self._expires = bundle.expires_at
         self.canary: Router | None = None
-        embedder.transform(["the first call builds its tables"])
 
     @classmethod
     def load(
@@ -65,7 +53,9 @@ class Router:
         *,
         folder: Path | None = None,
         running: Mapping[str, str] | None = None,
+        secret: bytes | None = None,
         embedder_api_key: str = "",
+        embedder_url: str = "",
     ) -> Router:
         """Load a policy from its file, or take one as it is.
 
@@ -76,22 +66,24 @@ class Router:
             running: what is known of what runs here: ``frontier`` (its model), ``detector``,
                 ``decoding``. If the certificates speak about something else they are void, and
                 everything goes to the frontier.
+            secret: of the installation that has to have signed a document read from its file.
             embedder_api_key: of an embedder that is an endpoint.
+            embedder_url: the only endpoint that texts and key are sent to (LOOP_EMBEDDER).
 
         Raises:
-            BadBundle: if the document was altered, is of another schema, or the embedder is not
-                the one it was made with.
+            BadBundle: if the document was altered, is of another schema or not signed, or the
+                embedder is damaged or not the one it was made with.
         """
         folder = folder or (source.parent if isinstance(source, Path) else Path())
-        bundle = load_bundle(source.read_text("utf-8")) if isinstance(source, Path) else source
-        router = cls(
-            bundle, embedder or _embedder(folder / bundle.embedder_path, embedder_api_key), running
-        )
+        bundle = read_policy(source, secret) if isinstance(source, Path) else source
+        access = embedder_api_key, embedder_url
+        embedder = embedder or policy_embedder(folder / bundle.embedder_path, *access)
+        router = cls(bundle, embedder, running)
         if bundle.canary is not None:
             other = bundle.canary.policy
             same = other.embedder_version == bundle.embedder_version
             path = folder / other.embedder_path
-            embedder = router._embedder if same else _embedder(path, embedder_api_key)
+            embedder = router._embedder if same else policy_embedder(path, *access)
             router.canary = cls(other, embedder, running)
         return router
 
@@ -110,6 +102,7 @@ class Router:
         template_hash: str | None = None,
         *,
         conversation_id: str | None = None,
+        app: str = "",
     ) -> Decision:
         """Who is asked first, before any model is called.
 
@@ -119,46 +112,65 @@ class Router:
             template_hash: of its system messages; computed if absent.
             conversation_id: all requests of one conversation meet the same student, where both
                 have a certificate for the group.
+            app: that the request is of; a policy for one app sends all others to the frontier.
         """
+        asked = Asked(messages, prompt_id, template_hash, conversation_id, app)
+        return self._decide(asked, self._seen(asked))
+
+    def decide_many(self, requests: Sequence[Asked]) -> list[Decision]:
+        """What ``decide`` says of each, the texts embedded together: that is most of the work."""
+        known = [self._seen(asked) for asked in requests]
+        routers = dict.fromkeys((self, self.canary) if self.canary else (self,))
+        for embedder in {id(r._embedder): r._embedder for r in routers}.values():
+            embed([text for text in known if isinstance(text, Text)], embedder)
+        return [self._decide(asked, text) for asked, text in zip(requests, known, strict=True)]
+
+    def _seen(self, asked: Asked) -> Text | Exception:
         try:
-            drawn = self._draws_canary(conversation_id or prompt_id)
+            return Text(request_text(asked.messages))
+        except Exception as error:  # noqa: BLE001  see _decide
+            return error
+
+    def _decide(self, asked: Asked, text: Text | Exception) -> Decision:
+        rate, app = self.bundle.exploration_rate, self.bundle.app
+        if app and asked.app != app:
+            # No chance of a shadow: it is no part of the traffic that the evidence is drawn from.
+            return Decision("frontier", None, f"the policy is for app {app}", 0.0, shadow=False)
+        try:
+            drawn = self._draws_canary(asked.conversation_id or asked.prompt_id)
         except Exception as error:  # noqa: BLE001  a router that raises would lose the request
-            rate, reason = self.bundle.exploration_rate, f"the router failed: {error!r:.200}"
+            reason = f"the router failed: {error!r:.200}"
             return Decision("frontier", None, reason, rate, shadow=False)
         if drawn and self.canary is not None:
-            chosen = self.canary.decide(messages, prompt_id, template_hash)
+            chosen = self.canary._decide(asked, text)
             if chosen.arm == "student":  # without a certificate of its own, the champion's holds
                 return replace(chosen, canary=True)
-        return self._decide(messages, prompt_id, template_hash)
+        return self._decide_alone(asked, text)
 
     def _draws_canary(self, key: str) -> bool:
         canary = self.bundle.canary
         return canary is not None and (coin(f"canary {canary.policy.sha256}", key) < canary.weight)
 
-    def _decide(
-        self, messages: Sequence[Mapping[str, Any]], prompt_id: str, template_hash: str | None
-    ) -> Decision:
+    def _decide_alone(self, asked: Asked, text: Text | Exception) -> Decision:
         rate, shadow = self.bundle.exploration_rate, False
         try:
-            shadow = coin("shadow", prompt_id) < rate
-            group_id, reason, model, score = self._first(messages, template_hash)
-        except Exception as error:  # noqa: BLE001  see decide
+            shadow = coin("shadow", asked.prompt_id) < rate
+            if isinstance(text, Exception):
+                raise text
+            group_id, reason, model, score = self._first(asked, text)
+        except Exception as error:  # noqa: BLE001  see _decide
             return Decision("frontier", None, f"the router failed: {error!r:.200}", rate, shadow)
         arm = "frontier" if model is None else "student"
         return Decision(arm, group_id, reason, rate, shadow, model, score=score)
 
-    def _first(
-        self, messages: Sequence[Mapping[str, Any]], template: str | None
-    ) -> tuple[str | None, str, str | None, float | None]:
+    def _first(self, asked: Asked, given: Text) -> tuple[str | None, str, str | None, float | None]:
         """Group, reason, name of the cheaper model to ask (None: the frontier) and its score."""
-        text = request_text(messages)
-        if not text.strip():
-            return None, "the request has no text, or not only text", None, None
-        if len(text) > MAX_CHARS:
-            limit = f"the request has {len(text)} characters, the router reads {MAX_CHARS}"
-            return None, limit, None, None
-        vector = self._embedder.project([text])[0]
-        group_id, distance = self._assign(vector, template or hash_template(messages))
+        text = given.text
+        if (why := unread(text)) is not None:
+            return None, why, None, None
+        vector = given.vector(self._embedder)
+        template = asked.template_hash or hash_template(asked.messages)
+        group_id, distance = self._assign(vector, template)
         group = self._groups.get(group_id or "")
         if group is None:
             far = f"unassigned: {distance:.3f} from the nearest task group"

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from loop_pipeline.serving.student_answer import Answer
-from loop_pipeline.serving.student_server import Messages, StudentServer
+from loop_pipeline.serving.student_answer import Answer, Messages
+from loop_pipeline.serving.student_server import StudentServer
 
 SECONDS_BETWEEN_REPORTS = 5.0
 

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop_pipeline.serving.adapter_check import remember, remembered
+from loop_pipeline.serving.adapter_check import flaw, remember, remember_also
 from loop_pipeline.serving.kubernetes import Cluster
 from loop_pipeline.serving.server_errors import ServerError
-from loop_pipeline.serving.student_answer import Answer
-from loop_pipeline.serving.student_server import Messages, Reconciled, StudentServer
+from loop_pipeline.serving.student_answer import Answer, Messages
+from loop_pipeline.serving.student_server import Reconciled, StudentServer
 from loop_pipeline.settings import LoopSettings
 
 
@@ -31,11 +31,23 @@ class Question:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter to serve, and what to ask it first: short, middling and long requests."""
+    """An adapter to serve, and what to ask it first: short, middling and long requests.
+
+    ``sha256`` is of the weights that were approved, ``config_sha256`` of their configuration;
+    empty where that is not known.
+    """
 
     name: str
     folder: str
     questions: Sequence[Question]
+    sha256: str = ""
+    config_sha256: str = ""
+
+    @property
+    def flaw(self) -> str | None:
+        """Why it must not be loaded; None if its files are whole and the approved ones."""
+        problem = flaw(Path(self.folder), self.sha256, self.config_sha256)
+        return f"{self.name} is not loaded: {problem}" if problem else None
 
 
 @dataclass(frozen=True)
@@ -62,12 +74,12 @@ class Fleet:
             Names that had to be loaded, by the replica's URL.
 
         Raises:
-            ServerError: the first replica that did not do it; no later one was asked.
+            ServerError: an adapter's files are damaged or not the approved ones; or the first
+                replica that did not do it, no later one was asked.
         """
         loaded = self._load(adapters)
         if self.memory is not None:
-            wanted = {adapter.name: adapter.folder for adapter in adapters}
-            remember(self.memory, remembered(self.memory) | wanted)
+            remember_also(self.memory, {adapter.name: adapter.folder for adapter in adapters})
         return loaded
 
     def wait_ready(self, seconds: float) -> None:
@@ -80,6 +92,8 @@ class Fleet:
             server.wait_ready(seconds)
 
     def _load(self, adapters: Sequence[Adapter]) -> dict[str, list[str]]:
+        if problem := next(filter(None, (adapter.flaw for adapter in adapters)), None):
+            raise ServerError(problem)
         loaded: dict[str, list[str]] = {}
         for number, server in enumerate(self.servers, 1):
             try:
@@ -123,6 +137,13 @@ class Fleet:
     def answers(self, adapter: Adapter) -> list[Answer]:
         """Put an adapter's first question to it on every replica."""
         return [_ask(server, adapter, adapter.questions[0]) for server in self.servers]
+
+
+def sort_out(adapters: Sequence[Adapter]) -> tuple[list[Adapter], list[str]]:
+    """Adapters that can be loaded, and what is wrong with the others: each costs itself only."""
+    flaws = [adapter.flaw for adapter in adapters]
+    whole = [a for a, problem in zip(adapters, flaws, strict=True) if problem is None]
+    return whole, [problem for problem in flaws if problem]
 
 
 def _make_ready(server: StudentServer, adapter: Adapter) -> bool:

@@ -32,6 +32,8 @@ def adapters_of(engine: Engine, checkpoints: Iterable[Mapping[str, Any]]) -> lis
             adapter_name(row["checkpoint_id"]),
             row["adapter_dir"],
             _questions(engine, row["checkpoint_id"], traces),
+            row["adapter_sha256"],
+            (row["metrics"] or {}).get("config_sha256") or "",
         )
         for row in checkpoints
     ]

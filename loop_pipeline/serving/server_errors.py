@@ -11,6 +11,8 @@ from typing import Any
 
 import requests
 
+from loop_pipeline.http_calls.bounded_http import TooLarge
+from loop_pipeline.http_calls.http_safety import Redirected
 from loop_pipeline.masking import masked
 
 
@@ -32,6 +34,8 @@ def reason_of(error: requests.RequestException) -> str:
     """Why no reply came, in the words of whoever has to mend it."""
     if isinstance(error, requests.Timeout):
         return "no answer in time"
+    if isinstance(error, TooLarge | Redirected):
+        return str(error)
     if "refused" in str(error):
         return "nothing listens there (is it running? loop serve)"
     return f"the connection broke ({type(error).__name__}: {error})"

@@ -7,26 +7,29 @@ Adapters are loaded by name while the server runs; the base model is served as `
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import requests
 
+from loop_pipeline.http_calls.bounded_http import BoundedHttp
 from loop_pipeline.masking import masked
-from loop_pipeline.serving.adapter_check import misfit
+from loop_pipeline.serving.adapter_check import flaw, misfit, sha256_in
 from loop_pipeline.serving.server_errors import ServerError, last_lines, reason_of, subject_of
-from loop_pipeline.serving.student_answer import Answer
+from loop_pipeline.serving.student_answer import (
+    Answer,
+    Messages,
+    NonsenseReply,
+    question_body,
+    read_answer,
+    too_long,
+)
 
 # vLLM may have been started a moment ago.
 START_S = 180.0
-# A machine that is gone does not refuse a connection, it says nothing.
-CONNECT_S = 5.0
-
-Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,7 @@ class StudentServer:
     timeout: float = 120.0
     log_path: Path | None = None
     max_tokens: int = 256
-    _local: threading.local = field(
-        default_factory=threading.local, init=False, repr=False, compare=False
-    )
+    _http: BoundedHttp = field(default_factory=BoundedHttp, init=False, repr=False, compare=False)
 
     @property
     def address(self) -> str:
@@ -91,7 +92,10 @@ class StudentServer:
         Raises:
             ServerError: it has another one; an adapter on it would answer nonsense.
         """
-        [root] = [card.get("root", "") for card in self._cards() if card.get("parent") is None][:1]
+        bases = [card for card in self._cards() if card.get("parent") is None]
+        if not bases:
+            raise ServerError(f"{self.url} names no base model, only adapters")
+        root = bases[0].get("root") or ""
         if Path(root).is_dir() and Path(base_dir).resolve() != Path(root).resolve():
             raise ServerError(f"{self.url} serves {root}, the adapter belongs to {base_dir}")
 
@@ -111,6 +115,8 @@ class StudentServer:
             raise ServerError(f"{self.url}: {name!r} is a base model, not a name for an adapter")
         if name in held and held[name].get("root") == folder:
             return False
+        if reason := flaw(Path(folder), sha256_in(name)):
+            raise ServerError(f"{name!r} is not loaded: {reason}")
         if root and (reason := misfit(Path(folder), root)):
             raise ServerError(f"{self.url} serves {root}, but {name!r} ({folder}) {reason}")
         body: dict[str, Any] = {"lora_name": name, "lora_path": folder}
@@ -162,82 +168,60 @@ class StudentServer:
         """
         start = time.perf_counter()
         try:
-            reply = self._call(
-                "POST",
-                "/v1/chat/completions",
-                {
-                    "model": model,
-                    "messages": list(messages),
-                    "max_tokens": self.max_tokens,
-                    "temperature": 0,
-                    # As in training; a template without this switch is not given it by vLLM.
-                    "chat_template_kwargs": {"enable_thinking": False},
-                    "logprobs": True,
-                },
-            )
+            body = question_body(model, messages, self.max_tokens)
+            reply = self._call("POST", "/v1/chat/completions", body)
         except ServerError as error:
-            if error.status != requests.codes.bad_request or "context length" not in error.words:
+            if error.status is None or not too_long(error.status, error.words):
                 raise
             return Answer("", [], 0, 0, "too_long", (time.perf_counter() - start) * 1000)
-        elapsed = (time.perf_counter() - start) * 1000
         try:
-            choice, usage = reply["choices"][0], reply["usage"]
-            return Answer(
-                text=choice["message"]["content"] or "",
-                token_logprobs=[float(t["logprob"]) for t in choice["logprobs"]["content"]],
-                tokens_in=usage["prompt_tokens"],
-                tokens_out=usage["completion_tokens"],
-                finish_reason=choice["finish_reason"] or "",
-                latency_ms=elapsed,
-            )
-        except (KeyError, IndexError, TypeError) as error:
+            return read_answer(reply, (time.perf_counter() - start) * 1000)
+        except NonsenseReply as error:
             raise ServerError(
-                f"{self.url}: the reply for {model!r} lacks {error!r}; is it a vLLM server with"
-                f" log-probabilities? It said: {str(reply)[:300]}"
+                f"{self.url}: the reply for {model!r}: {error} It said: {str(reply)[:300]}"
             ) from error
 
     def _cards(self) -> list[dict[str, Any]]:
-        return self._call("GET", "/v1/models")["data"]
+        reply = self._call("GET", "/v1/models")
+        cards = reply.get("data") if isinstance(reply, dict) else None
+        if not isinstance(cards, list) or not all(map(_is_card, cards)):
+            raise ServerError(
+                f"GET {self.url}/v1/models: this is no list of models; is it a vLLM server?"
+                f" It said: {str(reply)[:200]!r}"
+            )
+        return cards
 
     def _call(
         self, method: str, path: str, body: Any = None, *, timeout: float | None = None
     ) -> Any:
         asked = f"{method} {self.url}{path}" + (f" for {subject_of(body)}" if body else "")
         try:
-            reply = self._send(method, path, body, timeout or self.timeout)
+            reply = self._http.send(method, f"{self.url}{path}", body, timeout or self.timeout)
         except requests.RequestException as error:
             raise ServerError(f"{asked}: {reason_of(error)}{self._log_end()}") from error
         if not reply.ok:
             words = reply.text[:500].strip()
             raise ServerError(
-                f"{asked}: HTTP {reply.status_code}: {words}"
-                + (self._log_end() if reply.status_code >= requests.codes.server_error else ""),
-                status=reply.status_code,
+                f"{asked}: HTTP {reply.status}: {words}"
+                + (self._log_end() if reply.status >= requests.codes.server_error else ""),
+                status=reply.status,
                 words=words,
             )
-        if "json" not in reply.headers.get("content-type", ""):
+        if "json" not in reply.content_type:
             return reply.text
         try:
             return reply.json()
         except ValueError as error:
             raise ServerError(f"{asked}: no JSON came back: {reply.text[:200]!r}") from error
 
-    def _send(self, method: str, path: str, body: Any, timeout: float) -> requests.Response:
-        for last in (False, True):
-            session = getattr(self._local, "session", None)
-            if session is None:
-                session = self._local.session = requests.Session()
-                session.trust_env = False  # a server of one's own is not reached through a proxy
-            try:
-                limits = (min(CONNECT_S, timeout), timeout)
-                return session.request(method, f"{self.url}{path}", json=body, timeout=limits)
-            except requests.ConnectionError as error:
-                # A kept connection may have been closed meanwhile; everything asked is repeatable.
-                session.close()
-                del self._local.session
-                if last or isinstance(error, requests.ConnectTimeout):
-                    raise
-        raise AssertionError("unreachable")
-
     def _log_end(self) -> str:
         return f"\n{last_lines(self.log_path)}" if self.log_path else ""
+
+
+def _is_card(card: Any) -> bool:
+    """Whether this is a model of ``/v1/models``: a name, with root and parent if they are known."""
+    return (
+        isinstance(card, dict)
+        and isinstance(card.get("id"), str)
+        and all(isinstance(card.get(name), str | None) for name in ("root", "parent"))
+    )

@@ -25,7 +25,7 @@ from typing import Any
 
 from loop_pipeline.masking import masked
 from loop_pipeline.recipe import is_hub_id
-from loop_pipeline.serving.adapter_check import remembered
+from loop_pipeline.serving.adapter_check import flaw, remembered, sha256_in
 from loop_pipeline.serving.server_command import check_start, server_command, server_environment
 from loop_pipeline.serving.server_errors import ServerError, last_lines
 from loop_pipeline.serving.student_server import StudentServer
@@ -36,6 +36,8 @@ QUICK_DEATHS = 3
 LONG_LIFE_S = 60.0
 START_S = 600.0
 STOP_S = 20.0
+# A server that refuses lives on; one that cannot bear an adapter is gone after so long.
+DYING_S = 1.0
 PR_SET_PDEATHSIG = 1
 
 Process = subprocess.Popen[bytes]
@@ -85,10 +87,10 @@ def serve(
     command = server_command(base, url, serve_python, max_lora_rank, max_model_len)
     state = log_path.with_name("server.json")
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    deaths = 0
+    deaths, deadly = 0, set[str]()
     with _signals() as stop:
         while deaths < QUICK_DEATHS:
-            lived = _one_life(command, base, url, log_path, state, stop)
+            lived = _one_life(command, base, url, log_path, state, stop, deadly)
             if stop.asked:
                 return
             deaths = 1 if lived > LONG_LIFE_S else deaths + 1
@@ -99,9 +101,18 @@ def serve(
 
 
 def _one_life(
-    command: list[str], base: str, url: str, log_path: Path, state: Path, stop: _Stop
+    command: list[str],
+    base: str,
+    url: str,
+    log_path: Path,
+    state: Path,
+    stop: _Stop,
+    deadly: set[str],
 ) -> float:
-    """Run the server until it dies or a stop is asked for. Returns seconds from ready to then."""
+    """Run the server until it dies or a stop is asked for. Returns seconds from ready to then.
+
+    ``deadly`` are adapters that a server died of; one more is added if this one does.
+    """
     _say(f"starting vLLM on {base} at {masked(url)}")
     start = time.monotonic()
     with log_path.open("ab") as log:
@@ -118,7 +129,7 @@ def _one_life(
             return 0.0
         ready = time.monotonic()
         _say(f"ready after {ready - start:.0f} s")
-        _reload(url, log_path.with_name("adapters.json"))
+        deadly |= _reload(url, log_path.with_name("adapters.json"), process, deadly)
         _write_state(state, process.pid, url, base)
         while process.poll() is None and not stop.after(0.2):
             pass
@@ -144,19 +155,37 @@ def _wait_ready(process: Process, url: str, stop: _Stop) -> bool:
     return False
 
 
-def _reload(url: str, memory: Path) -> None:
-    """Load what has to be served; an adapter that cannot be is said and left out."""
+def _reload(url: str, memory: Path, process: Process, deadly: set[str]) -> set[str]:
+    """Load what has to be served; an adapter that cannot be is said and left out.
+
+    Returns:
+        The adapter that the server died of, if it did.
+    """
     try:
         adapters = remembered(memory)
     except ValueError as error:
         _say(f"no adapter is served: {error}")
-        return
+        return set()
     for name, folder in adapters.items():
+        if problem := _not_loadable(name, Path(folder), deadly):
+            _say(f"{name} is not served: {problem}")
+            continue
         try:
             StudentServer(url).load(name, folder)
             _say(f"{name} is loaded again")
-        except ServerError as error:
+        except (ServerError, OSError, ValueError) as error:
             _say(f"{name} is not served: {error}")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(DYING_S)
+                _say(f"the server died of {name}: it is left out from now on")
+                return {name}
+    return set()
+
+
+def _not_loadable(name: str, folder: Path, deadly: set[str]) -> str | None:
+    if name in deadly:
+        return "a server died of it; train it again, or restart `loop serve` to try once more"
+    return flaw(folder, sha256_in(name))
 
 
 def _write_state(state: Path, server_pid: int, url: str, base: str) -> None:

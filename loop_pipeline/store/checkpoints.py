@@ -17,7 +17,7 @@ from loop_pipeline.store.database import first_row, insert_new, read, records, u
 from loop_pipeline.store.tables import CheckpointRow, DeploymentRow
 
 # What the gate, the report and a reader of the store have to know of a training.
-TRAVELS = ("stage", "parent_sha256", "ended_by", "training_cut_short")
+TRAVELS = ("stage", "parent_sha256", "ended_by", "training_cut_short", "config_sha256")
 
 
 def adapter_name(adapter_sha256: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import (
     URL,
+    ColumnElement,
     Connection,
     Engine,
     Select,
@@ -23,20 +24,27 @@ from sqlalchemy import (
     inspect,
     make_url,
     select,
+    true,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 
 from loop_pipeline.masking import masked
-from loop_pipeline.store.tables import Base
+from loop_pipeline.store.tables import Base, TraceRow
 from loop_pipeline.store.upgrade import StoreError, bring_up_to_date, sqlite_pragmas
 
 # SQLite takes at most 32,766 variables in one statement.
 CHUNK = 10_000
+# Option of an engine that is about one app's traces.
+APP = "loop_app"
 
 
-def open_store(url: str) -> Engine:
+def open_store(url: str, app: str = "") -> Engine:
     """Connect to the store and bring its schema up to date.
+
+    Args:
+        url: of the database.
+        app: questions about traces (``of_app``) are about those of this app; empty: of all.
 
     Raises:
         StoreError: the URL is none, or the store cannot be used as it is; says what to do.
@@ -48,7 +56,13 @@ def open_store(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", sqlite_pragmas)
     bring_up_to_date(engine)
-    return engine
+    return engine.execution_options(**{APP: app}) if app else engine
+
+
+def of_app(engine: Engine) -> ColumnElement[bool]:
+    """The traces that this engine is about: one app's, or all of them (``LOOP_APP``)."""
+    app = engine.get_execution_options().get(APP)
+    return TraceRow.app == app if app else true()
 
 
 def _checked(url: str) -> URL:
@@ -142,6 +156,8 @@ def read(
     """
     mapped = table.__table__
     statement = select(*(mapped.c[name] for name in columns)) if columns else select(mapped)
+    if table is TraceRow:
+        statement = statement.where(of_app(engine))
     if days is not None:
         statement = statement.where(mapped.c.day.in_(list(days)))
     for name, value in equal.items():

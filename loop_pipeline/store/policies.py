@@ -108,6 +108,13 @@ def switch_policy(
     insert_new(connection, RolloutRow, [{**event, "event_id": name, "at": now}])
 
 
+def replace_text(engine: Engine, sha256: str, bundle: str) -> None:
+    """Write the document of a policy anew: the same policy, with another signature."""
+    own = PolicyRow.sha256 == sha256
+    with engine.begin() as connection:
+        connection.execute(update(PolicyRow).where(own).values(bundle=bundle))
+
+
 def policy_text(engine: Engine, sha256: str) -> str | None:
     """A policy document as it was put in force."""
     with engine.connect() as connection:

@@ -12,12 +12,13 @@ import pandas as pd
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import aliased
 
-from loop_pipeline.store.database import CHUNK, query
+from loop_pipeline.store.database import CHUNK, of_app, query
 from loop_pipeline.store.tables import (
     ContractRow,
     StudentAnswerRow,
     TraceRow,
 )
+from loop_pipeline.store.traces import BROKEN
 
 # Held-out answers that did not decide the gate: the gold split did, so it would flatter.
 REPLAYED = ("validation", "calibration")
@@ -27,6 +28,7 @@ REPLAYED = ("validation", "calibration")
 SHADOW_OF = TraceRow.route["shadow_of"].as_string()
 REQUEST = func.coalesce(SHADOW_OF, TraceRow.prompt_id)
 ADAPTER = TraceRow.route["adapter"].as_string()
+WHOLE = func.coalesce(TraceRow.finish_reason, "").not_in(BROKEN)
 
 
 def paired_answers(
@@ -57,7 +59,7 @@ def paired_answers(
             ContractRow.body,
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(recent, REQUEST.in_(asked))
+        .where(recent, REQUEST.in_(asked), WHOLE, of_app(engine))
         .order_by(TraceRow.prompt_id)
     )
     names = ["prompt_id", "dedup_key", "contract", "ts", "frontier", "champion", "challenger"]
@@ -99,7 +101,7 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
             *(getattr(TraceRow, name) for name in (*said, "cost_usd")),
         )
         .where(TraceRow.producer == "student", ADAPTER.is_not(None))
-        .where(TraceRow.route["shadow"].as_boolean())
+        .where(TraceRow.route["shadow"].as_boolean(), of_app(engine))
         .order_by(TraceRow.prompt_id),
     )
     # Two plain reads instead of a join on what stands in JSON: no index knows that.
@@ -116,7 +118,7 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
             TraceRow.cost_usd.label("frontier_usd"),
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(TraceRow.producer == "frontier")
+        .where(TraceRow.producer == "frontier", WHOLE)
         .order_by(TraceRow.prompt_id)
     )
     requests = sorted(set(cheaper["request"]))
@@ -140,7 +142,7 @@ def held_out_pairs(engine: Engine, champion_id: str, challenger_id: str) -> pd.D
         .join(theirs, theirs.prompt_id == ours.prompt_id)
         .join(TraceRow, TraceRow.prompt_id == ours.prompt_id)
         .where(ours.checkpoint_id == challenger_id, theirs.checkpoint_id == champion_id)
-        .where(ours.split.in_(REPLAYED))
+        .where(ours.split.in_(REPLAYED), of_app(engine))
         .order_by(ours.prompt_id)
     )
     with engine.connect() as connection:

@@ -47,7 +47,11 @@ class Base(DeclarativeBase):
 
 
 class TraceRow(Base):
-    """One request and its answer."""
+    """One request and its answer.
+
+    ``model`` was asked for, ``served_model`` answered; ``response_id`` is the vendor's. Where the
+    answer is tool calls, ``output`` is their canonical JSON, after the text if there is any.
+    """
 
     __tablename__ = "traces"
     prompt_id: Mapped[str] = mapped_column(primary_key=True)
@@ -76,6 +80,14 @@ class TraceRow(Base):
     dedup_key: Mapped[str] = mapped_column(index=True)
     simulated: Mapped[bool]
     source: Mapped[str]
+    tools: Mapped[list[Any] | None]
+    parameters: Mapped[dict[str, Any] | None]
+    tool_calls: Mapped[list[Any] | None]
+    served_model: Mapped[str | None]
+    response_id: Mapped[str | None] = mapped_column(index=True)
+    retries: Mapped[int]
+    first_byte_ms: Mapped[float | None]
+    tags: Mapped[dict[str, Any] | None]
 
 
 class TraceUnitRow(Base):
@@ -449,6 +461,36 @@ class RolloutRow(Base):
     evidence: Mapped[dict[str, Any]]
     actor: Mapped[str]
     reason: Mapped[str]
+
+
+class AccessKeyRow(Base):
+    """A key of the gateway, known by its digest only.
+
+    ``limits`` holds those of ``parallel``, ``per_minute`` and ``usd_per_day`` that are set.
+    """
+
+    __tablename__ = "keys"
+    key_sha256: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    app: Mapped[str]
+    roles: Mapped[list[Any]]
+    limits: Mapped[dict[str, Any]]
+    created_at: Mapped[dt.datetime]
+    expires_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
+
+
+class HoldRow(Base):
+    """A group that the frontier answers, whatever the policy says, until it is released."""
+
+    __tablename__ = "holds"
+    hold_id: Mapped[str] = mapped_column(primary_key=True)
+    group_id: Mapped[str] = mapped_column(index=True)
+    at: Mapped[dt.datetime]
+    reason: Mapped[str]
+    actor: Mapped[str]
+    released_at: Mapped[dt.datetime | None]
+    released_by: Mapped[str | None]
 
 
 class LedgerRow(Base):

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection, Engine, func, select
 
-from loop_pipeline.store.database import CHUNK, insert_rows, query, read
+from loop_pipeline.store.database import CHUNK, insert_rows, of_app, query, read
 from loop_pipeline.store.tables import (
     ContractRow,
     FeedbackRow,
@@ -23,6 +23,9 @@ from loop_pipeline.store.tables import (
     TraceUnitRow,
     UtcDateTime,
 )
+
+# How an answer ended that nobody got whole: the stream broke, the client left.
+BROKEN = ("broken", "cancelled")
 
 
 def fix_splits(
@@ -45,22 +48,13 @@ def fix_splits(
             )
 
 
-def stored_outputs(connection: Connection, prompt_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """(dedup_key, output) of the traces that are there, by prompt id."""
-    known: dict[str, tuple[str, str]] = {}
-    columns = select(TraceRow.prompt_id, TraceRow.dedup_key, TraceRow.output)
-    for start in range(0, len(prompt_ids), CHUNK):
-        chunk = prompt_ids[start : start + CHUNK]
-        for prompt_id, key, output in connection.execute(
-            columns.where(TraceRow.prompt_id.in_(chunk))
-        ):
-            known[prompt_id] = (key, output)
-    return known
-
-
 def read_traces(engine: Engine, *, days: Iterable[str] | None = None, **equal: Any) -> pd.DataFrame:
-    """Traces with their contracts (column ``contract``: dict or None)."""
+    """Traces with their contracts (column ``contract``: dict or None).
+
+    Answers that broke off are left out: they teach nothing, and nothing is compared with them.
+    """
     frame = read(engine, TraceRow, days=days, **equal)
+    frame = frame[~frame["finish_reason"].isin(BROKEN)].reset_index(drop=True)
     contracts = read(engine, ContractRow).set_index("contract_id")["body"].to_dict()
     frame["contract"] = pd.Series(
         [contracts.get(key) for key in frame["contract_id"]], index=frame.index, dtype=object
@@ -74,6 +68,7 @@ def read_feedback(
     """Feedback on the traces of these days, oldest first, whenever it came; of one kind or all."""
     mapped = FeedbackRow.__table__
     statement = select(mapped).join(TraceRow, TraceRow.prompt_id == FeedbackRow.prompt_id)
+    statement = statement.where(of_app(engine))
     if days is not None:
         statement = statement.where(TraceRow.day.in_(list(days)))
     if kind is not None:
@@ -88,7 +83,7 @@ def days_touched(engine: Engine, since: dt.datetime) -> dict[str, dt.datetime]:
     statement = (
         select(TraceRow.day, newest)
         .join(FeedbackRow, FeedbackRow.prompt_id == TraceRow.prompt_id)
-        .where(FeedbackRow.received_at > since, TraceRow.day.in_(scored))
+        .where(FeedbackRow.received_at > since, TraceRow.day.in_(scored), of_app(engine))
         .group_by(TraceRow.day)
         .order_by(TraceRow.day)
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from loop_pipeline.masking import mask_secrets
-from loop_pipeline.store.mlflow_pages import MODEL, page_tags
+from loop_pipeline.store.mlflow_log.mlflow_pages import MODEL, page_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput

@@ -1,31 +1,40 @@
 """Records into the store: twice the same is once, and nothing is dropped without a reason.
 
-Not here: reading files (``importers``).
-
-Feedback on a prompt id that is not in the store waits in ``quarantine`` and is joined in the
-transaction that brings its trace, so the order in which files arrive does not matter.
+Not here: reading files (``importers``), and how feedback finds its trace (``feedback_joins.py``).
 """
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, Engine, delete, func, select
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from loop_pipeline.hashing import digest
-from loop_pipeline.store.database import CHUNK, insert_new
-from loop_pipeline.store.tables import ContractRow, FeedbackRow, QuarantineRow, TraceRow
-from loop_pipeline.store.traces import stored_outputs
+from loop_pipeline.installation_secret import installation_secret, user_hash
+from loop_pipeline.settings import load_settings
+from loop_pipeline.store.database import insert_new
+from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
+from loop_pipeline.traces.feedback_joins import (
+    Said,
+    count_waiting,
+    feedback_rows,
+    join_waiting,
+    quarantined,
+)
 from loop_pipeline.traces.importers.jsonl import BadLine, Record, read_jsonl
 from loop_pipeline.traces.records import Feedback, Trace
+from loop_pipeline.traces.trace_inserts import as_quarantined, insert_batch
+from loop_pipeline.traces.trace_lines import TraceLine
 
 BATCH = 2000
-WAITS = "feedback on a prompt id that is not in the store; it waits for its trace"
+# Of lines in one transaction, whichever is reached first.
+BATCH_BYTES = 32 * 1024**2
+Batch = Sequence[tuple[int, Record]]
 
 
 class Imported(BaseModel):
@@ -56,6 +65,21 @@ class Imported(BaseModel):
             f"{self.quarantined} lines quarantined ({self.quarantined_known} were there){waiting}"
         )
 
+    def add(self, more: Imported) -> None:
+        """Count what another part of the import did."""
+        for name, value in more:
+            setattr(self, name, getattr(self, name) + value)
+
+
+@dataclass
+class _Import:
+    """What the batches of one import share."""
+
+    source: str
+    hash_user: Callable[[str], str]
+    refused: set[str] = field(default_factory=set)
+    """Prompt ids whose traces contradict what is stored: what is said of them counts nowhere."""
+
 
 def import_file(
     engine: Engine, path: Path, progress: Callable[[Imported], None] | None = None
@@ -78,146 +102,118 @@ def import_records(
     progress: Callable[[Imported], None] | None = None,
 ) -> Imported:
     """Import (line, record) pairs under the name of their source."""
-    total = Imported()
+    total, shared = Imported(), _Import(source, _user_hasher())
     for batch in _batches(records):
-        with engine.begin() as connection:
-            _import_batch(connection, batch, source, total)
+        total.add(_import_what_can_be(engine, batch, shared))
         if progress:
             progress(total)
     with engine.begin() as connection:
         # A trace and its feedback may have come at the same moment by two imports.
-        total.joined += _join_waiting(connection)
-        total.waiting = _waiting(connection)
+        joined, refused = join_waiting(connection)
+        total.add(Imported(joined=joined, quarantined=refused, waiting=count_waiting(connection)))
     return total
 
 
-def _batches(
-    records: Iterable[tuple[int, Record]],
-) -> Iterator[tuple[tuple[int, Record], ...]]:
-    iterator = iter(records)
-    while batch := tuple(islice(iterator, BATCH)):
+def _user_hasher() -> Callable[[str], str]:
+    """Keyed by the secret of this installation, which is looked up once a line names a user."""
+
+    @lru_cache(maxsize=1)
+    def secret() -> bytes:
+        settings = load_settings()
+        return installation_secret(settings.home, settings.installation_secret.get_secret_value())
+
+    return lru_cache(maxsize=10_000)(lambda user: user_hash(secret(), user))
+
+
+def _batches(records: Iterable[tuple[int, Record]]) -> Iterator[list[tuple[int, Record]]]:
+    batch: list[tuple[int, Record]] = []
+    size = 0
+    for line, record in records:
+        batch.append((line, record))
+        size += len(record.raw) if isinstance(record, TraceLine | BadLine) else 0
+        if len(batch) >= BATCH or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
         yield batch
 
 
-def _import_batch(
-    connection: Connection, batch: tuple[tuple[int, Record], ...], source: str, total: Imported
-) -> None:
-    traces, bad = _import_traces(connection, batch, source, total)
-    feedback: list[tuple[int, Feedback]] = []
-    for line, record in batch:
-        if isinstance(record, Feedback):
-            feedback.append((line, record))
-        elif isinstance(record, BadLine):
-            bad.append(_quarantine(source, line, record.reason, record.raw))
-    known = stored_outputs(connection, list({record.prompt_id for _, record in feedback}))
-    rows = [_feedback_row(record, source) for _, record in feedback if record.prompt_id in known]
-    new = insert_new(connection, FeedbackRow, rows)
-    total.feedback += new
-    total.feedback_known += len({row["feedback_id"] for row in rows}) - new
-    new = insert_new(connection, QuarantineRow, bad)
-    total.quarantined += new
-    total.quarantined_known += len(bad) - new
-    early = [
-        _waits(source, line, record) for line, record in feedback if record.prompt_id not in known
+def _import_what_can_be(engine: Engine, batch: Batch, shared: _Import) -> Imported:
+    """Import a batch; what the database refuses is found by halving and goes to quarantine."""
+    try:
+        with engine.begin() as connection:
+            return _import_batch(connection, batch, shared)
+    except (StatementError, ValueError, OverflowError) as error:
+        if not _is_the_rows_fault(error):
+            raise
+        reason = f"the database refuses it: {_first_line(error)}"
+    if len(batch) > 1:
+        done, half = Imported(), len(batch) // 2
+        for part in (batch[:half], batch[half:]):
+            done.add(_import_what_can_be(engine, part, shared))
+        return done
+    line, record = batch[0]
+    bad = [as_quarantined(shared.source, line, reason, _raw(record))]
+    with engine.begin() as connection:
+        return _count_quarantined(connection, bad)
+
+
+def _is_the_rows_fault(error: Exception) -> bool:
+    """Whether other rows could be stored: the data is wrong, not the database away or full."""
+    if not isinstance(error, DBAPIError):
+        return True  # a value that the driver cannot pass on
+    if isinstance(error, DataError | IntegrityError):
+        return True
+    # PostgreSQL: data, constraints, limits of the program (a key too long for its index).
+    code = getattr(error.orig, "pgcode", None) or ""
+    return code[:2] in ("22", "23", "54")
+
+
+def _first_line(error: Exception) -> str:
+    said = str(getattr(error, "orig", None) or error).strip()
+    return said.partition("\n")[0]
+
+
+def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Imported:
+    traces = [(n, record) for n, record in batch if isinstance(record, TraceLine | Trace)]
+    found = insert_batch(connection, traces, shared.source, shared.hash_user)
+    shared.refused |= found.refused
+    bad = found.bad + [
+        quarantined(shared.source, line, record.reason, record.raw)
+        for line, record in batch
+        if isinstance(record, BadLine)
     ]
-    insert_new(connection, QuarantineRow, early)
-    total.joined += _join_waiting(connection, traces)
+    said = list(_said(batch, found.refused_records))
+    rows, waiting, wrong = feedback_rows(connection, said, shared.source, shared.refused)
+    done = _count_quarantined(connection, bad + wrong)
+    done.traces, done.traces_known = found.new, len(found.rows) - found.new
+    done.feedback = insert_new(connection, FeedbackRow, rows)
+    done.feedback_known = len({row["feedback_id"] for row in rows}) - done.feedback
+    insert_new(connection, QuarantineRow, waiting)
+    done.joined, refused = join_waiting(connection, list(found.rows.values()))
+    done.quarantined += refused
+    return done
 
 
-def _import_traces(
-    connection: Connection, batch: tuple[tuple[int, Record], ...], source: str, total: Imported
-) -> tuple[list[str], list[dict[str, Any]]]:
-    """Insert the traces of a batch. Returns their prompt ids, and those that contradict a trace."""
-    traces: dict[str, dict[str, Any]] = {}
-    contracts: dict[str, dict[str, Any]] = {}
-    bad: list[dict[str, Any]] = []
-    parsed = [(line, *record.rows(source)) for line, record in batch if isinstance(record, Trace)]
-    known = stored_outputs(connection, [row["prompt_id"] for _, row, _ in parsed])
-    for line, row, contract in parsed:
-        identity = (row["dedup_key"], row["output"])
-        if known.setdefault(row["prompt_id"], identity) != identity:
-            reason = (
-                f"prompt_id {row['prompt_id']} is already stored with another request or answer"
-            )
-            bad.append(_quarantine(source, line, reason, str(row["messages"]) + row["output"]))
-            continue
-        traces.setdefault(row["prompt_id"], row)
-        if contract:
-            contracts[contract["contract_id"]] = contract
-    insert_new(connection, ContractRow, list(contracts.values()))
-    new = insert_new(connection, TraceRow, list(traces.values()))
-    total.traces += new
-    total.traces_known += len(traces) - new
-    return list(traces), bad
+def _said(batch: Batch, refused: set[int]) -> Iterator[Said]:
+    """The feedback of a batch; what stands on the line of a trace shares its fate."""
+    trace: tuple[int, TraceLine | Trace] | None = None
+    for line, record in batch:
+        if isinstance(record, TraceLine | Trace):
+            trace = (line, record)
+        elif isinstance(record, Feedback):
+            own = trace and trace[0] == line and trace[1].prompt_id == record.prompt_id
+            yield Said(line, record, id(trace[1]) in refused if trace and own else None)
 
 
-def _join_waiting(connection: Connection, prompt_ids: Sequence[str] | None = None) -> int:
-    """Move feedback whose trace is in the store out of quarantine.
-
-    Args:
-        connection: of the transaction that brings the traces.
-        prompt_ids: of these traces; None: of all.
-
-    Returns:
-        How many were moved.
-    """
-    table = QuarantineRow.__table__
-    query = select(table.c.quarantine_id, table.c.source, table.c.raw)
-    if prompt_ids is None:
-        queries = [query.join(TraceRow, TraceRow.prompt_id == table.c.prompt_id)]
-    else:
-        chunks = (prompt_ids[i : i + CHUNK] for i in range(0, len(prompt_ids), CHUNK))
-        queries = [query.where(table.c.prompt_id.in_(chunk)) for chunk in chunks]
-    found = [row for query in queries for row in connection.execute(query)]
-    rows = [_feedback_row(Feedback.model_validate_json(raw), source) for _, source, raw in found]
-    insert_new(connection, FeedbackRow, rows)
-    for start in range(0, len(found), CHUNK):
-        names = [name for name, _, _ in found[start : start + CHUNK]]
-        connection.execute(delete(QuarantineRow).where(table.c.quarantine_id.in_(names)))
-    return len(found)
+def _count_quarantined(connection: Connection, bad: list[dict[str, Any]]) -> Imported:
+    new = insert_new(connection, QuarantineRow, bad)
+    return Imported(quarantined=new, quarantined_known=len(bad) - new)
 
 
-def _waiting(connection: Connection) -> int:
-    waits = QuarantineRow.prompt_id.is_not(None)
-    return connection.scalar(select(func.count()).select_from(QuarantineRow).where(waits)) or 0
-
-
-def feedback_id(record: Feedback) -> str:
-    """Names a piece of feedback by its content: the same words at the same moment are one row."""
-    return digest(
-        record.prompt_id,
-        record.kind,
-        str(record.value),
-        record.edited_output or "",
-        record.actor or "",
-        record.ts.astimezone(dt.UTC).isoformat(),
-    )[:32]
-
-
-def _feedback_row(record: Feedback, source: str) -> dict[str, Any]:
-    return record.model_dump() | {
-        "feedback_id": feedback_id(record),
-        "source": source,
-        "received_at": dt.datetime.now(dt.UTC),
-    }
-
-
-def _waits(source: str, line: int, record: Feedback) -> dict[str, Any]:
-    row = _quarantine(source, line, WAITS, record.model_dump_json())
-    # Named by its content, not by its line: the same feedback waits once.
-    return row | {
-        "quarantine_id": digest("waits", feedback_id(record))[:32],
-        "prompt_id": record.prompt_id,
-    }
-
-
-def _quarantine(source: str, line: int, reason: str, raw: str) -> dict[str, Any]:
-    return {
-        "quarantine_id": digest(source, str(line), raw)[:32],
-        "prompt_id": None,
-        "source": source,
-        "line": line,
-        "reason": reason,
-        "raw": raw,
-        "ts": dt.datetime.now(dt.UTC),
-    }
+def _raw(record: Record) -> bytes:
+    if isinstance(record, TraceLine):
+        return record.raw
+    if isinstance(record, BadLine):
+        return record.raw.encode()
+    return record.model_dump_json().encode()

@@ -5,15 +5,12 @@ Not here: foreign formats (``importers``), and storing (``ingest.py``).
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from loop_pipeline.costs.prices import PRICES
 from loop_pipeline.hashing import digest
-from loop_pipeline.traces.messages import dedup_key, template_hash
+from loop_pipeline.traces.storable import MOST_INT, too_long
 
 FeedbackKind = Literal[
     "accepted",
@@ -28,6 +25,8 @@ FeedbackKind = Literal[
     "judge",
     "review",
 ]
+
+Producer = Literal["frontier", "student", "human"]
 
 # Shares of traffic by the hash of the request: what a student learns from, what its confidence is
 # fitted on, what the certificate is computed on, what the gate and the reported figures use.
@@ -50,18 +49,19 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     role: str
-    content: str | list[Any] | None
+    content: str | list[Any] | None = None
 
 
 class Feedback(BaseModel):
     """What a person did with an answer."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     prompt_id: str = Field(min_length=1)
     kind: FeedbackKind
     value: float | None = Field(None, ge=0, description="0 to 1; seconds for dwell.")
     edited_output: str | None = None
     actor: str | None = None
+    app: str | None = Field(None, description="Counts on traces of this app only; None: of any.")
     ts: AwareDatetime
 
     @model_validator(mode="after")
@@ -74,63 +74,57 @@ class Feedback(BaseModel):
             raise ValueError(f"value {self.value} of kind {self.kind!r} is not from 0 to 1")
         if self.kind == "modified" and self.edited_output is None:
             raise ValueError("feedback of kind 'modified' needs edited_output")
+        if why := too_long("prompt_id", self.prompt_id):
+            raise ValueError(why)
         return self
 
 
 class Trace(BaseModel):
     """One request and its answer."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     prompt_id: str = Field("", description="Empty: derived from time, messages and output.")
     ts: AwareDatetime
     messages: list[Message] = Field(min_length=1)
-    output: str
+    output: str = Field(description="Not needed where the answer is tool calls.")
     model: str = Field(min_length=1)
     app: str = "default"
-    user: str | None = None
+    user: str | None = Field(None, description="Stored as a keyed hash only.")
+    user_hash: str | None = Field(None, description="Instead of user, where it is hashed already.")
     conversation_id: str | None = None
     task: str | None = None
     context: str | None = None
     contract: dict[str, Any] | None = None
-    producer: Literal["frontier", "student", "human"] = "frontier"
-    tokens_in: int = Field(0, ge=0)
-    tokens_cached: int = Field(0, ge=0)
-    tokens_out: int = Field(0, ge=0)
+    producer: Producer = "frontier"
+    tokens_in: int = Field(0, ge=0, le=MOST_INT)
+    tokens_cached: int = Field(0, ge=0, le=MOST_INT)
+    tokens_out: int = Field(0, ge=0, le=MOST_INT)
     cost_usd: float | None = Field(None, ge=0, description="None: from the price table.")
     latency_ms: float | None = Field(None, ge=0)
     finish_reason: str | None = None
     logprobs: dict[str, float] | None = None
     route: dict[str, Any] | None = None
+    tools: list[Any] | None = None
+    parameters: dict[str, Any] | None = None
+    tool_calls: list[Any] | None = Field(None, description="Of the answer.")
+    served_model: str | None = Field(None, description="The model that answered, as it says.")
+    response_id: str | None = Field(None, description="The vendor's id of the answer.")
+    retries: int = Field(0, ge=0, le=MOST_INT)
+    first_byte_ms: float | None = Field(None, ge=0)
+    tags: dict[str, Any] | None = None
     simulated: bool = False
     feedback: list[dict[str, Any]] = Field(default_factory=list)
 
-    def _cost(self) -> float:
-        if self.cost_usd is not None:
-            return self.cost_usd
-        known = PRICES.get(self.model)
-        return known.cost(self.tokens_in, self.tokens_cached, self.tokens_out) if known else 0.0
+    @model_validator(mode="before")
+    @classmethod
+    def _calls_are_an_answer(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("tool_calls") and data.get("output") is None:
+            return data | {"output": ""}
+        return data
 
-    def rows(self, source: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """The trace as a row of ``traces``, and its contract as a row of ``contracts``."""
-        messages = [m.model_dump() for m in self.messages]
-        moment = self.ts.astimezone(dt.UTC)
-        key = dedup_key(messages)
-        contract_id = self.contract and digest(json.dumps(self.contract, sort_keys=True))[:16]
-        row = self.model_dump(
-            exclude={"messages", "user", "contract", "feedback", "ts", "prompt_id"}
-        ) | {
-            "prompt_id": self.prompt_id
-            or digest(moment.isoformat(), json.dumps(messages), self.output)[:32],
-            "ts": moment,
-            "day": moment.date().isoformat(),
-            "user_hash": digest("user", self.user)[:16] if self.user else None,
-            "template_hash": template_hash(messages),
-            "messages": messages,
-            "contract_id": contract_id,
-            "cost_usd": self._cost(),
-            "split": split_of(key),
-            "dedup_key": key,
-            "source": source,
-        }
-        contract = {"contract_id": contract_id, "body": self.contract} if contract_id else None
-        return row, contract
+    @model_validator(mode="after")
+    def _ids_fit(self) -> Self:
+        for name in ("prompt_id", "response_id"):
+            if why := too_long(name, getattr(self, name)):
+                raise ValueError(why)
+        return self

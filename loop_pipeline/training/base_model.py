@@ -17,6 +17,7 @@ from transformers import Qwen2ForCausalLM
 
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.base_folder import META, made_before
+from loop_pipeline.training.dataset.frozen_check import check_frozen
 from loop_pipeline.training.endings import cut_short, ending
 from loop_pipeline.training.pretraining import fit, new_model
 from loop_pipeline.training.qlora.adapter_folder import write_mark
@@ -87,6 +88,8 @@ def main() -> None:
         meta: dict[str, Any] = {}
         if not config.base_model:
             folder = Path(pipes.extras["dataset_dir"])
+            if frozen := pipes.extras.get("dataset_id"):
+                check_frozen(folder, frozen)
             meta = pretrain_tiny(folder, base_dir, config, pipes.log.info)
             if said := cut_short([ending("base model", meta, str(base_dir))]):
                 pipes.log.warning(said)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import time
 
@@ -5,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loop_pipeline.answers.agreement import agrees, fields_right
 from loop_pipeline.answers.contract import UnsupportedContract, check_contract
 from loop_pipeline.answers.facts import fact_spans, unsupported_facts
+from loop_pipeline.answers.json_schema import CHECKED
 
 LABELS = ["cancel_order", "refund", "Where is it"]
 LABEL, TAGS = {"kind": "label", "labels": LABELS}, {"kind": "tags", "labels": LABELS}
@@ -156,3 +159,67 @@ def test_blobs_do_not_cost_quadratic_time(blob: str) -> None:
     start = time.perf_counter()
     unsupported_facts(blob, blob)
     assert time.perf_counter() - start < 2
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["kind", "labels", "schema", "max_words", *sorted(CHECKED)]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=400)
+@given(
+    kind=st.sampled_from(["label", "tags", "json", "text", None, 3]),
+    rest=st.dictionaries(st.sampled_from(["labels", "schema", "max_words"]), JUNK),
+    output=st.sampled_from(["", "x", "{}", "[1]", '{"a": [1, "x"]}', "[" * 50_000, "1" * 5000]),
+)
+def test_a_contract_that_cannot_be_read_is_refused_and_nothing_else(kind, rest, output) -> None:
+    for contract in ({"kind": kind, **rest}, rest, kind):
+        with contextlib.suppress(UnsupportedContract):
+            assert isinstance(check_contract(output, contract, ""), list)
+        if isinstance(contract, dict):
+            assert agrees("x", "x", contract) in (True, False)
+            fields_right(output, "{}", contract)
+
+
+@pytest.mark.parametrize(
+    ("contract", "reason"),
+    [
+        ({"kind": "label"}, "no list of labels"),
+        ({"kind": "tags", "labels": None}, "no list of labels"),
+        ({"kind": "json"}, "not an object"),
+        ({"kind": "json", "schema": {"pattern": "(["}}, r"'pattern' at \$ cannot be read"),
+        ({"kind": "json", "schema": {"pattern": "(" * 1500 + ")" * 1500}}, "cannot be read"),
+        ({"kind": "json", "schema": {"properties": {"a": True}}}, r"at \$\.a is not an object"),
+        ({"kind": "text", "max_words": "ten"}, "max_words"),
+        ({"labels": ["a"]}, "contract kind None"),
+    ],
+)
+def test_the_reason_says_what_to_correct(contract, reason) -> None:
+    with pytest.raises(UnsupportedContract, match=reason):
+        check_contract("x", contract, "")
+
+
+@pytest.mark.parametrize("pattern", ["(a|aa)+$", "^(a+)+$", "((a{1,100}){1,100}){1,100}x"])
+def test_a_slow_pattern_is_a_broken_contract_within_its_time(pattern: str) -> None:
+    slow = {"kind": "json", "schema": {"items": {"type": "string", "pattern": pattern}}}
+    answer = json.dumps(["a" * 90 + "!"] * 200)
+    start = time.perf_counter()
+    reasons = check_contract(answer, slow, "")
+    assert time.perf_counter() - start < 2
+    assert len(reasons) == 200
+    assert "does not match" in reasons[0]
+
+
+def test_a_pattern_that_is_fast_enough_is_matched() -> None:
+    contract = {"kind": "json", "schema": {"type": "string", "pattern": r"^[A-Z]{2}-\d+$"}}
+    assert check_contract('"AB-12"', contract, "") == []
+    assert check_contract('"ab-12"', contract, "") == [r"$ does not match ^[A-Z]{2}-\d+$"]

@@ -30,7 +30,12 @@ def _loop(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
     ("arguments", "variables", "words"),
     [
         (("import", "/no/such/file"), {}, "No such file"),
-        (("status",), {"LOOP_DATABASE_URL": "postgresql+psycopg2://x@127.0.0.1:1/y"}, "refused"),
+        (
+            ("status", "--tables"),
+            {"LOOP_DATABASE_URL": "postgresql+psycopg2://x@127.0.0.1:1/y"},
+            "refused",
+        ),
+        (("up", "--demo"), {}, "run `make demo` first"),
         (("status",), {"LOOP_TARGET_AGREEMENT": "1.5"}, "LOOP_TARGET_AGREEMENT"),
         (("replay", "headlines"), {"LOOP_BENCH_DATA": "/no/such/folder"}, "LOOP_BENCH_DATA"),
         (("replay", "imagenet"), {}, "imagenet"),
@@ -79,7 +84,10 @@ def test_no_command_shows_a_password(tmp_path: Path) -> None:
     secret, home = "hunter2", {"LOOP_HOME": str(tmp_path)}
     for arguments, variables in (
         (("review", "push"), {"LOOP_MLFLOW_TRACKING_URI": f"http://ann:{secret}@127.0.0.1:9"}),
-        (("status",), {"LOOP_DATABASE_URL": f"postgresql+psycopg2://ann:{secret}@127.0.0.1:1/x"}),
+        (
+            ("status", "--tables"),
+            {"LOOP_DATABASE_URL": f"postgresql+psycopg2://ann:{secret}@127.0.0.1:1/x"},
+        ),
         (("serve",), {"LOOP_VLLM_URL": f"http://ann:{secret}@127.0.0.1"}),
         (("status",), {"LOOP_JUDGE_RATE": secret}),
     ):

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -21,6 +26,7 @@ from loop_pipeline.store.tables import (
     TraceRow,
 )
 
+ROOT = Path(__file__).parents[2]
 LONG_AGO = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
@@ -178,3 +184,28 @@ def test_late_feedback_labels_its_day_again_once(
     assert [day for day, _ in requests] == ["2026-01-01"]
     assert tick(cursor)[0] == requests  # the same key: Dagster runs it once
     assert late_feedback.job.name == label_traces.name
+
+
+STATES = """
+import json
+from loop_pipeline.definitions import defs
+repository = defs().get_repository_def()
+every = [*repository.schedule_defs, *repository.sensor_defs]
+print(json.dumps({one.name: one.default_status.value for one in every}))
+"""
+
+
+@pytest.mark.parametrize(("setting", "state"), [("true", "RUNNING"), ("", "STOPPED")])
+def test_schedules_and_sensors_are_on_where_the_setting_says_so(setting: str, state: str) -> None:
+    given = {"LOOP_SCHEDULES": setting} if setting else {}
+    said = subprocess.run(
+        [sys.executable, "-c", STATES],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=os.environ | given,
+    )
+    states = json.loads(said.stdout.splitlines()[-1])
+    assert len(states) >= 9
+    assert set(states.values()) == {state}

@@ -12,7 +12,8 @@ import pytest
 
 from loop_pipeline.demo.public_sets import SETS, load_set, write_traffic
 from loop_pipeline.traces.importers.jsonl import read_jsonl
-from loop_pipeline.traces.records import Feedback, Trace
+from loop_pipeline.traces.records import Feedback
+from loop_pipeline.traces.trace_lines import TraceLine
 
 FOLDER = Path(os.environ.get("LOOP_BENCH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 WHOLE = gzip.compress(b"text,category")
@@ -63,16 +64,16 @@ def test_traffic_of_a_set_is_what_the_importer_takes(tmp_path: Path) -> None:
     write_traffic("headlines", FOLDER, tmp_path / "b.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
     records = [record for _, record in read_jsonl(tmp_path / "a.jsonl")]
-    traces = [record for record in records if isinstance(record, Trace)]
+    traces = [record.values for record in records if isinstance(record, TraceLine)]
     verdicts = [record for record in records if isinstance(record, Feedback)]
     assert len(records) == 10_000
     assert facts["traces"] == len(traces) == len(verdicts) == 5_000
     assert {(v.kind, v.value, v.actor) for v in verdicts} == {("review", 1, "headlines gold label")}
     gold = dict(load_set("headlines", FOLDER))
-    assert all(gold[str(trace.messages[1].content)] == trace.output for trace in traces)
-    assert all(trace.contract and trace.output in trace.contract["labels"] for trace in traces)
-    assert len({trace.ts.date() for trace in traces}) == 7
-    assert not any(trace.simulated or trace.latency_ms for trace in traces)
+    assert all(gold[trace["messages"][1]["content"]] == trace["output"] for trace in traces)
+    assert all(trace["output"] in trace["contract"]["labels"] for trace in traces)
+    assert len({trace["ts"].date() for trace in traces}) == 7
+    assert not any(trace["simulated"] or trace["latency_ms"] for trace in traces)
     assert any("gold labels" in note for note in facts["notes"])
     assert any("estimated" in note for note in facts["notes"])
 

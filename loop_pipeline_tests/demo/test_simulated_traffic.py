@@ -18,7 +18,8 @@ from loop_pipeline.demo.simulated_desk import AMBIGUOUS, TASKS
 from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
 from loop_pipeline.traces.importers.jsonl import read_jsonl
 from loop_pipeline.traces.messages import dedup_key
-from loop_pipeline.traces.records import Feedback, Trace
+from loop_pipeline.traces.records import Feedback
+from loop_pipeline.traces.trace_lines import TraceLine
 
 TRACES = 9000
 
@@ -53,8 +54,8 @@ def request(line: dict[str, Any]) -> str:
 def test_importer_takes_every_line(folder: Path, lines: list[dict[str, Any]]) -> None:
     records = [record for _, record in read_jsonl(folder / "traffic.jsonl")]
     kinds = Counter(type(record) for record in records)
-    assert kinds == {Trace: TRACES, Feedback: sum(len(line["feedback"]) for line in lines)}
-    assert all(r.simulated for r in records if isinstance(r, Trace))
+    assert kinds == {TraceLine: TRACES, Feedback: sum(len(line["feedback"]) for line in lines)}
+    assert all(r.values["simulated"] for r in records if isinstance(r, TraceLine))
     assert len({line["prompt_id"] for line in lines}) == TRACES
 
 

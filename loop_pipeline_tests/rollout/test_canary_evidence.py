@@ -16,6 +16,7 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.rollout import canary_watch, move_rollout
 from loop_pipeline.rollout.canary_evidence import current_rollout, paired_outcomes
 from loop_pipeline.rollout.release import advance, in_force, introduce
+from loop_pipeline.settings import load_settings
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import insert_new, read
 from loop_pipeline.store.policies import policy_events
@@ -30,7 +31,8 @@ def trial(engine: Engine, world: World, tmp_path: Path) -> Engine:
     first = world.fit(student=student(OLD))
     for name, bundle in ((OLD, first), (NEW, world.fit(student=student(NEW), previous=first))):
         add_student(engine, name)
-        introduce(engine, tmp_path / "home/artifacts/policies", bundle, staged=True)
+        folder = tmp_path / "home/artifacts/policies"
+        introduce(engine, folder, bundle, staged=True, secret=load_settings().secret())
     return engine
 
 

@@ -66,7 +66,7 @@ def desk(
     """OLD is the champion, NEW in shadow."""
     for name, bundle in zip((OLD, NEW), fitted, strict=True):
         add_student(engine, name)
-        introduce(engine, policy_folder(settings), bundle, staged=True)
+        introduce(engine, policy_folder(settings), bundle, staged=True, secret=settings.secret())
     return engine
 
 

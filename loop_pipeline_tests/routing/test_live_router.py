@@ -24,7 +24,7 @@ def file(tmp_path: Path, world: World, bundle: PolicyBundle) -> Path:
 
 @pytest.fixture
 def live(file: Path) -> LiveRouter:
-    return LiveRouter(lambda: file.read_text("utf-8"), file.parent)
+    return LiveRouter(lambda: file.read_text("utf-8"), file.parent, secret=None)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_store_that_is_gone_changes_nothing(live, file, bundle):
 
 def test_there_must_be_a_good_policy_to_start_with(file):
     with pytest.raises(BadBundle):
-        LiveRouter(lambda: "{}", file.parent)
+        LiveRouter(lambda: "{}", file.parent, secret=None)
 
 
 def test_no_request_is_lost_while_policies_change(live, file, world, bundle, other):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop_pipeline.groups.embedding.embedder import Embedder
+from loop_pipeline.routing.decision import Asked
 from loop_pipeline.routing.gold_check import served
 from loop_pipeline.routing.policy import BadBundle, PolicyBundle
 from loop_pipeline.routing.router import Router
@@ -27,6 +28,7 @@ JUNK = st.recursive(
     ),
     max_leaves=8,
 )
+SLOW = {"kind": "json", "schema": {"type": "string", "pattern": "(a|aa)+$"}}
 MESSAGES = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": JUNK})
 )
@@ -97,6 +99,10 @@ def test_every_doubt_before_the_call_goes_to_the_frontier(router, messages, temp
         ("refund", [-0.1, float("nan")], {}, "are not all numbers"),
         ("refund", [float("-inf")], {}, "are not all numbers"),
         ("refund", ["a"], {}, "the router failed"),
+        ("refund", [5.0], {}, "a log-probability is 5, above 0"),
+        ("refund", [-0.1, -0.1, 0.5], {}, "a log-probability is 0.5, above 0"),
+        ("x", [-0.0], {"contract": {"labels": ["a"]}}, "its contract cannot be checked"),
+        ('"' + "a" * 60 + '!"', [-0.0], {"contract": SLOW}, "does not match (a|aa)+$ in time"),
         ("  ", [-0.1], {}, "empty"),
         (None, [-0.1], {}, "the router failed"),
         ("refund", [-0.0], {"finish_reason": "length"}, "did not finish (length)"),
@@ -118,6 +124,41 @@ def test_it_never_raises(router, messages, prompt_id, template, answer, logprobs
     assert decision.arm in ("student", "frontier")
     settled = router.settle(decision, answer, logprobs, contract=messages)
     assert settled.action == "escalate" or decision.arm == "student"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_requests_decided_together_are_decided_as_one_by_one(router, world, data):
+    known = world.answers.head(400)
+    texts = st.sampled_from(list(zip(known["text"], known["template_hash"], strict=True)))
+    good = st.builds(
+        lambda pair, prompt_id: Asked(ask(pair[0]), prompt_id, pair[1]),
+        texts,
+        st.text("ab1", min_size=1, max_size=9),
+    )
+    odd = st.builds(Asked, MESSAGES | JUNK, JUNK, JUNK)
+    requests = data.draw(st.lists(good | odd | good, max_size=40))
+    alone = [router.decide(r.messages, r.prompt_id, r.template_hash) for r in requests]
+    assert router.decide_many(requests) == alone
+
+
+def test_an_embedder_that_fails_on_many_is_asked_one_by_one(bundle, world):
+    class Odd:
+        version, floor = world.embedder.version, world.embedder.floor
+        dimension = world.embedder.dimension
+
+        def project(self, texts):
+            if len(texts) > 1 or "bank" in texts[0]:
+                raise RuntimeError("no batches")
+            return world.embedder.project(texts)
+
+        transform = world.embedder.transform
+
+    router = Router(bundle, Odd())
+    requests = [Asked(ask(text), text, "aa") for text in ("flight hotel", "bank", "card visa")]
+    decisions = router.decide_many(requests)
+    assert decisions == [router.decide(*r[:3]) for r in requests]
+    assert ["failed" in d.reason for d in decisions] == [False, True, False]
 
 
 def test_the_coin_is_fair_fixed_and_free_of_the_arm():
@@ -171,3 +212,19 @@ def test_the_router_imports_alone_and_stays_small(world, bundle, tmp_path):
     heavy, megabytes = done.stdout.splitlines()
     assert heavy == "[]"
     assert float(megabytes) <= 110
+
+
+def test_a_policy_for_one_app_sends_all_others_to_the_frontier(world, bundle):
+    own = Router.load(world.fit(app="desk"), world.embedder)
+    everyone = Router.load(bundle, world.embedder)
+    rows = world.answers[world.answers["group_id"] != "unassigned"].head(20)
+    for text, template in zip(rows["text"], rows["template_hash"], strict=True):
+        asked = [{"role": "user", "content": text}], text, template
+        plain = everyone.decide(*asked)
+        assert own.decide(*asked, app="desk").arm == plain.arm == "student"
+        for app in ("", "other", "Desk"):
+            assert everyone.decide(*asked, app=app) == plain
+            strange = own.decide(*asked, app=app)
+            assert (strange.arm, strange.adapter, strange.shadow) == ("frontier", None, False)
+            assert strange.propensity == 0, "it is no part of the traffic it is judged on"
+            assert strange.reason == "the policy is for app desk"

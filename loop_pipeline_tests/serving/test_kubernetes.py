@@ -222,3 +222,49 @@ def test_the_fleet_of_the_settings_is_the_ready_pods(
     fleet.reconcile([adapter])
     assert pod.adapters == {"student-1": "/adapters/1"}
     pod.stop()
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1:6443", "http://api.example", "ftp://127.0.0.1"])
+def test_a_token_is_not_sent_where_it_can_be_read(token: Path, url: str) -> None:
+    with pytest.raises(ClusterError, match="a token is sent over https only") as caught:
+        Cluster(url, token, "prod", "vllm").pod_urls()
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        None,
+        [],
+        "text",
+        5,
+        {},
+        {"items": None},
+        {"items": [5]},
+        {"items": [{"ports": [{}], "endpoints": [{"addresses": ["10.0.0.1"]}]}]},
+        {"items": [{"ports": [{"port": "x"}], "endpoints": [{"addresses": ["10.0.0.1"]}]}]},
+        {"items": [{"ports": [{"port": 1}], "endpoints": [{"addresses": ["evil.example/"]}]}]},
+        {"items": [{"ports": [{"port": 1}], "endpoints": [{}]}]},
+        {"items": [{"ports": [{"port": 1}], "endpoints": ["a"]}]},
+    ],
+)
+def test_a_reply_that_is_not_kubernetes_is_said(api: Api, cluster: Cluster, reply: Any) -> None:
+    api.answer = (200, reply)
+    with pytest.raises(ClusterError, match=r"GET .*the reply is not Kubernetes'.*LOOP_K8S_API"):
+        cluster.pod_urls()
+
+
+@pytest.mark.parametrize(
+    "reply", [[], {}, {"spec": None}, {"spec": {}, "metadata": 5}, {"status": 5, "spec": {}}]
+)
+def test_a_deployment_that_is_none_is_said(api: Api, cluster: Cluster, reply: Any) -> None:
+    api.answer = (200, reply)
+    with pytest.raises(ClusterError, match="the reply is not Kubernetes'"):
+        cluster.roll_out({}, seconds=0.05, pause=0.01)
+
+
+def test_a_name_leads_to_no_other_path(api: Api, token: Path) -> None:
+    strange = Cluster(f"http://127.0.0.1:{api.server_port}", token, "../../secrets?x=", "vllm")
+    with pytest.raises(ClusterError, match="HTTP 404"):
+        strange.roll_out({})
+    assert api.asked[0][1] == ("/apis/apps/v1/namespaces/..%2F..%2Fsecrets%3Fx%3D/deployments/vllm")

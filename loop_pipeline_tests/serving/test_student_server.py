@@ -1,5 +1,7 @@
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from loop_pipeline.serving.ask_many import answer_all
 from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_server import Reconciled, StudentServer
+from loop_pipeline_tests.raw_server import RawServer, reply, saying
 from loop_pipeline_tests.serving.stub import Stub
 
 
@@ -137,3 +140,90 @@ def test_a_dead_server_is_a_clear_error(stub: Stub) -> None:
     assert url in str(caught.value)
     with pytest.raises(ServerError, match="not ready after 1 s"):
         StudentServer(url).wait_ready(1)
+
+
+def _choice(**changes: Any) -> dict[str, Any]:
+    plain = {
+        "message": {"content": "delivery"},
+        "logprobs": {"content": [{"logprob": -0.5}]},
+        "finish_reason": "stop",
+    }
+    usage = {"prompt_tokens": 9, "completion_tokens": 1}
+    return {"choices": [plain | changes], "usage": usage | changes.get("usage", {})}
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "reason"),
+    [
+        (_choice(logprobs={"content": [{"logprob": 5.0}]}), "a log-probability is 5.0"),
+        (_choice(logprobs={"content": [{"logprob": float("nan")}]}), "a log-probability is nan"),
+        (_choice(logprobs={"content": [{"logprob": "-1"}]}), "a log-probability is '-1'"),
+        (_choice(logprobs={"content": [{"logprob": True}]}), "a log-probability is True"),
+        (_choice(logprobs={"content": [{}]}), "lacks KeyError"),
+        (_choice(message={"content": [{"type": "text", "text": "x"}]}), "its content is list"),
+        (_choice(message={"content": 3}), "its content is int"),
+        (_choice(message=None), "lacks TypeError"),
+        (_choice(finish_reason=["stop"]), "not a text"),
+        (_choice(usage={"completion_tokens": "many"}), "its token counts are"),
+        (_choice(usage={"prompt_tokens": -1}), "its token counts are"),
+        ({"choices": []}, "lacks"),
+        ({"choices": {}}, "lacks"),
+        ({"usage": None, "choices": None}, "lacks"),
+    ],
+)
+def test_an_answer_that_no_vllm_gives_is_refused_with_its_reason(
+    stub: Stub, nonsense: dict[str, Any], reason: str
+) -> None:
+    stub.reply = nonsense
+    with pytest.raises(ServerError, match=re.escape(reason)) as caught:
+        StudentServer(stub.url).answer("base", say("x"))
+    assert stub.url in str(caught.value)
+
+
+def test_a_probability_of_one_may_be_rounded_up(stub: Stub) -> None:
+    stub.reply = _choice(logprobs={"content": [{"logprob": 1e-7}]})
+    assert StudentServer(stub.url).answer("base", say("x")).token_logprobs == [0.0]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        reply(b"<html>Login</html>", kind="text/html"),
+        reply(b"[]"),
+        reply(b"3"),
+        reply(b'{"data": null}'),
+        reply(b'{"data": [3]}'),
+        reply(b'{"data": [{}]}'),
+        reply(b'{"data": [{"id": 5}]}'),
+        reply(b'{"data": [{"id": "a", "root": 5}]}'),
+        reply(b'{"data": [{"id": "a", "parent": []}]}'),
+        reply(b'{"models": []}'),
+        reply(b"[" * 100_000),
+        reply(b"{"),
+    ],
+)
+def test_a_list_of_models_that_is_none_names_the_server(said: bytes) -> None:
+    server = RawServer(saying(said))
+    for ask in (
+        StudentServer(server.url).models,
+        lambda: StudentServer(server.url).load("a", "/a"),
+        lambda: StudentServer(server.url).check_base("/models/base"),
+    ):
+        with pytest.raises(ServerError, match=server.url):
+            ask()
+    server.stop()
+
+
+def test_a_list_without_a_base_is_refused() -> None:
+    server = RawServer(saying(reply(b'{"data": [{"id": "a", "parent": "b"}]}')))
+    with pytest.raises(ServerError, match="names no base model"):
+        StudentServer(server.url).check_base("/models/base")
+    server.stop()
+
+
+def test_a_byte_now_and_then_does_not_keep_it_waiting() -> None:
+    server = RawServer(saying(b""))
+    server.script = server.drip(reply(b" " * 1000))
+    with pytest.raises(ServerError, match="no answer in time"):
+        StudentServer(server.url, timeout=0.4).answer("base", say("x"))
+    server.stop()

@@ -17,15 +17,18 @@ from loop_pipeline.serving.adapter_check import remember
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.serving.supervisor import serve
 from loop_pipeline.serving.supervisor_process import start_supervisor, stop
+from loop_pipeline_tests.serving.test_adapter_check import make_adapter
 
 FAKE = """
-import json, subprocess, sys
+import json, os, subprocess, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.reply(200, {"data": [{"id": "base", "root": "/models/base", "parent": None}]})
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if "deadly" in body["lora_path"]:
+            os._exit(3)
         known = "gone" not in body["lora_path"]
         print("loads", body["lora_name"], known, flush=True)
         self.reply(200 if known else 404, {"error": "No adapter found"})
@@ -144,10 +147,54 @@ def test_a_server_that_comes_back_holds_what_it_has_to_serve(
     assert "student-1 is loaded again" in said
     assert "student-3 is loaded again" in said
     assert "student-2 is not served: POST" in said
-    memory.write_text("{")
+
+
+@pytest.mark.parametrize("damage", ["{", "[]"])
+def test_damaged_notes_cost_the_adapters_they_name_not_the_server(
+    running: tuple[subprocess.Popen[bytes], Path, Path], damage: str
+) -> None:
+    process, log, state = running
+    log.with_name("adapters.json").write_text(damage)
     os.kill(json.loads(state.read_text())["server_pid"], signal.SIGKILL)
     eventually(lambda: "no adapter is served" in log.read_text())
     eventually(state.exists)
+    assert "adapters.json is damaged" in log.read_text()
+    assert process.poll() is None
+
+
+def test_a_damaged_adapter_costs_itself_and_the_server_never_sees_it(
+    running: tuple[subprocess.Popen[bytes], Path, Path], tmp_path: Path
+) -> None:
+    process, log, state = running
+    empty = make_adapter(tmp_path / "empty", "/models/base", 64)
+    (empty / "adapter_model.safetensors").write_bytes(b"")
+    cut = make_adapter(tmp_path / "cut", "/models/base", 64)
+    (cut / "adapter_config.json").write_text('{"base_model_name_or')
+    memory = log.with_name("adapters.json")
+    memory.write_text(json.dumps({"a": str(empty), "b": str(cut), "c": 5, "d": "/a/good"}))
+    os.kill(json.loads(state.read_text())["server_pid"], signal.SIGKILL)
+    eventually(lambda: "d is loaded again" in log.read_text())
+    said = log.read_text()
+    assert f"a is not served: {empty}/adapter_model.safetensors is cut off" in said
+    assert f"b is not served: {cut}/adapter_config.json is damaged" in said
+    assert "c names no folder" in said
+    assert "loads a" not in said
+    assert "loads b" not in said
+    assert process.poll() is None
+
+
+def test_an_adapter_that_a_server_dies_of_is_left_out_from_then_on(
+    running: tuple[subprocess.Popen[bytes], Path, Path], url: str
+) -> None:
+    process, log, state = running
+    remember(log.with_name("adapters.json"), {"a": "/a/1", "b": "/a/deadly", "c": "/a/3"})
+    os.kill(json.loads(state.read_text())["server_pid"], signal.SIGKILL)
+    eventually(lambda: "c is loaded again" in log.read_text())
+    said = log.read_text()
+    assert "the server died of b: it is left out from now on" in said
+    assert "b is not served: a server died of it" in said
+    StudentServer(url).wait_ready(1)
+    assert process.poll() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux ends a child with its parent")

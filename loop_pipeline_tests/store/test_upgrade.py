@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -15,8 +16,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from loop_pipeline.store.database import open_store, read
-from loop_pipeline.store.tables import Base, ContractRow, FeedbackRow
+from loop_pipeline.store.tables import Base, ContractRow, FeedbackRow, TraceRow
 from loop_pipeline.store.upgrade import StoreError, newest_version
+from loop_pipeline.traces.messages import template_hash
 from loop_pipeline_tests.conftest import fresh_database
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,10 @@ def to_0003(url):
     with create_engine(url).begin() as connection:
         upgrade._migrate(connection, "0003")
 
+def to_0005(url):
+    with create_engine(url).begin() as connection:
+        upgrade._migrate(connection, "0005")
+
 def start(what, point, url, gate):
     seen = 0
     def count(*_):
@@ -51,7 +57,8 @@ def start(what, point, url, gate):
     if point:
         event.listen(Engine, "after_cursor_execute", count)
     os.read(gate, 1)
-    {"open": database.open_store, "as-before": as_before, "to-0003": to_0003}[what](url)
+    {"open": database.open_store, "as-before": as_before, "to-0003": to_0003,
+     "to-0005": to_0005}[what](url)
     print(seen, flush=True)
 
 what, jobs = sys.argv[1], sys.argv[2:]
@@ -143,6 +150,51 @@ def test_an_upgrade_that_is_killed_anywhere_leaves_a_store_that_opens_with_its_r
         engine = open_store(url)
         assert len(read(engine, FeedbackRow)) == 3
         engine.dispose()
+
+
+def _add_traces(url: str) -> dict[str, list[dict[str, str]]]:
+    """Traces as version 0005 has them; returns their messages."""
+    asked = {
+        "p1": [{"role": "system", "content": "Sort."}, {"role": "user", "content": "a"}],
+        "p2": [{"role": "developer", "content": "Sort."}, {"role": "user", "content": "a"}],
+        "p3": [{"role": "user", "content": 'the word "developer"'}],
+    }
+    columns = (
+        "prompt_id, ts, day, app, template_hash, messages, output, producer, model, tokens_in, "
+        "tokens_cached, tokens_out, cost_usd, split, dedup_key, simulated, source, route"
+    )
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for prompt_id, messages in asked.items():
+            connection.execute(
+                text(
+                    f"insert into traces ({columns}) values (:id, '2026-09-01 10:00:00', "
+                    "'2026-09-01', 'default', :old, :messages, 'out', 'frontier', 'm', 1, 0, 1, "
+                    "0.5, 'train', 'key', false, 's', 'null')"
+                ),
+                {"id": prompt_id, "old": template_hash([]), "messages": json.dumps(messages)},
+            )
+    engine.dispose()
+    return asked
+
+
+def test_traces_of_the_version_before_keep_all_they_had_and_get_what_is_new(new_url) -> None:
+    url = new_url()
+    assert _drive("to-0005", (0, url)) == [0]
+    asked = _add_traces(url)
+    _is_whole(url)
+    engine = open_store(url)
+    rows = read(engine, TraceRow).set_index("prompt_id")
+    assert rows["messages"].to_dict() == asked
+    assert set(rows["dedup_key"]) == {"key"}
+    assert set(rows["retries"]) == {0}
+    for name in ("tools", "parameters", "tool_calls", "served_model", "response_id", "tags"):
+        assert rows[name].isna().all()
+    # A developer's message is a system prompt from here on; no other template changes its name.
+    names = rows["template_hash"]
+    assert names["p2"] == template_hash(asked["p1"])
+    assert names["p1"] == names["p3"] == template_hash([])
+    engine.dispose()
 
 
 def test_two_first_starts_at_once_both_succeed(new_url) -> None:

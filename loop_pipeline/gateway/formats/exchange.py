@@ -1,12 +1,12 @@
 """A request and an answer as the gateway knows them, whatever wire format they came in.
 
-Not here: reading and writing bytes (``chat.py``, ``messages.py``, ``responses.py``).
+Not here: reading and writing bytes (``chat_completions.py`` and its like).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 Wire = Literal["chat", "messages", "responses", "completions"]
 
@@ -44,6 +44,15 @@ class Request:
     tags: dict[str, Any] | None = None
     stored: bool = False
     frontier_only: str | None = None
+
+
+class TokenCounts(TypedDict):
+    """What an answer took, as ``Reply`` has it: cached tokens are among those that came in."""
+
+    tokens_in: int
+    tokens_cached: int
+    tokens_out: int
+    tokens_reasoning: int
 
 
 @dataclass(frozen=True, slots=True)

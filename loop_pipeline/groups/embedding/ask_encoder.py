@@ -16,7 +16,8 @@ import requests
 
 from loop_pipeline.child_environment import child_environment
 from loop_pipeline.groups.embedding.embedder import Floats
-from loop_pipeline.http_retries import retrying_session
+from loop_pipeline.http_calls.http_retries import retrying_session
+from loop_pipeline.http_calls.http_safety import refuse_redirect
 from loop_pipeline.masking import mask_secrets, masked
 
 PROCESS = "loop_pipeline.groups.embedding.encoder_process"
@@ -69,14 +70,17 @@ def ask_endpoint(texts: Sequence[str], url: str, api_key: str = "") -> Floats:
     for at in range(0, len(texts), AT_ONCE):
         body = {"input": list(texts[at : at + AT_ONCE]), "model": model or "default"}
         try:
-            answer = session.post(address, json=body, headers=headers, timeout=TIMEOUT_S)
+            answer = session.post(
+                address, json=body, headers=headers, timeout=TIMEOUT_S, allow_redirects=False
+            )
+            refuse_redirect(answer, "LOOP_EMBEDDER")
             answer.raise_for_status()
             rows = sorted(answer.json()["data"], key=lambda row: row["index"])
             part = np.array([row["embedding"] for row in rows], dtype=np.float32)
-        except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-            said = mask_secrets(f"LOOP_EMBEDDER {address}: {error!s:.200}")
+        except (requests.RequestException, ValueError, LookupError, TypeError) as error:
+            said = mask_secrets(f"LOOP_EMBEDDER {address}: {error!s:.300}")
             raise EmbedderError(said) from None
-        if part.ndim != 2 or len(part) != len(body["input"]):
+        if part.ndim != 2 or len(part) != len(body["input"]) or not np.isfinite(part).all():
             asked = len(body["input"])
             raise EmbedderError(
                 f"LOOP_EMBEDDER {masked(address)}: {asked} texts, vectors {part.shape}"

@@ -9,13 +9,19 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from loop_pipeline.groups.embedding.boilerplate import Boilerplate, learn
+from loop_pipeline.groups.embedding.embedder_file import (
+    check_array,
+    from_bytes,
+    read_arrays,
+    to_bytes,
+)
 from loop_pipeline.groups.embedding.ngrams import BITS, ngram_counts
 from loop_pipeline.whole_file import whole_file
 
@@ -36,18 +42,6 @@ def unit(vectors: Floats) -> Floats:
     """Vectors (n, d) at unit length; zero stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(norms == 0, 1, norms)).astype(np.float32)
-
-
-def to_bytes(boilerplate: Boilerplate) -> NDArray[np.uint8]:
-    """Learned boilerplate as an array of a .npz."""
-    return np.frombuffer(boilerplate.model_dump_json().encode(), dtype=np.uint8)
-
-
-def from_bytes(stored: Mapping[str, NDArray[np.uint8]]) -> Boilerplate:
-    """What ``to_bytes`` made; files from before boilerplate was learned have none."""
-    if "boilerplate" not in stored:
-        return Boilerplate()
-    return Boilerplate.model_validate_json(stored["boilerplate"].tobytes())
 
 
 def map_axes(vectors: Floats) -> tuple[Floats, Floats]:
@@ -124,6 +118,7 @@ class Embedder:
             arrays[k].astype(np.float32) for k in ("idf", "components", "origin", "axes")
         )
         self.floor = float(arrays["floor"])
+        self.dimension = self._components.shape[1]
 
     @classmethod
     def fit(cls, texts: Sequence[str], seed: int) -> Self:
@@ -201,10 +196,26 @@ class Embedder:
         Raises:
             ValueError: if the file is not an embedder.
         """
-        with np.load(path, allow_pickle=False) as stored:
-            missing = set(ARRAYS) - set(stored.files)
-            if missing:
-                raise ValueError(
-                    f"{path} is not an embedder: it lacks {', '.join(sorted(missing))}"
-                )
-            return cls({name: stored[name] for name in ARRAYS}, from_bytes(stored))
+        return cls.of_arrays(read_arrays(path), path)
+
+    @classmethod
+    def of_arrays(cls, stored: Mapping[str, NDArray[Any]], path: Path) -> Self:
+        """From the arrays of a file.
+
+        Raises:
+            ValueError: if they are not those of an embedder.
+        """
+        if missing := set(ARRAYS) - set(stored):
+            raise ValueError(f"{path} is not an embedder: it lacks {', '.join(sorted(missing))}")
+        arrays = {name: stored[name] for name in ARRAYS}
+        width = arrays["components"].shape[-1] if arrays["components"].ndim else 0
+        shapes = {
+            "axes": (width, 2),
+            "components": (2**BITS, width),
+            "floor": (),
+            "idf": (2**BITS,),
+            "origin": (width,),
+        }
+        for name, array in arrays.items():
+            check_array(array, shapes[name], f"{path} is not an embedder: {name}")
+        return cls(arrays, from_bytes(stored))

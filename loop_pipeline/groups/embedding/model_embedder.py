@@ -20,11 +20,17 @@ from loop_pipeline.groups.embedding.embedder import (
     FIT_ROWS,
     Embedder,
     Floats,
-    from_bytes,
     map_axes,
-    to_bytes,
     unit,
 )
+from loop_pipeline.groups.embedding.embedder_file import (
+    from_bytes,
+    model_of,
+    read_arrays,
+    to_bytes,
+)
+from loop_pipeline.http_calls.http_safety import origin_of
+from loop_pipeline.masking import masked
 from loop_pipeline.traces.messages import MAX_CHARS
 from loop_pipeline.whole_file import whole_file
 
@@ -50,6 +56,7 @@ class ModelEmbedder:
         self.source, self.fingerprint, self.boilerplate = source, fingerprint, boilerplate
         self._origin, self._axes = map_of
         self._run = run
+        self.dimension = len(self._origin)
 
     @classmethod
     def fit(
@@ -162,7 +169,9 @@ def fit_embedder(
     return ModelEmbedder.fit(source, texts, seed, python, api_key=api_key)
 
 
-def open_embedder(path: Path, python: Path | None = None, *, api_key: str = "") -> TextEmbedder:
+def open_embedder(
+    path: Path, python: Path | None = None, *, api_key: str = "", endpoint: str = ""
+) -> TextEmbedder:
     """Read an embedder of any kind back.
 
     Args:
@@ -170,21 +179,27 @@ def open_embedder(path: Path, python: Path | None = None, *, api_key: str = "") 
         python: interpreter that runs a local model in a process of its own, for many texts at
             once; None: it is loaded into this process at the first text.
         api_key: of an endpoint.
+        endpoint: the URL that is configured (LOOP_EMBEDDER). A file that names one of another
+            host is refused: it must not choose where texts and key go.
 
     Raises:
-        EmbedderError: the local model is gone, or is another than it was.
-        ValueError: the file is not an embedder.
+        EmbedderError: the local model is gone, or is another than it was; or see ``endpoint``.
+        ValueError: the file is not an embedder, or is damaged.
     """
-    with np.load(path, allow_pickle=False) as stored:
-        if "about" not in stored:
-            return Embedder.load(path)
-        about: dict[str, str] = json.loads(stored["about"].tobytes())
-        plane = stored["origin"], stored["axes"]
-        boilerplate = from_bytes(stored)
-    source, fingerprint = about["source"], about["fingerprint"]
+    stored = read_arrays(path)
+    if "about" not in stored:
+        return Embedder.of_arrays(stored, path)
+    source, fingerprint, plane = model_of(stored, path)
+    if _is_url(source) and origin_of(source) != origin_of(endpoint):
+        configured = masked(endpoint) or "empty"
+        raise EmbedderError(
+            f"{path.name} names the endpoint {masked(source)}, LOOP_EMBEDDER is {configured}:"
+            " nothing is sent there; set LOOP_EMBEDDER, or run the job regroup"
+        )
     if fingerprint_of(source) != fingerprint:
         raise EmbedderError(f"{source} is not the model that {path.name} was made with")
-    return ModelEmbedder(source, fingerprint, boilerplate, plane, _runner(source, python, api_key))
+    run = _runner(source, python, api_key)
+    return ModelEmbedder(source, fingerprint, from_bytes(stored), plane, run)
 
 
 def still_holds(embedder: TextEmbedder, source: str) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 
 from loop_pipeline.groups.embedding.embedder import Floats, unit
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
-from loop_pipeline.store.database import CHUNK, query, read, upsert
+from loop_pipeline.store.database import CHUNK, of_app, query, read, upsert
 from loop_pipeline.store.tables import TraceRow, TraceVectorRow
 
 WINDOW = 500
@@ -24,6 +24,7 @@ def newest_and_before(engine: Engine, seed: int = 0) -> tuple[Floats, Floats]:
     statement = (
         select(table.c.prompt_id, TraceRow.dedup_key)
         .join(TraceRow, TraceRow.prompt_id == table.c.prompt_id)
+        .where(of_app(engine))
         .order_by(TraceRow.ts, table.c.prompt_id)
     )
     ids = query(engine, statement).drop_duplicates("dedup_key")["prompt_id"].to_numpy()

@@ -22,8 +22,9 @@ from sqlalchemy import Engine
 
 from loop_pipeline.costs.prices import PRICES
 from loop_pipeline.hashing import digest
-from loop_pipeline.http_retries import retrying_session
-from loop_pipeline.labels.hallucination.flags import source_text
+from loop_pipeline.http_calls.http_retries import retrying_session
+from loop_pipeline.http_calls.http_safety import Redirected, refuse_redirect
+from loop_pipeline.labels.hallucination.answer_check import source_text
 from loop_pipeline.masking import masked
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.sampling import coin
@@ -125,7 +126,12 @@ class Judge:
             json=body,
             headers={"authorization": f"Bearer {key}"} if key else {},
             timeout=self.timeout,
+            allow_redirects=False,
         )
+        try:
+            refuse_redirect(answer, "LOOP_JUDGE_URL")
+        except Redirected as error:
+            raise JudgeError(str(error)) from None
         if answer.status_code in WRONG_SETTING:
             words = answer.text[:200]
             words = words.replace(key, "(key)") if key else words  # some servers repeat it
@@ -159,7 +165,7 @@ def _reply(answer: requests.Response) -> Reply:
         body = answer.json()
         said, usage = body["choices"][0]["message"]["content"], body.get("usage") or {}
         tokens = [int(usage.get(n) or 0) for n in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return Reply(None)
     return Reply(parse_verdict(said), *tokens)
 

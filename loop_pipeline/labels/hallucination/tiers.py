@@ -14,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop_pipeline.child_environment import child_environment
 from loop_pipeline.labels.hallucination.wording_score import Detector, load_detector, shipped
-from loop_pipeline.settings import LoopSettings
+
+if TYPE_CHECKING:
+    from loop_pipeline.settings import LoopSettings
 
 WORDING = "contract-1 lexical-2"
 # T1 scores inside are uncertain: only these rows are worth an encoder's time.

@@ -11,7 +11,7 @@ negation, a new word between two copied ones.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 from itertools import pairwise
 
 import numpy as np
@@ -108,7 +108,9 @@ def novel_words(output: str, source: str, usual: frozenset[str]) -> list[tuple[i
     return joined(output, new)
 
 
-def usual_stems(outputs: Sequence[str], share: float = 0.05, at_least: int = 20) -> frozenset[str]:
+def usual_stems(
+    outputs: Collection[str], share: float = 0.05, at_least: int = 20
+) -> frozenset[str]:
     """Stems (and "?") that at least ``share`` of a template's answers hold: their common form.
 
     An invention that so many answers repeat is taken for form; reviews catch that, words cannot.

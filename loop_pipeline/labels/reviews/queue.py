@@ -18,7 +18,7 @@ from loop_pipeline.labels.reviews.plan import review_plan
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts, weigh_reviewers
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.sampling import coin, uniform_sample
-from loop_pipeline.store.database import count, query, read, records, upsert
+from loop_pipeline.store.database import count, of_app, query, read, records, upsert
 from loop_pipeline.store.tables import (
     FeedbackRow,
     GroupMemberRow,
@@ -52,7 +52,7 @@ def update_queue(engine: Engine, *, base_rate: float) -> pd.DataFrame:
     quartiles = _quartiles(engine)
     parts = [pd.DataFrame(columns=["prompt_id", "p_review", "reason", "status"])]
     last = ""
-    while len(known := query(engine, _due(last)).set_index("prompt_id")):
+    while len(known := query(engine, _due(engine, last)).set_index("prompt_id")):
         last = str(known.index[-1])
         earlier = read(engine, ReviewItemRow, prompt_id=list(known.index))
         drawn = draw_reviews(
@@ -67,7 +67,7 @@ def update_queue(engine: Engine, *, base_rate: float) -> pd.DataFrame:
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-def _due(after: str) -> Select[Any]:
+def _due(engine: Engine, after: str) -> Select[Any]:
     """Everything that is known of the traces that are due for a draw, a part at a time."""
     item, signals = ReviewItemRow, TraceSignalRow
     # Reviews are left out: what a reviewer found must never change the chance of the review.
@@ -92,6 +92,7 @@ def _due(after: str) -> Select[Any]:
         .outerjoin(TaskGroupRow, TaskGroupRow.group_id == GroupMemberRow.group_id)
         .outerjoin(item, item.prompt_id == signals.prompt_id)
         .where(or_(item.prompt_id.is_(None), reacted), signals.prompt_id > after)
+        .where(of_app(engine))
         .order_by(signals.prompt_id)
         .limit(PART)
     )
@@ -101,7 +102,7 @@ def _quartiles(engine: Engine) -> dict[str, float]:
     scored = (
         select(TraceRow.task, QualityScoreRow.score)
         .join(QualityScoreRow, QualityScoreRow.prompt_id == TraceRow.prompt_id)
-        .where(QualityScoreRow.origin == "model")
+        .where(QualityScoreRow.origin == "model", of_app(engine))
     )
     scores = query(engine, scored).astype({"score": float})
     return {
@@ -135,7 +136,7 @@ def open_items(
         )
         .join(TraceRow, TraceRow.prompt_id == item.prompt_id)
         .outerjoin(HallucinationFlagRow, HallucinationFlagRow.prompt_id == item.prompt_id)
-        .where(item.status.in_(["open", "second"]))
+        .where(item.status.in_(["open", "second"]), of_app(engine))
     )
     if reviewer is not None:
         seen = select(FeedbackRow.prompt_id).where(
@@ -215,7 +216,9 @@ def describe(engine: Engine, settings: LoopSettings) -> list[str]:
     item = ReviewItemRow
     statement = select(item.prompt_id, item.p_review, item.status, TraceRow.task)
     statement = statement.join(TraceRow, TraceRow.prompt_id == item.prompt_id)
-    drawn = query(engine, statement.where(item.status != "skipped")).set_index("prompt_id")
+    drawn = query(engine, statement.where(item.status != "skipped", of_app(engine))).set_index(
+        "prompt_id"
+    )
     states = drawn["status"].value_counts()
     found = verdicts(feedback, crew)
     found = found[found.index.isin(drawn.index)]

@@ -9,10 +9,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from loop_pipeline.traces.plain_lines import plain_trace
 from loop_pipeline.traces.records import Feedback, Trace
+from loop_pipeline.traces.storable import MOST_LINE_BYTES, unstorable
+from loop_pipeline.traces.trace_lines import TraceLine, trace_line, utc
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Of a line that is too long, so much goes to quarantine.
+SHOWN = 2000
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class BadLine:
     reason: str
 
 
-Record = Trace | Feedback | BadLine
+Record = TraceLine | Trace | Feedback | BadLine
 
 
 def parse_line(raw: bytes) -> list[Record]:
@@ -31,42 +39,87 @@ def parse_line(raw: bytes) -> list[Record]:
 
     A wrong piece of feedback inside a good trace costs that piece, not the trace.
     """
+    if trace := plain_trace(raw):
+        return _with_feedback(trace)
     try:
-        value = json.loads(raw.decode())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        return [_bad(raw, f"not JSON: {error}")]
+        value = _read(raw)
+    except ValueError as error:
+        return [bad_line(raw, str(error))]
     if not isinstance(value, dict):
-        return [_bad(raw, f"not a JSON object but {type(value).__name__}")]
+        return [bad_line(raw, f"not a JSON object but {type(value).__name__}")]
+    if why := unstorable(value):
+        return [bad_line(raw, why)]
     try:
-        if "kind" in value and "messages" not in value:
-            return [Feedback.model_validate(value)]
-        trace = Trace.model_validate(value)
+        return _by_schema(value, raw)
     except ValidationError as error:
-        return [_bad(raw, _why(error))]
-    if trace.feedback and not trace.prompt_id:
-        return [_bad(raw, "prompt_id: needed where a trace brings feedback")]
-    return [trace, *(_feedback(raw, trace, item) for item in trace.feedback)]
+        return [bad_line(raw, _why(error))]
+    except (ValueError, OverflowError) as error:
+        return [bad_line(raw, str(error))]
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Record]]:
     """Yield (line number from 1, record) of a JSON-lines file; empty lines are passed over."""
-    with path.open("rb") as lines:
-        for number, raw in enumerate(lines, start=1):
+    with path.open("rb") as file:
+        number = 0
+        while raw := file.readline(MOST_LINE_BYTES + 1):
+            number += 1
+            if len(raw) > MOST_LINE_BYTES:
+                while rest := file.readline(MOST_LINE_BYTES):
+                    if rest.endswith(b"\n"):
+                        break
+                reason = f"a line of more than {MOST_LINE_BYTES} bytes; its beginning is kept"
+                yield number, bad_line(raw[:SHOWN], reason)
+                continue
+            if number == 1:
+                raw = raw.removeprefix(BYTE_ORDER_MARK)
             if raw.strip():
                 for record in parse_line(raw):
                     yield number, record
 
 
-def _feedback(raw: bytes, trace: Trace, item: dict[str, object]) -> Record:
+def bad_line(raw: bytes, reason: str) -> BadLine:
+    """A line as it can be stored: PostgreSQL's text has no NUL."""
+    text = raw.decode(errors="replace").rstrip("\n").replace("\0", "�")
+    return BadLine(text, reason.encode(errors="replace").decode().replace("\0", "�"))
+
+
+def _read(raw: bytes) -> Any:
     try:
-        return Feedback.model_validate({"prompt_id": trace.prompt_id} | item)
+        return json.loads(raw.decode())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("record: nested too deep to be read") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise ValueError(f"a number that cannot be read: {error}") from None
+
+
+def _by_schema(value: dict[str, Any], raw: bytes) -> list[Record]:
+    if "kind" in value and "messages" not in value:
+        feedback = Feedback.model_validate(value)
+        utc(feedback.ts)
+        return [feedback]
+    trace = trace_line(Trace.model_validate(value), raw)
+    utc(trace.values["ts"])
+    return _with_feedback(trace)
+
+
+def _with_feedback(trace: TraceLine) -> list[Record]:
+    given = trace.values["feedback"]
+    if given and not trace.prompt_id:
+        return [bad_line(trace.raw, "prompt_id: needed where a trace brings feedback")]
+    return [trace, *(_feedback(trace, item) for item in given)]
+
+
+def _feedback(trace: TraceLine, item: dict[str, object]) -> Record:
+    try:
+        feedback = Feedback.model_validate({"prompt_id": trace.prompt_id} | item)
+        utc(feedback.ts)
     except ValidationError as error:
-        return _bad(raw, f"feedback of {trace.prompt_id}: {_why(error)}")
-
-
-def _bad(raw: bytes, reason: str) -> BadLine:
-    # PostgreSQL's text has no NUL.
-    return BadLine(raw.decode(errors="replace").rstrip("\n").replace("\0", "�"), reason)
+        return bad_line(trace.raw, f"feedback of {trace.prompt_id}: {_why(error)}")
+    except (ValueError, OverflowError) as error:
+        return bad_line(trace.raw, f"feedback of {trace.prompt_id}: {error}")
+    return feedback
 
 
 def _why(error: ValidationError) -> str:

@@ -9,7 +9,8 @@ whenever they come. Every line has the ``prompt_id`` of the trace it comes from.
   prompt-completion form; multiplicity is the number of requests that the row stands for);
 - ``preferences.jsonl``: prompt, chosen, rejected (TRL's preference form, for DPO);
 - ``feedback.jsonl``: prompt, completion, label (TRL's unpaired form, for KTO);
-- ``dataset.json``: sha256, rows by file and reason, trained_until. Written last.
+- ``dataset.json``: sha256, rows by file and reason, size and sha256 of each file,
+  trained_until. Written last.
 
 Splits are drawn by unit, not by time: traffic is evaluated while it is learned from, and a split by
 time alone would leave nothing recent to learn. ``trained_until`` is the moment of the newest
@@ -19,6 +20,7 @@ training row, so that held-out rows later than it can be reported apart.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,10 @@ import pandas as pd
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
-from loop_pipeline.hashing import digest
 from loop_pipeline.store.database import records, upsert
 from loop_pipeline.store.tables import DatasetExclusionRow, DatasetMemberRow, DatasetRow
 from loop_pipeline.store.training_data import count_validated_pairs
+from loop_pipeline.training.dataset.frozen_check import name_of
 from loop_pipeline.training.dataset.selection import Selection
 from loop_pipeline.whole_file import write_whole
 
@@ -69,14 +71,18 @@ def freeze(selection: Selection, parent: Path) -> TrainingSet:
         name: [json.dumps(row, ensure_ascii=False, sort_keys=True) for row in rows]
         for name, rows in files.items()
     }
-    dataset_id = digest(*(part for name in lines for part in (f"|{name}|", *lines[name])))
+    dataset_id = name_of(lines)
     folder = parent / dataset_id[:16]
     folder.mkdir(parents=True, exist_ok=True)
+    written = {}
     for name, part in lines.items():
-        write_whole(folder / f"{name}.jsonl", "".join(line + "\n" for line in part))
+        text = "".join(line + "\n" for line in part)
+        write_whole(folder / f"{name}.jsonl", text)
+        raw = text.encode("utf-8")
+        written[name] = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
     counts = selection.counts | {name: len(part) for name, part in lines.items()}
     until = pd.Timestamp(train["ts"].max()).isoformat()
-    facts = {"sha256": dataset_id, "rows": counts, "trained_until": until}
+    facts = {"sha256": dataset_id, "rows": counts, "trained_until": until, "files": written}
     # Written last: a folder with this file is whole.
     write_whole(folder / "dataset.json", json.dumps(facts))
     return TrainingSet(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_pipeline.hashing import file_sha256
-from loop_pipeline.store.run_record import RunRecord
+from loop_pipeline.store.mlflow_log.run_record import RunRecord
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.whole_file import write_whole
 
@@ -36,17 +36,33 @@ def read_meta(adapter_dir: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def checked_meta(adapter_dir: Path) -> dict[str, Any]:
+    """What ``meta.json`` says, if the weights beside it are still the ones it speaks of.
+
+    Raises:
+        ValueError: there is none, or the weights are missing, cut off or changed.
+    """
+    meta, weights = read_meta(adapter_dir), adapter_dir / WEIGHTS
+    found = file_sha256(weights) if weights.is_file() else "missing"
+    if found != meta["adapter_sha256"]:
+        raise ValueError(
+            f"{weights} is not what was trained (sha256 {found[:12]}, it was"
+            f" {meta['adapter_sha256'][:12]}): restore it, or remove {adapter_dir} and train again"
+        )
+    return meta
+
+
 def finished_adapters(run_dir: Path) -> list[dict[str, Any]]:
     """Metas of a run's adapters: the supervised one, then the one that was made from it, if any.
 
     Raises:
-        ValueError: the run has no finished adapter.
+        ValueError: the run has no finished adapter, or its weights were changed.
     """
-    first = read_meta(run_dir / "adapter")
+    first = checked_meta(run_dir / "adapter")
     second = run_dir / "preference" / "adapter"
     if not (second / META).is_file():
         return [first]
-    meta = read_meta(second)
+    meta = checked_meta(second)
     return [first, meta] if meta["parent_sha256"] == first["adapter_sha256"] else [first]
 
 

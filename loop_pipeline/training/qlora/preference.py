@@ -23,7 +23,7 @@ from trl.trainer.kto_trainer import KTOTrainer
 
 from loop_pipeline.hashing import file_sha256
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.training.qlora.adapter_folder import read_meta
+from loop_pipeline.training.qlora.adapter_folder import checked_meta, read_meta
 from loop_pipeline.training.qlora.load_model import load_quantised
 from loop_pipeline.training.qlora.run import Job, run_stage
 from loop_pipeline.training.qlora.tokens import Row, encode, read_lines, template_arguments
@@ -72,7 +72,7 @@ def train_preference(parent: Job) -> dict[str, Any] | None:
         data_sha256=file_sha256(file),
         run_dir=parent.run_dir / "preference",
         nested_in=parent.run_dir,
-        parent_sha256=read_meta(adapter)["adapter_sha256"],
+        parent_sha256=checked_meta(adapter)["adapter_sha256"],
         before=read_meta(adapter).get("endings", []),
     )
 

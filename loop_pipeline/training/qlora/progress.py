@@ -1,6 +1,6 @@
 """What a training says of itself: a line every ten seconds, curves for MLflow, its budget.
 
-Not here: where curves are kept (``store/run_record.py``).
+Not here: where curves are kept (``store/mlflow_log/run_record.py``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.store.run_record import RunRecord
+from loop_pipeline.store.mlflow_log.run_record import RunRecord
 from loop_pipeline.training.endings import Ended
 from loop_pipeline.training.qlora.distributed import main_decides, wait_for_all
 from loop_pipeline.training.qlora.resume import mark_complete

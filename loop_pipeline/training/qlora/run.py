@@ -21,8 +21,9 @@ from typing import Any, Literal
 import yaml
 
 from loop_pipeline.child_environment import child_environment
+from loop_pipeline.hashing import file_sha256
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.store.run_record import RunRecord, recorded_run
+from loop_pipeline.store.mlflow_log.run_record import RunRecord, recorded_run
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training.endings import Ending, cut_short, ending
 from loop_pipeline.training.qlora.adapter_folder import META, deliver_buffered, finish, read_meta
@@ -181,6 +182,7 @@ def _train(job: Job, load: Callable[[], tuple[Build, dict[str, Any]]]) -> None:
             "config": job.config.model_dump(),
             "adapter_dir": str(adapter.absolute()),
             "adapter_sha256": sha256,
+            "config_sha256": file_sha256(adapter / "adapter_config.json"),
             **more,
             **figures,
             "endings": endings,

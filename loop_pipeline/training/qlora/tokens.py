@@ -60,7 +60,8 @@ def read_lines(
     """
     rows: list[Row] = []
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines: an answer may hold a line separator of its own.
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
         try:
             row = json.loads(line)
             _ = [row[name] for name in ("prompt_id", *others)]

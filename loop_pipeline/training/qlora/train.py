@@ -16,6 +16,7 @@ from dagster_pipes import open_dagster_pipes
 
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
+from loop_pipeline.training.dataset.frozen_check import check_frozen
 from loop_pipeline.training.qlora import distributed
 from loop_pipeline.training.qlora.preference import train_preference
 from loop_pipeline.training.qlora.sft import sft_job, train_adapter
@@ -53,15 +54,22 @@ def train_all(extras: Mapping[str, Any], log: Log) -> list[dict[str, Any]]:
     """Train what the process's input asks for.
 
     Args:
-        extras: ``config``, ``dataset_dir``, ``base_dir``, ``output_dir`` and ``mlflow``.
+        extras: ``config``, ``dataset_dir``, ``base_dir``, ``output_dir`` and ``mlflow``; and
+            ``dataset_id``, which the files of the set have to bear out.
         log: Takes progress lines.
 
     Returns:
         Metas of the adapters: the supervised one, then the one of the preference stage, if any.
+
+    Raises:
+        DamagedSet: the training set is not what was frozen.
     """
+    folder = Path(extras["dataset_dir"])
+    if frozen := extras.get("dataset_id"):
+        check_frozen(folder, frozen)
     job = sft_job(
         QLoRAConfig.model_validate(extras["config"]),
-        Path(extras["dataset_dir"]),
+        folder,
         Path(extras["base_dir"]),
         Path(extras["output_dir"]),
         Tracking.model_validate(extras["mlflow"]),

@@ -19,7 +19,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 
 from loop_pipeline.hashing import file_sha256
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.store.run_record import RunRecord
+from loop_pipeline.store.mlflow_log.run_record import RunRecord
 from loop_pipeline.training.qlora.adapter_folder import WEIGHTS
 from loop_pipeline.training.qlora.distributed import is_main, wait_for_all
 from loop_pipeline.training.qlora.load_model import sharded

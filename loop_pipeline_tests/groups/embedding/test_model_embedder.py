@@ -150,7 +150,31 @@ def test_an_endpoint_is_asked_with_key_and_model_and_rows_are_put_in_order(
     assert set(endpoint.seen) == {("small", "Bearer secret")}  # pyright: ignore
     made.save(tmp_path / "e.npz")
     assert b"secret" not in (tmp_path / "e.npz").read_bytes()
-    assert open_embedder(tmp_path / "e.npz").version == made.version
+    again = open_embedder(tmp_path / "e.npz", api_key="secret", endpoint=address(endpoint))
+    assert again.version == made.version
+    assert again.dimension == len(WORDS)
+
+
+@pytest.mark.parametrize("configured", ["", "https://elsewhere.example/v1/embeddings", "/a/model"])
+def test_a_file_does_not_choose_where_texts_and_key_go(
+    endpoint: ThreadingHTTPServer, tmp_path: Path, configured: str
+) -> None:
+    fit_embedder(address(endpoint), TEXTS, 0, api_key="secret").save(tmp_path / "e.npz")
+    before = len(endpoint.seen)  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(EmbedderError, match="nothing is sent there; set LOOP_EMBEDDER"):
+        open_embedder(tmp_path / "e.npz", api_key="secret", endpoint=configured)
+    assert len(endpoint.seen) == before  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    "about", [b"", b"{", b"[]", b"{}", b'{"source": 5, "fingerprint": "a"}', b"\xff"]
+)
+def test_a_damaged_description_of_a_model_is_one_line(tmp_path: Path, about: bytes) -> None:
+    arrays = {"origin": np.zeros(6, np.float32), "axes": np.zeros((6, 2), np.float32)}
+    np.savez(tmp_path / "e.npz", about=np.frombuffer(about, np.uint8), **arrays)
+    with pytest.raises(ValueError, match="is not an embedder") as caught:
+        open_embedder(tmp_path / "e.npz")
+    assert "\n" not in str(caught.value)
 
 
 def test_what_is_wrong_is_said_in_one_line(endpoint: ThreadingHTTPServer, tmp_path: Path) -> None:

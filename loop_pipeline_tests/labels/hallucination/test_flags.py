@@ -2,12 +2,8 @@ from math import exp
 
 import pytest
 
-from loop_pipeline.labels.hallucination.flags import (
-    COLUMNS,
-    check_answer,
-    flag_hallucinations,
-    source_text,
-)
+from loop_pipeline.labels.hallucination.answer_check import check_answer, source_text
+from loop_pipeline.labels.hallucination.flags import COLUMNS, flag_hallucinations
 from loop_pipeline.labels.hallucination.tiers import Tiers
 
 TEXT = {"kind": "text", "max_words": 30}

@@ -8,7 +8,7 @@ from mlflow.tracking import MlflowClient
 
 from loop_pipeline.artifacts import run_folder
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.store.run_record import RunRecord
+from loop_pipeline.store.mlflow_log.run_record import RunRecord
 from loop_pipeline.store.tracking import Tracking
 from loop_pipeline.training.qlora.adapter_folder import (
     base_identity,

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from loop_pipeline.recipe import QLoRAConfig
-from loop_pipeline.store.mlflow_runs import log_evaluation
+from loop_pipeline.store.mlflow_log.mlflow_runs import log_evaluation
 from loop_pipeline.store.tracking import Tracking, register_adapter, set_alias
 from loop_pipeline.training.qlora import progress, sft
 from loop_pipeline.training.qlora.run import Job

@@ -1,0 +1,1 @@
+"""Who may call: keys and their limits, and the copies of the store that workers read."""

@@ -1,0 +1,111 @@
+"""The bill of a window of live traffic beside what the frontier alone would have billed.
+
+Not here: the estimate itself (``costs/all_frontier.py``), and reading the store
+(``day_totals.py``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, Field
+
+from loop_pipeline.costs.all_frontier import Weights, all_frontier
+from loop_pipeline.costs.attribution import LOADED_FACTOR
+from loop_pipeline.gateway.admin.figures.day_totals import Both
+from loop_pipeline.gateway.admin.figures.live_row import Sums, Totals
+
+
+@dataclass(frozen=True)
+class Rent:
+    """What the students' servers cost an hour: each one's sticker price, and how many there are."""
+
+    hourly_usd: float
+    servers: int
+
+    @property
+    def usd_per_hour(self) -> float:
+        """All of them, with what real bills hold besides the sticker price."""
+        return self.hourly_usd * self.servers * LOADED_FACTOR
+
+
+class BillNumbers(BaseModel):
+    """What was paid, and what all-frontier would have cost; USD."""
+
+    frontier_usd: float = Field(description="Billed by token: the frontier, shadow calls included.")
+    student_usd: float = Field(description="Rent of the students' servers.")
+    rent_hours: float = Field(
+        description="Hours of rent: from the first student's answer of the month on."
+    )
+    paid_usd: float
+    all_frontier_usd: float | None = Field(description="Estimated. None: no way to estimate it.")
+    low_usd: float | None = Field(description="95% interval of the estimate.")
+    high_usd: float | None
+    saved_share: float | None = Field(description="1 - paid / all-frontier, estimated.")
+    saved_low: float | None = Field(description="The same at both ends of the interval.")
+    saved_high: float | None
+    why: str = Field(description="What the estimate rests on.")
+
+
+def bill(
+    window: Totals,
+    both: Iterable[Both],
+    measured: Sequence[Both],
+    *,
+    weights: Weights,
+    rent: Rent,
+    rented_from: dt.datetime | None,
+    now: dt.datetime,
+) -> BillNumbers:
+    """The bill of a window.
+
+    Args:
+        window: what it holds, by kind of request.
+        both: requests of the window that both answered and the student's answer went out.
+        measured: such requests, also from outside the window: the ratio is measured on them.
+        weights: of tokens.
+        rent: of the students' servers.
+        rented_from: since when the rent counts for this window; None: no student has answered.
+        now: the end of the window.
+    """
+    own = list(both)
+    served, asked = _sum(window, ("student",)), _sum(window, ("escalated", "frontier"))
+    everything = _sum(window, ("student", "escalated", "frontier", "beside"))
+    known = sum(weights.of(b.tokens_in, b.tokens_out) for b in own)
+    # Shadow calls for served answers are the frontier's price of these; others cost on top.
+    found = all_frontier(
+        billed_usd=asked.usd + sum(b.frontier_usd for b in own),
+        pairs=[(weights.of(b.tokens_in, b.tokens_out), b.frontier_usd) for b in measured],
+        rest=max(0.0, weights.of(served.tokens_in, served.tokens_out) - known),
+        rest_requests=max(0, served.requests - len(own)),
+        weights=weights,
+    )
+    hours = max(0.0, (now - rented_from).total_seconds() / 3600) if rented_from else 0.0
+    paid = everything.usd + hours * rent.usd_per_hour
+    return BillNumbers(
+        frontier_usd=everything.usd,
+        student_usd=hours * rent.usd_per_hour,
+        rent_hours=hours,
+        paid_usd=paid,
+        all_frontier_usd=found.usd,
+        low_usd=found.low,
+        high_usd=found.high,
+        saved_share=_saved(paid, found.usd),
+        saved_low=_saved(paid, found.low),
+        saved_high=_saved(paid, found.high),
+        why=found.why,
+    )
+
+
+def _sum(totals: Totals, lanes: tuple[str, ...]) -> Sums:
+    found = Sums()
+    for key, sums in totals.items():
+        if key.lane in lanes:
+            found.add(sums)
+    return found
+
+
+def _saved(paid: float, alone: float | None) -> float | None:
+    return 1 - paid / alone if alone else None

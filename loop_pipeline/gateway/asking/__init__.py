@@ -1,0 +1,1 @@
+"""What asking a student takes: plans, patience, judging its answers, shadows."""

@@ -1,0 +1,1 @@
+"""The frontier's side of a request: asked, and its answer passed on."""

@@ -1,0 +1,62 @@
+"""Which headers go on to the frontier, and which of its own come back.
+
+Not here: what ours mean (``call.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from loop_pipeline.gateway.http.asgi import Headers
+
+# Of one connection, or of one hop; the client's keys; what tells a vendor where we are.
+NOT_ON = frozenset(
+    b"host content-length transfer-encoding connection keep-alive te trailer upgrade expect "
+    b"proxy-authorization proxy-connection accept-encoding authorization x-api-key api-key cookie "
+    b"traceparent tracestate baggage forwarded via x-real-ip origin referer".split()
+)
+NOT_BACK = frozenset(
+    b"content-length transfer-encoding connection keep-alive trailer upgrade proxy-authenticate "
+    b"server date set-cookie alt-svc strict-transport-security".split()
+)
+KEYS = frozenset((b"authorization", b"x-api-key", b"api-key"))
+OURS = (b"x-loop-", b"x-forwarded-")
+_COMMON = frozenset((b"", b"keep-alive", b"close"))
+
+
+def on(
+    headers: Iterable[tuple[bytes, bytes]], *, keys: bool, encodings: bool
+) -> dict[str, str] | list[tuple[str, str]]:
+    """The client's headers for the frontier.
+
+    Args:
+        headers: with names in small letters, as ASGI gives them.
+        keys: whether the client's own key goes along.
+        encodings: whether the answer may come compressed: it is not read.
+    """
+    dropped = NOT_ON
+    kept: list[tuple[str, str]] = []
+    for name, value in headers:
+        if name == b"connection" and value.lower() not in _COMMON:
+            dropped = dropped | {part.strip().lower() for part in value.split(b",")}
+    for name, value in headers:
+        wanted = name not in dropped and not name.startswith(OURS)
+        if wanted or (keys and name in KEYS) or (encodings and name == b"accept-encoding"):
+            kept.append((name.decode("latin-1"), value.decode("latin-1")))
+    if not encodings:
+        # What is captured has to be read, so it does not come compressed.
+        kept.append(("accept-encoding", "identity"))
+    return kept
+
+
+def back(raw: Iterable[tuple[bytes, bytes]], *, decompressed: bool) -> Headers:
+    """The frontier's headers for the client."""
+    found: Headers = []
+    for given, value in raw:
+        name = given.lower()
+        if name in NOT_BACK or name.startswith(b"x-loop-"):
+            continue
+        if decompressed and name == b"content-encoding":
+            continue
+        found.append((name, value))
+    return found

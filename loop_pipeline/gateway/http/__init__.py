@@ -1,0 +1,1 @@
+"""The gateway's HTTP side: requests in, the frontier asked, answers out."""

@@ -1,0 +1,1 @@
+"""What is handed in beside requests: feedback, and batches of other tools."""

@@ -1,0 +1,153 @@
+"""``POST /v1/ingest/litellm``: batches of LiteLLM's ``generic_api`` callback as traces.
+
+Not here: its configuration, which is three lines of its own file (``docs``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from loop_pipeline.gateway.access.access import Caller
+from loop_pipeline.gateway.formats import body_fields as fields
+from loop_pipeline.gateway.formats.chat_completions import read_reply
+from loop_pipeline.gateway.http.asgi import (
+    JSON,
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_whole,
+)
+from loop_pipeline.gateway.http.call import DIGEST
+from loop_pipeline.gateway.http.parts import FORMATS, Parts
+from loop_pipeline.gateway.http.problems import Problem, problem_of, send_problem
+from loop_pipeline.gateway.intake.feedback_in import spool
+from loop_pipeline.installation_secret import keyed_digest
+from loop_pipeline.traces.messages import answer_text
+from loop_pipeline.traces.records import Trace
+
+# Kinds of calls that are a request with messages and an answer to it.
+CHATS = frozenset({"completion", "acompletion", "responses", "aresponses", "anthropic_messages"})
+
+
+class LiteLLMIn:
+    """ASGI endpoint: a JSON array, one object, or one object a line."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """202 once what can be a trace is in the spool; the rest is counted."""
+        try:
+            if scope["method"] != "POST":
+                raise Problem(405, "loop_method", "batches are handed in by POST")
+            headers = dict(scope["headers"])
+            caller = self._parts.access.caller(headers)
+            caller.must("ingest")
+            body = await read_body(receive, headers.get(b"content-length"))
+            items = list(read_batch(body))
+            secret = self._parts.secrets.installation.encode()
+            rows = [row for item in items if (row := to_trace(item, caller, secret)) is not None]
+            await spool(self._parts, rows)
+            told = b'{"accepted":%d,"passed_over":%d}' % (len(rows), len(items) - len(rows))
+            await send_whole(send, 202, [JSON], told)
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001  the client is told, whatever it was
+            await send_problem(send, problem_of(error), FORMATS["chat"])
+
+
+def read_batch(body: bytes) -> Iterator[Any]:
+    """The records of a batch.
+
+    Raises:
+        Problem: it is neither JSON nor JSON lines.
+    """
+    try:
+        try:
+            value, _ = fields.load(body)
+            yield from value if isinstance(value, list) else [value]
+        except ValueError:
+            lines = [fields.load(line)[0] for line in body.splitlines() if line.strip()]
+            if len(lines) < 2:
+                raise
+            yield from lines
+    except ValueError as error:
+        raise Problem(400, "loop_bad_batch", f"neither JSON nor JSON lines: {error}") from None
+
+
+def to_trace(item: Any, caller: Caller, secret: bytes) -> dict[str, Any] | None:
+    """A record as a line of the import format; None for what is no answered request."""
+    record = fields.as_dict(item)
+    messages = record.get("messages")
+    response = fields.as_dict(record.get("response"))
+    if record.get("status") != "success" or record.get("call_type") not in CHATS:
+        return None
+    if not isinstance(messages, list) or not messages or not response:
+        return None
+    reply = read_reply(json.dumps(response).encode())
+    began, ended = _seconds(record.get("startTime")), _seconds(record.get("endTime"))
+    if began is None or (not reply.text and not reply.tool_calls):
+        return None
+    first = _seconds(record.get("completionStartTime"))
+    user = fields.text_or_none(record.get("end_user"))
+    calls = reply.tool_calls or None
+    row = {
+        "prompt_id": _id_of(record, response),
+        "ts": dt.datetime.fromtimestamp(began, dt.UTC).isoformat(),
+        "app": caller.app,
+        "user_hash": keyed_digest(secret, "user", user)[:DIGEST] if user else None,
+        "conversation_id": fields.text_or_none(record.get("trace_id")),
+        "messages": messages,
+        "parameters": fields.as_dict(record.get("model_parameters")) or None,
+        "output": answer_text(reply.text, calls),
+        "tool_calls": calls,
+        "model": fields.text_or_none(record.get("model")) or reply.model or "unknown",
+        "served_model": reply.model,
+        "response_id": reply.response_id,
+        "tokens_in": fields.count(record.get("prompt_tokens")) or reply.tokens_in,
+        "tokens_cached": reply.tokens_cached,
+        "tokens_out": fields.count(record.get("completion_tokens")) or reply.tokens_out,
+        "cost_usd": _cost(record.get("response_cost")),
+        "latency_ms": _ms(began, ended),
+        "first_byte_ms": _ms(began, first),
+        "finish_reason": reply.finish_reason,
+    }
+    row = {name: value for name, value in row.items() if value is not None}
+    try:
+        Trace.model_validate(row)
+    except ValidationError:
+        return None
+    return row
+
+
+def _id_of(record: dict[str, Any], response: dict[str, Any]) -> str:
+    given = fields.text_or_none(record.get("id")) or fields.text_or_none(response.get("id")) or ""
+    return given.removeprefix("chatcmpl-")
+
+
+def _seconds(value: Any) -> float | None:
+    """Seconds since 1970, given so or as a date."""
+    if type(value) in (int, float) and 0 < value < 4e9:
+        return float(value)
+    if isinstance(value, str):
+        try:
+            moment = dt.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
+    return None
+
+
+def _ms(began: float, ended: float | None) -> float | None:
+    return round((ended - began) * 1000, 3) if ended is not None and ended >= began else None
+
+
+def _cost(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and 0 <= value < 1e6 else None

@@ -1,0 +1,161 @@
+"""One worker process: its parts, and the server that runs until it is told to end.
+
+Not here: starting workers (``parent.py``), and the routes (``app.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import aiohttp
+import uvicorn
+import uvloop
+from starlette.routing import Router
+
+from loop_pipeline.gateway.access.access import Access
+from loop_pipeline.gateway.access.live_files import LiveFiles
+from loop_pipeline.gateway.app import make_app
+from loop_pipeline.gateway.asking.patience import Patience
+from loop_pipeline.gateway.capture import Capture
+from loop_pipeline.gateway.cascade import Cascade
+from loop_pipeline.gateway.config import GatewayConfig, Secrets, config_from_text, secrets_of
+from loop_pipeline.gateway.frontier.forward import KEEP_ALIVE_S, MOST_CONNECTIONS, Frontier
+from loop_pipeline.gateway.http.asgi import Receive, Scope, Send
+from loop_pipeline.gateway.http.parts import Parts
+from loop_pipeline.gateway.students import Students
+from loop_pipeline.labels.hallucination.tiers import Tiers
+from loop_pipeline.labels.hallucination.wording_score import load_detector, shipped
+
+# What is being answered when the worker is told to end may go on for so long.
+FINISH_S = 30
+# A client's idle connection is kept for so long: longer than most clients' own patience.
+IDLE_S = 75
+
+_log = logging.getLogger(__name__)
+
+
+async def make_parts(config: GatewayConfig, secrets: Secrets) -> Parts:
+    """What a worker is made of, ready to answer; in its event loop."""
+    access = Access(config.loopback, config.auth == "passthrough")
+    running = {"frontier": config.frontier_model} if config.frontier_model else {}
+    files = LiveFiles(config.folder, config.policies, access, running)
+    capture = Capture(
+        config.spool, sync_ms=config.capture_sync_ms, max_bytes=config.spool_max_bytes
+    )
+    session = student_session(secrets)
+    parts = Parts(
+        config=config,
+        secrets=secrets,
+        access=access,
+        files=files,
+        capture=capture,
+        cascade=make_cascade(config, files, session),
+        frontier=Frontier(config.frontier_timeout_s),
+        students=session,
+    )
+    files.watch()
+    return parts
+
+
+async def close_parts(parts: Parts) -> None:
+    """Shadows first, as they write; the segments are sealed last."""
+    parts.files.close()
+    await parts.cascade.close(FINISH_S)
+    await parts.frontier.close()
+    await parts.students.close()
+    parts.capture.close()
+
+
+def make_cascade(
+    config: GatewayConfig, files: LiveFiles, session: aiohttp.ClientSession
+) -> Cascade:
+    """The policy applied, with the replicas of the settings."""
+    detector = load_detector(Path(config.detector_file)) if config.detector_file else shipped()
+    students = Students(
+        session,
+        config.student_urls,
+        max_tokens=config.max_answer_tokens,
+        patience=Patience(config.student_patience_ms / 1000),
+    )
+    return Cascade(
+        students,
+        router=lambda: files.router,
+        holds=lambda: files.held,
+        app=config.app,
+        tiers=Tiers(detector),
+    )
+
+
+def student_session(secrets: Secrets) -> aiohttp.ClientSession:
+    """Connections to our own servers, with their key."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"authorization": f"Bearer {secrets.students}"} if secrets.students else {},
+    )
+
+
+class Worker(uvicorn.Server):
+    """The server of one process; it is not ready from the moment that it is told to end."""
+
+    def __init__(self, config: GatewayConfig, secrets: Secrets) -> None:
+        self._gateway, self._secrets = config, secrets
+        self.parts: Parts | None = None
+        self._routes: Router | None = None
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                interface="asgi3",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=IDLE_S,
+                timeout_graceful_shutdown=FINISH_S,
+            )
+        )
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._routes is not None
+        await self._routes(scope, receive, send)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until SIGTERM or SIGINT, then finish what is under way and seal the segments."""
+        self.parts = await make_parts(self._gateway, self._secrets)
+        self._routes = make_app(self.parts)
+        try:
+            await super().serve(sockets)
+        finally:
+            await close_parts(self.parts)
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """Told to end."""
+        if self.parts is not None:
+            self.parts.draining = True
+        super().handle_exit(sig, frame)  # pyright: ignore[reportArgumentType]
+
+
+def main() -> None:
+    """Read the document on stdin and serve on the socket whose number is the argument."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # Ctrl-C reaches the whole group; the parent passes on what is meant for workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    config = config_from_text(sys.stdin.read())
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    worker = Worker(config, secrets_of(os.environ))
+    uvloop.run(worker.serve([listener]))
+
+
+if __name__ == "__main__":
+    main()

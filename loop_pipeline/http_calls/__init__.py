@@ -1,0 +1,1 @@
+"""Asking a server over HTTP: again if it is busy, and never for ever."""

@@ -1,0 +1,172 @@
+"""Holds one answer against its contract and its source, while somebody waits for it.
+
+Not here: frames of answers (``flags.py``), so that the gateway needs no pandas; and the tiers
+themselves, which have files of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from loop_pipeline.answers.contract import check_contract
+from loop_pipeline.answers.facts import fact_spans, spans_of
+from loop_pipeline.answers.json_schema import UnsupportedContract
+from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder
+from loop_pipeline.labels.hallucination.wording_features import design_of, novel_words
+from loop_pipeline.labels.hallucination.wording_score import FLAG_FROM
+
+FREE_TEXT = {"kind": "text"}
+UNKNOWN_SCORE = 0.5
+SHOWN = 8
+NEEDED = ("prompt_id", "day", "messages", "context", "contract", "output", "finish_reason")
+NEEDED += ("template_hash", "logprobs")
+
+
+class Text(NamedTuple):
+    """A text, what it may rest on, and the stems that are only its template's form."""
+
+    output: str
+    source: str
+    usual: frozenset[str]
+
+
+def check_answer(
+    trace: Mapping[str, Any],
+    *,
+    usual: frozenset[str] = frozenset(),
+    tiers: Tiers,
+    wording: bool = True,
+) -> dict[str, Any]:
+    """One answer while somebody waits: the same verdict without the frame.
+
+    Args:
+        trace: as a row of the frame.
+        usual: stems that belong to the form of such answers, see ``usual_stems``.
+        tiers: who looks at texts.
+        wording: False: texts are held against their contract only, nobody looks at their words.
+    """
+    known = completed(trace)
+    verdict = by_contract(known)
+    if verdict is None and not wording:
+        return _cannot_tell("T0", "its words are not looked at", known)
+    if verdict is None:
+        text = Text(known["output"], source_of_trace(known), usual)
+        [verdict] = by_wording([text], [known["template_hash"]], tiers)
+    return verdict
+
+
+def source_text(messages: Sequence[Mapping[str, Any]], context: str | None) -> str:
+    """Everything an answer may rest on: all messages, whatever their role, and the context."""
+    parts: list[str] = []
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, list):  # text parts beside images and the like
+            parts += [str(part.get("text", "")) for part in content if isinstance(part, dict)]
+        elif content is not None:
+            parts.append(str(content))
+    return "\n".join([*parts, context] if context else parts)
+
+
+def source_of_trace(trace: Mapping[str, Any]) -> str:
+    """What an answer has to rest on: the context where there is one, else the messages."""
+    return trace["context"] or source_text(trace["messages"], None)
+
+
+def completed(trace: Mapping[str, Any]) -> dict[str, Any]:
+    """A trace in order: what is missing is None; with a context only, the contract is a text's."""
+    context, contract = trace.get("context"), trace.get("contract")
+    context = context if isinstance(context, str) and context else None
+    if not isinstance(contract, dict):
+        contract = FREE_TEXT if context else None
+    return {n: trace.get(n) for n in NEEDED} | {"context": context, "contract": contract}
+
+
+def by_contract(trace: Mapping[str, Any]) -> dict[str, Any] | None:
+    """T0; None if the answer is a text that keeps its contract."""
+    output, contract = trace["output"], trace["contract"]
+    if contract is None:
+        return _cannot_tell("T1", "free text without contract or context", trace)
+    source = source_text(trace["messages"], trace["context"])
+    try:
+        reasons = check_contract(output, contract, source)
+    except UnsupportedContract as error:
+        return _cannot_tell("T0", str(error), trace)
+    if trace["finish_reason"] == "length":
+        reasons.append("cut off at the token limit")
+    text = contract["kind"] == "text"
+    if reasons:
+        facts = fact_spans(output, source) if text else []
+        return _finding("no", 1.0, "T0", reasons, spans_of(output, facts, "not in the request"))
+    return None if text else _finding("yes", 0.0, "T0")
+
+
+def by_wording(
+    texts: Sequence[Text], templates: Sequence[str], tiers: Tiers
+) -> list[dict[str, Any]]:
+    """T1 for texts that T0 let pass, and T2 where T1 is not sure."""
+    if not texts:
+        return []
+    scores = tiers.detector.risk(design_of(texts), templates)
+    verdicts = [_worded(text, float(score)) for text, score in zip(texts, scores, strict=True)]
+    if tiers.encoder is None:
+        return verdicts
+    open_rows = [
+        {"id": i, "source": texts[i].source, "output": texts[i].output}
+        for i, score in enumerate(scores)
+        if UNCERTAIN[0] <= score <= UNCERTAIN[1]
+    ]
+    for i, opinion in ask_encoder(open_rows, tiers.encoder, tiers.python).items():
+        verdicts[i] = _encoded(opinion, tiers.encoder.name, verdicts[i])
+    return verdicts
+
+
+def _worded(text: Text, score: float) -> dict[str, Any]:
+    if score < FLAG_FROM:
+        return _finding("yes", score, "T1")
+    novel = spans_of(text.output, novel_words(*text), "words the source does not hold")
+    shown = json.dumps([span["text"] for span in novel[:SHOWN]], ensure_ascii=False)[1:-1]
+    reason = f"words the source does not hold: {shown}" if novel else "its words come from afar"
+    return _finding("no", score, "T1", [reason], novel)
+
+
+def _encoded(opinion: Mapping[str, Any], name: str, worded: dict[str, Any]) -> dict[str, Any]:
+    score = float(opinion["score"])
+    if score < FLAG_FROM:
+        return _finding("yes", score, "T2")
+    spans = opinion["spans"] or worded.get("spans", [])
+    return _finding("no", score, "T2", [f"the encoder {name} finds it unsupported"], spans)
+
+
+def _cannot_tell(tier: str, reason: str, trace: Mapping[str, Any]) -> dict[str, Any]:
+    return _finding("cannot_tell", _doubt(trace.get("logprobs")), tier, [reason])
+
+
+def _doubt(logprobs: Any) -> float:
+    """The chance that the model would not have said its least likely tenth of tokens.
+
+    The mean tells nothing about a hallucination, its rare tokens do (RAGTruth: AUROC 0.53-0.58
+    against 0.76-0.79 for the first hallucinated token).
+    """
+    known = logprobs if isinstance(logprobs, Mapping) else {}
+    low = next((known[k] for k in ("p10", "min") if isinstance(known.get(k), int | float)), None)
+    return UNKNOWN_SCORE if low is None or math.isnan(low) else -math.expm1(min(float(low), 0.0))
+
+
+def _finding(
+    grounded: str,
+    score: float,
+    tier: str,
+    reasons: Sequence[str] = (),
+    spans: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    return {
+        "grounded": grounded,
+        "score": score,
+        "flag": grounded == "no",
+        "tier": tier,
+        "reasons": list(reasons),
+        "spans": list(spans),
+    }

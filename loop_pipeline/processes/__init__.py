@@ -1,0 +1,1 @@
+"""The processes of one home: started together, kept running, shown, ended in order."""

@@ -1,0 +1,80 @@
+"""A schema that comes with a request is checked, or left to the frontier: it never harms us."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loop_pipeline.answers.contract import check_contract
+from loop_pipeline.gateway.formats.asked_contract import MAX_DEPTH, any_json, json_contract
+from loop_pipeline_tests.gateway.formats.wire_samples import anything, spoiled
+
+GOOD = {
+    "type": "object",
+    "description": "an order",
+    "properties": {
+        "id": {"type": "string", "minLength": 2, "maxLength": 8},
+        "kind": {"type": ["string", "null"], "enum": ["a", "b", None]},
+        "lines": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 9.5}},
+        "fixed": {"const": {"x": [1]}},
+    },
+    "required": ["id"],
+    "additionalProperties": False,
+}
+
+
+def test_a_schema_that_can_be_checked_becomes_a_contract_that_is_kept_or_broken():
+    contract = json_contract(GOOD)
+    assert contract == {"kind": "json", "schema": GOOD}
+    assert check_contract('{"id": "ab", "lines": [3]}', contract, "") == []
+    assert check_contract('{"id": "ab", "lines": [0]}', contract, "") != []
+    assert check_contract('{"id": "ab", "more": 1}', contract, "") != []
+    assert check_contract("[]", any_json(), "") != []
+    assert check_contract("{}", any_json(), "") == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"$ref": "#/$defs/x"},
+        {"anyOf": [{"type": "string"}]},
+        {"pattern": "(a+)+$"},
+        {"format": "date-time"},
+        {"additionalProperties": {"type": "string"}},
+        {"additionalProperties": 0},
+        {"type": "text"},
+        {"type": []},
+        {"type": [["string"]]},
+        {"required": "id"},
+        {"required": [1]},
+        {"properties": []},
+        {"properties": {"a": True}},
+        {"items": [{}]},
+        {"enum": "ab"},
+        {"minimum": "1"},
+        {"maxLength": True},
+        {"minItems": 1.5},
+    ],
+)
+def test_what_cannot_be_checked_is_the_frontiers(more: dict[str, Any]):
+    assert json_contract(GOOD | more) is None
+    assert json_contract({"type": "array", "items": more}) is None
+
+
+def test_a_schema_nested_too_deep_is_the_frontiers():
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(MAX_DEPTH):
+        schema = {"type": "array", "items": schema}
+    assert json_contract(schema)
+    assert json_contract({"type": "array", "items": schema}) is None
+
+
+@settings(deadline=None)
+@given(st.one_of(spoiled(GOOD), anything), anything)
+def test_no_schema_makes_the_check_fail(schema: Any, answer: Any):
+    contract = json_contract(schema)
+    assert contract is None or isinstance(check_contract(json.dumps(answer), contract, ""), list)
