@@ -29,7 +29,7 @@ TOPICS = {
 
 @contextmanager
 def whole_turn(
-    home: Path, *, requests: int, environment: Mapping[str, str], **recipe: float
+    home: Path, *, requests: int, environment: Mapping[str, str], max_minutes: float = 0
 ) -> Iterator[Turn]:
     """A store after a whole turn, and the environment that it was made in.
 
@@ -37,7 +37,7 @@ def whole_turn(
         home: LOOP_HOME; what an earlier turn has trained there on the same traffic is reused.
         requests: how many are imported.
         environment: further settings.
-        recipe: fields of the training recipe that differ from the profile's.
+        max_minutes: the clock of every training; 0: the profile's.
     """
     if not SERVE_PYTHON.exists():
         pytest.skip("no serving environment: run `make serve-env`")
@@ -53,7 +53,10 @@ def whole_turn(
         try:
             made.import_traces(_traffic(home / "traffic.jsonl", requests))
             made.run("describe_traces", days=True)
-            turn_loop(made, **recipe)
+            if max_minutes:
+                turn_loop(made, max_minutes=max_minutes)
+            else:
+                turn_loop(made)
             yield made
         finally:
             made.close()
