@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import Engine, update
 
 pytest.importorskip("mlflow")
-from loop_pipeline_tests.store.test_run_record import server as start_server  # noqa: F401  a fixture
-from loop_pipeline_tests.store.test_run_record import stop
+from loop_pipeline_tests.store.mlflow_log.test_run_record import server as start_server  # noqa: F401  a fixture
+from loop_pipeline_tests.store.mlflow_log.test_run_record import stop
 from mlflow.entities import AssessmentSource, Expectation, Feedback
 from mlflow.tracing.client import TracingClient
 
