@@ -23,6 +23,7 @@ import pandas as pd
 from sqlalchemy import delete
 
 from benchmarks.record import Start, record, table
+from loop_pipeline.hashing import digest
 from loop_pipeline.store.database import open_store
 from loop_pipeline.store.tables import TraceRow
 from loop_pipeline.traces.importers import jsonl
@@ -49,7 +50,7 @@ def _line(rng: random.Random, words: list[str], number: int) -> dict[str, Any]:
         "prompt_id": f"p{number:08d}",
         "ts": f"2026-09-01T{number // 3600 % 24:02d}:{number // 60 % 60:02d}:{number % 60:02d}Z",
         "app": "shop",
-        "user_hash": f"{number % 997:032x}",
+        "user_hash": digest("user", str(number % 997))[:32],
         "task": "desk",
         "conversation_id": f"c{number}",
         "messages": [
@@ -60,7 +61,7 @@ def _line(rng: random.Random, words: list[str], number: int) -> dict[str, Any]:
         "contract": {"kind": "label", "labels": LABELS},
         "model": "gpt-5.4",
         "served_model": "gpt-5.4-2026-08-01",
-        "response_id": f"chatcmpl-{number:024x}",
+        "response_id": f"chatcmpl-{digest('answer', str(number))[:24]}",
         "tokens_in": 120,
         "tokens_out": 4,
         "latency_ms": 812.4,

@@ -41,6 +41,7 @@ class GatewayConfig:
     spool_max_bytes: int
     app: str
     detector_file: str | None
+    embedder: str = ""
 
     @property
     def folder(self) -> Path:
@@ -75,12 +76,15 @@ class Secrets:
     anthropic: str
     students: str
     installation: str
+    embedder: str = ""
 
 
 def config_from_text(text: str) -> GatewayConfig:
     """Read the document."""
     values: dict[str, Any] = json.loads(text)
-    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    lists: dict[str, Any] = {
+        name: tuple(value) for name, value in values.items() if isinstance(value, list)
+    }
     return GatewayConfig(**values | lists)
 
 
@@ -109,6 +113,7 @@ def config_from_settings(settings: LoopSettings, **changes: Any) -> GatewayConfi
         "spool_max_bytes": settings.spool_max_bytes,
         "app": settings.app,
         "detector_file": str(settings.detector_file) if settings.detector_file else None,
+        "embedder": settings.embedder,
     }
     return GatewayConfig(**values | changes)
 
@@ -118,6 +123,7 @@ FRONTIER_KEY = "LOOP_FRONTIER_API_KEY"
 ANTHROPIC_KEY = "LOOP_ANTHROPIC_API_KEY"
 STUDENTS_KEY = "VLLM_API_KEY"
 INSTALLATION = "LOOP_INSTALLATION_SECRET"
+EMBEDDER_KEY = "LOOP_EMBEDDER_API_KEY"
 
 
 def secret_variables(settings: LoopSettings, installation: bytes) -> dict[str, str]:
@@ -127,6 +133,7 @@ def secret_variables(settings: LoopSettings, installation: bytes) -> dict[str, s
         ANTHROPIC_KEY: settings.anthropic_api_key.get_secret_value(),
         STUDENTS_KEY: os.environ.get(STUDENTS_KEY, ""),
         INSTALLATION: installation.decode(),
+        EMBEDDER_KEY: settings.embedder_api_key.get_secret_value(),
     }
 
 
@@ -137,4 +144,5 @@ def secrets_of(environment: Mapping[str, str]) -> Secrets:
         anthropic=environment.get(ANTHROPIC_KEY, ""),
         students=environment.get(STUDENTS_KEY, ""),
         installation=environment.get(INSTALLATION, ""),
+        embedder=environment.get(EMBEDDER_KEY, ""),
     )

@@ -43,8 +43,15 @@ async def make_parts(config: GatewayConfig, secrets: Secrets) -> Parts:
     """What a worker is made of, ready to answer; in its event loop."""
     access = Access(config.loopback, config.auth == "passthrough")
     running = {"frontier": config.frontier_model} if config.frontier_model else {}
-    secret = secrets.installation.encode()
-    files = LiveFiles(config.folder, config.policies, access, running, secret)
+    files = LiveFiles(
+        config.folder,
+        config.policies,
+        access,
+        running,
+        secret=secrets.installation.encode(),
+        embedder_url=config.embedder,
+        embedder_api_key=secrets.embedder,
+    )
     capture = Capture(
         config.spool, sync_ms=config.capture_sync_ms, max_bytes=config.spool_max_bytes
     )
@@ -142,6 +149,8 @@ class Worker(uvicorn.Server):
         if self.parts is not None:
             self.parts.draining = True
         super().handle_exit(sig, frame)  # pyright: ignore[reportArgumentType]
+        # Else uvicorn raises it again once it has served, before the segments are sealed.
+        self._captured_signals.clear()
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ class _Adapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **more: Any) -> Any:
         """The pool of a server, whose connections tell their socket."""
-        pool = super().get_connection_with_tls_context(*args, **more)
+        pool: Any = super().get_connection_with_tls_context(*args, **more)
         if not hasattr(pool.ConnectionCls, "noted"):
             pool.ConnectionCls = _noting(pool.ConnectionCls, self)
         return pool

@@ -40,7 +40,7 @@ def release(engine: Engine, name: str, *, actor: str) -> str:
         CannotRelease: no held group, or several, are called so.
     """
     known = _known(engine)
-    held = {row["group_id"] for row in held_groups(engine)}
+    held = {str(row["group_id"]) for row in held_groups(engine)}
     group_id, title = _one(name, {key: known.get(key, key[:8]) for key in held})
     release_group(engine, group_id, actor=actor)
     return f"{title} is released: the policy in force decides again"

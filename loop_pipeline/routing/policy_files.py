@@ -52,6 +52,10 @@ def unsigned_because(text: str, secret: bytes) -> str | None:
     """
     document: dict[str, Any] = json.loads(text)
     name, mark = document["sha256"], document.get(SIGNATURE)
+    if not secret:
+        return (
+            f"{name[:12]} cannot be checked: this process was given no secret of the installation"
+        )
     if mark is None:
         return (
             f"{name[:12]} is not signed; look at it (`loop policy show {name[:12]}`), then"

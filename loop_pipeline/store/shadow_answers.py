@@ -47,7 +47,10 @@ def paired_answers(
         answers: frontier, champion, challenger.
     """
     recent = TraceRow.day >= since.astimezone(dt.UTC).date().isoformat()
-    asked = select(REQUEST).where(challenger == ADAPTER, recent, TraceRow.ts >= since)
+    # The frontier's row of an escalated request names the student that was asked before it.
+    asked = select(REQUEST).where(
+        challenger == ADAPTER, TraceRow.producer == "student", recent, TraceRow.ts >= since
+    )
     statement = (
         select(
             REQUEST,
@@ -70,12 +73,12 @@ def paired_answers(
         ):
             known = {"prompt_id": prompt_id, "dedup_key": dedup_key, "contract": contract}
             row = found.setdefault(prompt_id, known)
-            if name == challenger:
+            if producer == "frontier":
+                row["frontier"] = output
+            elif name == challenger:
                 row |= {"challenger": output, "ts": ts}
             elif name == champion:
                 row["champion"] = output
-            elif producer == "frontier":
-                row["frontier"] = output
     complete = [row for row in found.values() if len(row) == len(names)]
     return pd.DataFrame(complete, columns=pd.Index(names), dtype=object)
 

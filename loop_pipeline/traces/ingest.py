@@ -34,6 +34,7 @@ from loop_pipeline.traces.trace_lines import TraceLine
 BATCH = 2000
 # Of lines in one transaction, whichever is reached first.
 BATCH_BYTES = 32 * 1024**2
+TRACES = (TraceLine, Trace)
 Batch = Sequence[tuple[int, Record]]
 
 
@@ -175,7 +176,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Imported:
-    traces = [(n, record) for n, record in batch if isinstance(record, TraceLine | Trace)]
+    traces = [(n, record) for n, record in batch if isinstance(record, TRACES)]
     found = insert_batch(connection, traces, shared.source, shared.hash_user)
     shared.refused |= found.refused
     bad = found.bad + [
@@ -199,7 +200,7 @@ def _said(batch: Batch, refused: set[int]) -> Iterator[Said]:
     """The feedback of a batch; what stands on the line of a trace shares its fate."""
     trace: tuple[int, TraceLine | Trace] | None = None
     for line, record in batch:
-        if isinstance(record, TraceLine | Trace):
+        if isinstance(record, TRACES):
             trace = (line, record)
         elif isinstance(record, Feedback):
             own = trace and trace[0] == line and trace[1].prompt_id == record.prompt_id

@@ -19,6 +19,7 @@ from loop_pipeline.traces.trace_lines import DEFAULTS, TraceLine
 
 # An integer of so many digits keeps them in Python's own reader only.
 LONG_NUMBER = b"0" * 19
+NUMBER = re.compile(rb"[:,\[]\s*-?[0-9]{19}")  # ids in quotes are none
 ANY_DIGIT = bytes.maketrans(b"123456789", b"000000000")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 NEEDED = {"ts", "messages", "model"}
@@ -49,7 +50,9 @@ def plain_trace(raw: bytes) -> TraceLine | None:
 
 def _read(raw: bytes) -> dict[str, Any] | None:
     """An object with what a trace cannot do without, which both readers of JSON read alike."""
-    if b"\\u0000" in raw or LONG_NUMBER in raw.translate(ANY_DIGIT):
+    if b"\\u0000" in raw:
+        return None
+    if LONG_NUMBER in raw.translate(ANY_DIGIT) and NUMBER.search(raw):
         return None
     if raw.count(b"{") + raw.count(b"[") > MOST_NESTED and _deep(raw):
         return None

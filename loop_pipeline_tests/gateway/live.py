@@ -64,7 +64,7 @@ class Live:
         asyncio.run(self.worker.serve([self._listener]))
 
     def stop(self) -> None:
-        """End it as SIGTERM does."""
+        """End it as SIGTERM does; once more changes nothing."""
         self.worker.handle_exit(15, None)
         self._thread.join(40)
         assert not self._thread.is_alive()

@@ -47,7 +47,7 @@ class Running:
     def ready(self) -> int | None:
         try:
             return requests.get(f"{self.url}/health/ready", timeout=5).status_code
-        except requests.ConnectionError:
+        except requests.RequestException:
             return None
 
     def post(self, path: str = "/v1/chat/completions", **arguments: Any) -> requests.Response:

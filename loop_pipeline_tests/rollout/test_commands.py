@@ -23,6 +23,7 @@ from loop_pipeline.rollout.commands import (
 )
 from loop_pipeline.rollout.release import CannotRelease, in_force, introduce
 from loop_pipeline.routing.policy import PolicyBundle
+from loop_pipeline.routing.policy_files import signed
 from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.settings import LoopSettings, load_settings
 from loop_pipeline.store.checkpoints import adapter_name, record_deployment
@@ -87,7 +88,9 @@ def test_a_rollback_is_one_step_below_five_seconds_with_mlflow_down(
     said = tell(desk, settings)
     assert time.monotonic() - start < 5
     assert back.to_text() == fitted[0].to_text()
-    assert (policy_folder(settings) / f"{back.sha256[:16]}.json").read_text() == back.to_text()
+    assert (policy_folder(settings) / f"{back.sha256[:16]}.json").read_text() == signed(
+        back, settings.secret()
+    )
     assert [stub.adapters[OLD_NAME] for stub in stubs] == ["/adapters/a"] * 2
     statuses = read(desk, CheckpointRow).set_index("checkpoint_id")["status"].to_dict()
     assert statuses == {OLD: "approved", NEW: "retired"}

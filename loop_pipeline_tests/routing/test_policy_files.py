@@ -118,7 +118,7 @@ def other_array(name: str, make: Callable[[np.ndarray], np.ndarray]) -> Callable
     def spoil(file: Path) -> None:
         with np.load(file) as stored:
             arrays = {key: stored[key] for key in stored.files}
-        np.savez(file, **(arrays | {name: make(arrays[name])}))
+        np.savez(file, allow_pickle=False, **(arrays | {name: make(arrays[name])}))
 
     return spoil
 

@@ -132,12 +132,12 @@ def header_says(entry: object) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def write(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(content) and None
+def write(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(content)
 
 
-def shorten(name: str, by: int) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-by]) and None
+def shorten(name: str, by: int) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-by])
 
 
 def in_the_way(name: str) -> Callable[[Path], None]:
@@ -188,7 +188,7 @@ def make_whole(folder: Path) -> Path:
 
 @pytest.mark.parametrize(("spoil", "says"), SPOILT)
 def test_a_damaged_adapter_is_refused_in_one_sentence_before_a_server_sees_it(
-    stub: Stub, tmp_path: Path, spoil: Callable[[Path], None], says: str
+    stub: Stub, tmp_path: Path, spoil: Callable[[Path], object], says: str
 ) -> None:
     adapter = make_whole(tmp_path / "a")
     assert flaw(adapter) is None

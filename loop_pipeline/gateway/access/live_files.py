@@ -33,7 +33,7 @@ class _Watched:
     def changed(self) -> bool:
         try:
             stat = self.path.stat()
-        except FileNotFoundError:
+        except OSError:
             return False
         seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
         if seen == self._seen:
@@ -55,7 +55,10 @@ class LiveFiles:
         policies: Path,
         access: Access,
         running: Mapping[str, str],
-        secret: bytes,
+        *,
+        secret: bytes = b"",
+        embedder_url: str = "",
+        embedder_api_key: str = "",
     ) -> None:
         """Read the keys and the holds.
 
@@ -64,10 +67,16 @@ class LiveFiles:
             policies: that a policy's ``embedder_path`` is relative to.
             access: takes the keys.
             running: as for ``Router.load``.
-            secret: of this installation, which has to have signed the policy.
+            secret: of the installation, which has to have signed a policy; without it none is used.
+            embedder_url: the only endpoint that texts are sent to, where the embedder is one.
+            embedder_api_key: of that endpoint.
         """
-        self._access, self._policies, self._running = access, policies, running
-        self._secret = secret
+        self._access, self._policies, self._secret = access, policies, secret
+        self._options: dict[str, Any] = {
+            "running": running,
+            "embedder_url": embedder_url,
+            "embedder_api_key": embedder_api_key,
+        }
         self._keys = _Watched(folder / KEYS)
         self._holds = _Watched(folder / HOLDS)
         self._policy = _Watched(folder / POLICY)
@@ -75,6 +84,8 @@ class LiveFiles:
         self._waits = False
         self._stop = threading.Event()
         self.held: frozenset[str] = frozenset()
+        self.looked = False
+        """Whether the policy was looked for, so that it is known if there is one."""
         self.problem: str | None = "there is no policy yet"
         self._read_small()
 
@@ -105,13 +116,24 @@ class LiveFiles:
         # What could not be loaded is tried again: its embedder may have come meanwhile.
         if self._policy.changed() or self._waits:
             self._read_policy()
+        self.looked = True
 
     def _read_small(self) -> None:
-        _take(self._keys, self._access.take)
+        if _take(self._keys, self._take_keys) is False and not self._access.keys:
+            # Who may call is not known, and that is no reason to let everybody in.
+            self._access.required = True
         _take(self._holds, self._hold)
 
+    def _take_keys(self, document: Mapping[str, Any]) -> None:
+        if type(document["required"]) is not bool or not all(map(_is_key, document["keys"])):
+            raise ValueError("not the keys of a gateway")
+        self._access.take(document)
+
     def _hold(self, document: Mapping[str, Any]) -> None:
-        self.held = frozenset(document["groups"])
+        groups = document["groups"]
+        if not isinstance(groups, list) or not all(isinstance(name, str) for name in groups):
+            raise TypeError("not a list of groups")
+        self.held = frozenset(groups)
 
     def _read_policy(self) -> None:
         text = self._policy.path.read_text
@@ -121,10 +143,7 @@ class LiveFiles:
                 return
             if self._live is None:
                 self._live = LiveRouter(
-                    lambda: text("utf-8"),
-                    self._policies,
-                    secret=self._secret,
-                    running=self._running,
+                    lambda: text("utf-8"), self._policies, secret=self._secret, **self._options
                 )
             else:
                 self._live.refresh()
@@ -137,13 +156,33 @@ class LiveFiles:
         self.problem = problem
 
 
-def _take(file: _Watched, take: Callable[[Mapping[str, Any]], None]) -> None:
+def _take(file: _Watched, take: Callable[[Mapping[str, Any]], None]) -> bool | None:
+    """Whether a changed file could be used; None if it is not another one."""
     if not file.changed():
-        return
+        return None
     try:
         take(json.loads(file.path.read_text("utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         # The text of the error may hold a part of the file; its kind says enough.
         _log.error(
             "%s cannot be used (%s); what was read before stays", file.path, type(error).__name__
         )
+        return False
+    return True
+
+
+# What a key has, and of which type.
+KEY_FIELDS: Mapping[str, tuple[type, ...]] = {
+    "sha256": (str,),
+    "name": (str,),
+    "app": (str,),
+    "roles": (list,),
+    "limits": (dict, type(None)),
+    "expires_at": (int, float, type(None)),
+}
+
+
+def _is_key(row: Any) -> bool:
+    return isinstance(row, dict) and all(
+        isinstance(row.get(name), kinds) for name, kinds in KEY_FIELDS.items()
+    )

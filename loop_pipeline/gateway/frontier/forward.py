@@ -68,7 +68,7 @@ class _Job:
     """One request on its way through the URLs. A body that comes in pieces is sent ``once``."""
 
     path: str
-    headers: dict[str, str] | list[tuple[str, str]]
+    headers: list[tuple[str, str]]
     body: bytes | AsyncIterator[bytes] | None
     method: str
     decompress: bool
@@ -95,7 +95,7 @@ class Frontier:
         self,
         urls: tuple[str, ...],
         path: str,
-        headers: dict[str, str] | list[tuple[str, str]],
+        headers: list[tuple[str, str]],
         body: bytes | AsyncIterator[bytes] | None,
         *,
         method: str = "POST",

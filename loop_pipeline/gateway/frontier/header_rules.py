@@ -26,7 +26,7 @@ _COMMON = frozenset((b"", b"keep-alive", b"close"))
 
 def on(
     headers: Iterable[tuple[bytes, bytes]], *, keys: bool, encodings: bool
-) -> dict[str, str] | list[tuple[str, str]]:
+) -> list[tuple[str, str]]:
     """The client's headers for the frontier.
 
     Args:

@@ -22,6 +22,7 @@ from loop_pipeline.gateway.http.asgi import (
     JSON,
     ClientGone,
     Headers,
+    Message,
     Presence,
     Receive,
     Scope,
@@ -265,6 +266,6 @@ class _Sent:
         self._send = send
         self.started = False
 
-    async def __call__(self, message: dict[str, object]) -> None:
+    async def __call__(self, message: Message) -> None:
         self.started = True
         await self._send(message)

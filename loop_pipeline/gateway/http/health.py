@@ -17,7 +17,7 @@ async def send_live(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 class Ready:
-    """ASGI endpoint: ready if the spool can be written and the worker was not told to end.
+    """ASGI endpoint: ready once the policy was looked for, if the spool can be written.
 
     A policy that is missing, or an upstream that is down, makes no worker less ready than another.
     """
@@ -29,6 +29,8 @@ class Ready:
         """200 or 503, with the reasons."""
         parts = self._parts
         against = ["it was told to end"] if parts.draining else []
+        if not parts.files.looked:
+            against.append("the policy is being read")
         if not parts.capture.writable:
             against.append("traces cannot be written")
         router = parts.files.router

@@ -1,40 +1,156 @@
-"""What a worker obeys of the files that its parent copies."""
+"""A worker's copies of the store: a damaged one changes nothing, and is said once."""
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from loop_pipeline.gateway.access.access import Access
-from loop_pipeline.gateway.access.live_files import POLICY, LiveFiles
+from loop_pipeline.gateway.access.live_files import HOLDS, KEYS, POLICY, LiveFiles
+from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.policy_files import signed
-from loop_pipeline_tests.gateway.small_policy import EMBEDDER, policy
+from loop_pipeline.whole_file import write_whole
+from loop_pipeline_tests.routing.conftest import World, bundle, world  # noqa: F401  fixtures
 
-SECRET = b"s" * 64
+OURS, THEIRS = b"o" * 64, b"t" * 64
+KEY: dict[str, Any] = {
+    "sha256": "a" * 64,
+    "name": "desk",
+    "app": "desk",
+    "roles": ["call"],
+    "limits": None,
+    "expires_at": None,
+}
+GOOD = json.dumps({"required": True, "keys": [KEY]})
+NO_JSON = ["", "{", GOOD[:40], "[" * 100_000, "\x00"]
+NO_KEYS = [
+    *NO_JSON,
+    "{}",
+    "[]",
+    "null",
+    "5",
+    '"keys"',
+    '{"required": false}',
+    '{"required": "no", "keys": []}',
+    '{"required": true, "keys": {"a": 1}}',
+    '{"required": true, "keys": "abc"}',
+    '{"required": true, "keys": [5]}',
+    json.dumps({"required": True, "keys": [KEY | {"roles": "admin"}]}),
+    json.dumps({"required": True, "keys": [KEY | {"expires_at": "never"}]}),
+    json.dumps({"required": True, "keys": [KEY | {"limits": [1]}]}),
+    json.dumps({"required": True, "keys": [{"sha256": "a" * 64}]}),
+]
+NO_HOLDS = [*NO_JSON, "{}", "[]", "null", '{"groups": "abc"}', '{"groups": [1]}', '{"groups": 5}']
 
 
-def looked(folder: Path, text: str) -> LiveFiles:
-    """The files of a worker, with this policy."""
-    EMBEDDER.save(folder / "embedder.npz")
-    (folder / POLICY).write_text(text)
-    access = Access(loopback=True, passthrough=False)
-    files = LiveFiles(folder, folder, access, {}, SECRET)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_whole(tmp_path / KEYS, GOOD)
+    write_whole(tmp_path / HOLDS, json.dumps({"groups": ["g1"]}))
+    return tmp_path
+
+
+@pytest.fixture
+def access() -> Access:
+    return Access(loopback=True, passthrough=False)
+
+
+@pytest.fixture
+def make(folder: Path, access: Access) -> Callable[..., LiveFiles]:
+    return lambda secret=OURS: LiveFiles(folder, folder, access, {}, secret=secret)
+
+
+@pytest.mark.parametrize("text", NO_KEYS)
+def test_damaged_keys_leave_the_old_ones_and_are_said_once(make, folder, access, text, caplog):
+    files = make()
+    write_whole(folder / KEYS, text)
+    with caplog.at_level(logging.ERROR):
+        files.look()
+        files.look()
+    assert set(access.keys) == {"a" * 64}
+    assert access.required
+    assert len(caplog.records) == 1
+    write_whole(folder / KEYS, json.dumps({"required": False, "keys": []}))
     files.look()
-    return files
+    assert not access.keys
+    assert not access.required
 
 
-def test_a_policy_that_this_installation_signed_is_obeyed(tmp_path: Path) -> None:
-    bundle = policy()
-    files = looked(tmp_path, signed(bundle, SECRET))
-    assert files.problem is None
-    assert files.router is not None
-    assert files.router.bundle.sha256 == bundle.sha256
+@pytest.mark.parametrize("text", NO_KEYS)
+def test_keys_that_are_damaged_at_the_start_let_nobody_in(make, folder, access, text):
+    write_whole(folder / KEYS, text)
+    make()
+    assert access.required
+    assert not access.keys
 
 
-def test_a_policy_that_nobody_or_somebody_else_signed_is_not(tmp_path: Path) -> None:
-    for text, word in (
-        (policy().model_dump_json(), "is not signed"),
-        (signed(policy(), b"x" * 64), "signed with another secret"),
+@pytest.mark.parametrize("text", NO_HOLDS)
+def test_damaged_holds_leave_the_old_ones(make, folder, text, caplog):
+    files = make()
+    write_whole(folder / HOLDS, text)
+    with caplog.at_level(logging.ERROR):
+        files.look()
+        files.look()
+    assert files.held == {"g1"}
+    assert len(caplog.records) == 1
+
+
+def test_copies_that_are_gone_change_nothing(make, folder, access):
+    files = make()
+    (folder / KEYS).unlink()
+    (folder / HOLDS).unlink()
+    files.look()
+    assert set(access.keys) == {"a" * 64}
+    assert files.held == {"g1"}
+
+
+def test_only_a_policy_that_the_installation_signed_is_obeyed(
+    make,
+    folder: Path,
+    world: World,  # noqa: F811
+    bundle: PolicyBundle,  # noqa: F811
+    caplog,
+):
+    world.embedder.save(folder / "embedder.npz")
+    files = make()
+    for text, says in (
+        (bundle.to_text(), "is not signed"),
+        (signed(bundle, THEIRS), "another secret"),
+        (bundle.to_text()[:100], "not JSON"),
+        ("[]", "not a JSON object"),
     ):
-        files = looked(tmp_path, text)
+        write_whole(folder / POLICY, text)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            files.look()
+            files.look()
         assert files.router is None
-        assert word in (files.problem or "")
+        assert says in (files.problem or "")
+        assert len(caplog.records) == 1
+    write_whole(folder / POLICY, signed(bundle, OURS))
+    files.look()
+    assert files.router is not None
+    assert files.router.bundle == bundle
+    write_whole(folder / POLICY, signed(world.fit(previous=bundle), THEIRS))
+    files.look()
+    assert files.router.bundle == bundle, "the old one stays"
+    assert "another secret" in (files.problem or "")
+
+
+def test_a_worker_without_the_secret_obeys_no_policy(
+    make,
+    folder: Path,
+    world: World,  # noqa: F811
+    bundle: PolicyBundle,  # noqa: F811
+):
+    world.embedder.save(folder / "embedder.npz")
+    write_whole(folder / POLICY, signed(bundle, b""))
+    files = make(b"")
+    files.look()
+    assert files.router is None
+    assert "was given no installation secret" in (files.problem or "")

@@ -16,7 +16,7 @@ from loop_pipeline.store.mlflow_log.mlflow_runs import describe_version, log_eva
 from loop_pipeline.store.mlflow_log.run_record import recorded_run
 from loop_pipeline.store.tracking import Tracking, experiment_id, register_adapter
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
