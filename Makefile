@@ -16,13 +16,13 @@ ui: env ## the demo's run history, schedules and assets in Dagster
 	LOOP_HOME=.loop/demo $(BIN)/loop ui
 
 check: lint layers types ## for daily work: lint, layers, types and the fast tests
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "$(FAST)"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "$(FAST)"
 
 test: env serve-env lint layers types ## lint, layers, types and every test but the slow ones
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=20 -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -m "not slow"
 
 nightly: env serve-env lint layers types ## everything: whole turns, trainings, real installs
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=20 --nightly
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 --nightly
 
 lint: env ## ruff: rules and format
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && echo "ruff: clean"

@@ -1,16 +1,19 @@
-"""What a process that the loop starts may know of this one's environment: an allow list.
+"""What a process that the loop starts may know of its environment, and that it ends with it.
 
 How messages are kept free of secrets is in `masking`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import signal
 from collections.abc import Iterable
 
 from loop_pipeline.masking import holds_password, is_secret_name
 
+PR_SET_PDEATHSIG = 1
 # What programs find their files, libraries and language by, and what the libraries of models and
 # servers are set up by. Whatever looks like a secret is left out nevertheless.
 ALLOWED = re.compile(
@@ -53,3 +56,9 @@ def child_environment(secrets: Iterable[str] = (), /, **variables: str) -> dict[
 def _harmless(name: str, value: str) -> bool:
     allowed = ALLOWED.fullmatch(name) and not is_secret_name(name)
     return bool(allowed) and not holds_password(value)
+
+
+def die_with_parent() -> None:
+    """For ``preexec_fn``: end a child when the process that started it is gone."""
+    # Without this, a supervisor that is killed leaves a server nobody owns on the port.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -5,10 +5,10 @@ Nothing here imports dagster: `defs` is what runs in it, `cli.ui` and the demo a
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from loop_pipeline.settings import LoopSettings
+from loop_pipeline.whole_file import write_whole
 
 PACKAGE = Path(__file__).parent
 # The name stays: schedules and sensors that were turned on are kept under it.
@@ -28,6 +28,7 @@ def dagster_home(settings: LoopSettings) -> Path:
     name = "infra/dagster.yaml" if settings.dagster_url.get_secret_value() else "dagster.yaml"
     # In the repository, or beside the package's modules in a wheel.
     found = next(path for path in (PACKAGE.parent / name, PACKAGE / name) if path.exists())
-    shutil.copy(found, home / "dagster.yaml")
-    (home / "workspace.yaml").write_text(WORKSPACE, encoding="utf-8")
+    # Whole: a webserver, a daemon and a run that start together all come by here.
+    write_whole(home / "dagster.yaml", found.read_text("utf-8"))
+    write_whole(home / "workspace.yaml", WORKSPACE)
     return home

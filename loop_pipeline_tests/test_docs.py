@@ -183,15 +183,19 @@ def makefile() -> str:
 
 @pytest.mark.parametrize(
     "example",
-    list(find_examples(ROOT / "loop_pipeline", ROOT / "examples", ROOT / "benchmarks")),
+    [
+        example
+        for example in find_examples(ROOT / "loop_pipeline", ROOT / "examples", ROOT / "benchmarks")
+        if example.in_py_file() and "skip" not in example.prefix_settings()
+    ],
     ids=str,
 )
 def test_code_in_docstrings_runs(
     example: CodeExample, eval_example: EvalExample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if example.in_py_file() and "skip" not in example.prefix_settings():
-        eval_example.run(example)
+    shown = eval_example.run(example)
+    assert set(shown) - {"__builtins__"}, f"{example} names nothing: what does it show?"
 
 
 # ---- links ---------------------------------------------------------------------------------

@@ -224,15 +224,17 @@ def group_model_stats(loop: Loop) -> dg.MaterializeResult:
     with engine.begin() as connection:
         replace_all(connection, GroupModelStatsRow, records(stats))
     names = read(engine, TaskGroupRow, columns=["group_id", "name"])
+    return dg.MaterializeResult(metadata=_compared(stats, names))
+
+
+def _compared(stats: pd.DataFrame, names: pd.DataFrame) -> dict[str, Any]:
     best = best_models(stats, names)
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": len(stats),
-            "models": int(stats["model"].nunique()),
-            "groups": int(stats["group_id"].nunique()),
-            "groups_with_a_clear_best": int(best["more_than_noise"].eq(True).sum()),
-            "plot": dg.MetadataValue.md(plot_png_markdown(best_model_figure(stats, names))),
-            "best": dg.MetadataValue.md(best.to_markdown(index=False)),
-            "table": dg.MetadataValue.md(stats.to_markdown(index=False)),
-        }
-    )
+    return {
+        "dagster/row_count": len(stats),
+        "models": int(stats["model"].nunique()),
+        "groups": int(stats["group_id"].nunique()),
+        "groups_with_a_clear_best": int(best["more_than_noise"].eq(True).sum()),
+        "plot": dg.MetadataValue.md(plot_png_markdown(best_model_figure(stats, names))),
+        "best": dg.MetadataValue.md(best.to_markdown(index=False)),
+        "table": dg.MetadataValue.md(stats.to_markdown(index=False)),
+    }

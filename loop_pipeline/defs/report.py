@@ -20,6 +20,7 @@ from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.policies import champion_of
 from loop_pipeline.store.tables import LedgerRow
+from loop_pipeline.whole_file import write_whole
 
 
 @dg.asset(deps=[routing_policy], group_name="report", kinds={"html"}, code_version="1")
@@ -40,16 +41,16 @@ def loop_report(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materialize
     numbers = gather(engine, settings, answers, _question(context, loop))
     folder = settings.artifacts / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(page(numbers, read_live(folder)), "utf-8")
-    (folder / "numbers.json").write_text(numbers.model_dump_json(indent=1), "utf-8")
+    write_whole(folder / "report.html", page(numbers, read_live(folder)))
+    write_whole(folder / "numbers.json", numbers.model_dump_json(indent=1))
     today = dt.datetime.now(dt.UTC).date().isoformat()
+    said = "traffic so far, as routed now"
     parts = numbers.costs.parts if numbers.costs else {}
-    ledger = [
-        {"day": today, "item": item, "amount_usd": usd, "detail": "traffic so far, as routed now"}
-        for item, usd in parts.items()
+    rows = [
+        {"day": today, "item": i, "amount_usd": usd, "detail": said} for i, usd in parts.items()
     ]
     with engine.begin() as connection:
-        upsert(connection, LedgerRow, ledger)
+        upsert(connection, LedgerRow, rows)
     picture = plot_png_markdown(cost_coverage_figure(numbers.groups))
     return dg.MaterializeResult(
         metadata={

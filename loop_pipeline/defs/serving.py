@@ -57,19 +57,19 @@ def vllm_deployment(loop: Loop) -> dg.MaterializeResult:
     record_deployment(engine, served, fleet.urls, str(changes))
     if damaged:
         raise dg.Failure(f"{len(served)} students are served, others not: {'; '.join(damaged)}")
-    return dg.MaterializeResult(
-        metadata={
-            "students": len(adapters),
-            "servers": len(fleet.urls),
-            "latency_ms": answers[0].latency_ms,
-            "lowest_token_logprob": answers[0].logprob_min,
-            **{role: adapter_name(row["checkpoint_id"]) for role, row in wanted.items()},
-            "changes": str(changes),
-            "asked": str(adapters[0].questions[0].messages[-1]["content"]),
-            "answered": answers[0].text,
-            "replicas": fleet.urls,
-        }
-    )
+    names = {role: adapter_name(row["checkpoint_id"]) for role, row in wanted.items()}
+    asked = str(adapters[0].questions[0].messages[-1]["content"])
+    shown = {"students": len(adapters), "servers": len(fleet.urls)} | _answered(answers[0])
+    shown |= names | {"changes": str(changes), "asked": asked, "replicas": fleet.urls}
+    return dg.MaterializeResult(metadata=shown)
+
+
+def _answered(answer: Answer) -> dict[str, Any]:
+    return {
+        "latency_ms": answer.latency_ms,
+        "lowest_token_logprob": answer.logprob_min,
+        "answered": answer.text,
+    }
 
 
 def ask(loop: Loop, server: StudentServer, name: str) -> tuple[str, Answer]:

@@ -2,26 +2,27 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Optional, get_args, get_origin
+from typing import Any
 
 import dagster as dg
-from pydantic import Field, create_model
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import run_folder
+from loop_pipeline.defs.recipe_form import TrainConfig
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.report.pictures.plots import loss_figure, plot_png_markdown
-from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import record_candidates
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import DatasetMemberRow, FeedbackRow, LabeledPairRow
 from loop_pipeline.store.training_data import newest_dataset
+from loop_pipeline.training.base_folder import made_before
+from loop_pipeline.training.dataset import frozen_set as sets
 from loop_pipeline.training.dataset.frozen_check import DamagedSet, check_frozen
-from loop_pipeline.training.dataset.frozen_set import NotEnoughPairs, freeze, record_training_set
 from loop_pipeline.training.dataset.leakage import audit
-from loop_pipeline.training.dataset.selection import select_rows
+from loop_pipeline.training.dataset.selection import Selection, select_rows
 from loop_pipeline.training.dataset.splits import split_traces, traces_with_splits
+from loop_pipeline.training.endings import cut_short, ending
 from loop_pipeline.training.libraries import check_training_libraries
 from loop_pipeline.training.qlora.adapter_folder import finished_adapters
 
@@ -41,32 +42,6 @@ QUIET = {
     # was six times slower for it (measured: 504 and 3,638 tokens a second at a load of 6).
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-
-
-def _form() -> dict[str, Any]:
-    """The recipe's fields, all of them empty.
-
-    Dagster fills in defaults before a model sees them, so that only what is empty can follow the
-    profile; and it has no type for a choice that may be empty.
-    """
-    fields: dict[str, Any] = {}
-    for name, field in QLoRAConfig.model_fields.items():
-        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-        about = [field.description or "", f"One of {', '.join(choices)}." if choices else ""]
-        kind = str if choices else field.annotation
-        fields[name] = (Optional[kind], Field(None, description=" ".join(about).strip()))  # noqa: UP045
-    return fields
-
-
-class TrainConfig(create_model("_Form", __base__=dg.Config, **_form())):
-    """The recipe's fields. Empty ones are as in LOOP_RECIPE_FILE, else as in the profile."""
-
-    def recipe(self, settings: LoopSettings) -> QLoRAConfig:
-        """The recipe of this run."""
-        try:
-            return settings.recipe(**self.model_dump(exclude_none=True))
-        except ValueError as error:
-            raise dg.Failure(f"wrong recipe: {error}", allow_retries=False) from error
 
 
 @dg.asset(deps=["labeled_pairs"], group_name="training", kinds={"scikitlearn"}, code_version="2")
@@ -92,23 +67,26 @@ def training_set(loop: Loop) -> dg.MaterializeResult:
         trained=set(read(engine, DatasetMemberRow, split="train")["prompt_id"]),
     )
     try:
-        frozen = freeze(selection, loop.settings().artifacts / "datasets")
-    except NotEnoughPairs as error:
+        frozen = sets.freeze(selection, loop.settings().artifacts / "datasets")
+    except sets.NotEnoughPairs as error:
         raise dg.Failure(f"no training: {error}", allow_retries=False) from error
-    record_training_set(engine, frozen, selection)
-    why = selection.excluded["reason"].str.replace(r"(: | of |').*", "", regex=True)
+    sets.record_training_set(engine, frozen, selection)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(frozen.dataset_id),
-        metadata={
-            "dagster/row_count": len(selection.rows),
-            **frozen.counts,
-            "left_out": len(selection.excluded),
-            "reasons_left_out": dg.MetadataValue.md(why.value_counts().to_markdown() or "nothing"),
-            "trained_until": frozen.trained_until,
-            "folder": dg.MetadataValue.path(frozen.folder),
-            "triggers": dg.MetadataValue.json(selection.triggers),
-        },
+        data_version=dg.DataVersion(frozen.dataset_id), metadata=_described(frozen, selection)
     )
+
+
+def _described(frozen: sets.TrainingSet, selection: Selection) -> dict[str, Any]:
+    why = selection.excluded["reason"].str.replace(r"(: | of |').*", "", regex=True)
+    return {
+        "dagster/row_count": len(selection.rows),
+        **frozen.counts,
+        "left_out": len(selection.excluded),
+        "reasons_left_out": dg.MetadataValue.md(why.value_counts().to_markdown() or "nothing"),
+        "trained_until": frozen.trained_until,
+        "folder": dg.MetadataValue.path(frozen.folder),
+        "triggers": dg.MetadataValue.json(selection.triggers),
+    }
 
 
 @dg.asset_check(asset=training_set, blocking=True)
@@ -151,7 +129,15 @@ def base_model(
 
     **Read more** in `docs/concepts/training.md`.
     """
-    recipe = config.recipe(loop.settings())
+    settings = loop.settings()
+    recipe = config.recipe(settings)
+    folder = settings.base_of(recipe)
+    # Without a process: to import the training libraries takes longer than everything else here.
+    if not recipe.base_model and (known := made_before(Path(folder))):
+        context.log.info(f"base {folder} is complete: reused")
+        if said := cut_short([ending("base model", known, folder)]):
+            context.log.warning(said)
+        return dg.MaterializeResult(metadata=_numbers_first({"base": folder, **known}))
     made = _train(context, recipe, loop, pipes, ["loop_pipeline.training.base_model"], {})
     return dg.MaterializeResult(metadata=_numbers_first(made.metadata or {}))
 
@@ -202,7 +188,7 @@ def _numbers_first(
     reported: Mapping[str, Any], pictures: Mapping[str, dg.MetadataValue] | None = None
 ) -> dict[str, Any]:
     """What a training process reported: numbers, then pictures, then what is to be read."""
-    kinds = (dg.IntMetadataValue, dg.FloatMetadataValue)
+    kinds = (int, float, dg.IntMetadataValue, dg.FloatMetadataValue)
     numbers = {name: value for name, value in reported.items() if isinstance(value, kinds)}
     return numbers | dict(pictures or {}) | dict(reported)
 

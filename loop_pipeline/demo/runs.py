@@ -22,6 +22,7 @@ from loop_pipeline.report.summary import show
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import ReviewItemRow
+from loop_pipeline.whole_file import write_whole
 
 TRAFFIC = "traffic.jsonl"
 UNSEEN = "unseen.jsonl"
@@ -68,7 +69,7 @@ def demo(home: Path, *, live: bool = False) -> None:
     drawn = read(turn.engine, ReviewItemRow, status=["open", "second"])["prompt_id"].tolist()
     reviews = inbox / "reviews.jsonl"
     lines = answer_reviews(inbox / "truth.jsonl", drawn, seed=7)
-    reviews.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_whole(reviews, "".join(json.dumps(line) + "\n" for line in lines))
     turn.import_traces(reviews)
     new = inbox / UNSEEN
     if live and not new.exists():
@@ -121,11 +122,12 @@ def turn_loop(
     turn.run("regroup")
     turn.stage("freezing the training set; pre-training the base if there is none yet")
     recipe = settings.recipe(**recipe_fields)
-    ops = {name: {"config": recipe.model_dump()} for name in ("base_model", "qlora_checkpoint")}
-    turn.run("make_base", {"ops": {"base_model": ops["base_model"]}})
+    fields = {"config": recipe.model_dump()}
+    turn.run("make_base", {"ops": {"base_model": fields}})
     with turn.serving(recipe):
         turn.stage("QLoRA, evaluation, gate, deployment, routing policy, report")
-        turn.run("retrain", {"ops": ops})
+        made = ("training_set", "base_model")  # by the job before: nothing came in between
+        turn.run("retrain", {"ops": {"qlora_checkpoint": fields}}, without=made)
         if live:
             frontier = [sys.executable, "-m", "loop_pipeline.demo.simulated_frontier"]
             frontier += ["--recorded", str(live), "--port"]
@@ -151,4 +153,4 @@ def _configure(home: Path, title: str, notes: list[str], review_rate: float = RE
         # No live traffic would ever let a canary advance.
         "rollout": "direct",
     }
-    (home / "loop.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    write_whole(home / "loop.yaml", yaml.safe_dump(values, sort_keys=False))

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,21 @@ class Turn:
         self.stage(f"importing {path.name}")
         self.say(f"          {import_file(self.engine, path)}")
 
-    def run(self, job: str, config: dict[str, Any] | None = None, *, days: bool = False) -> None:
+    def run(
+        self,
+        job: str,
+        config: dict[str, Any] | None = None,
+        *,
+        days: bool = False,
+        without: Collection[str] = (),
+    ) -> None:
         """Run a job of the code location, over all days of traffic if it is partitioned.
+
+        Args:
+            job: its name.
+            config: run configuration.
+            days: whether it is partitioned.
+            without: its assets that an earlier job of the same turn has just made.
 
         Raises:
             TurnFailed: a step or a blocking check failed.
@@ -93,16 +106,15 @@ class Turn:
         alone = threadpool_limits(limits=1, user_api="blas")
         with alone, self._follow(run_id), warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)
-            result = (
-                defs()
-                .resolve_job_def(job)
-                .execute_in_process(
-                    run_config=quiet | (config or {}),
-                    instance=self.instance,
-                    tags=tags,
-                    run_id=run_id,
-                    raise_on_error=False,
-                )
+            found = defs().resolve_job_def(job)
+            keys = found.asset_layer.selected_asset_keys - {dg.AssetKey(name) for name in without}
+            result = found.execute_in_process(
+                run_config=quiet | (config or {}),
+                instance=self.instance,
+                tags=tags,
+                run_id=run_id,
+                asset_selection=sorted(keys) if without else None,
+                raise_on_error=False,
             )
         if not result.success:
             raise TurnFailed(f"job {job}: {_why(result)}")

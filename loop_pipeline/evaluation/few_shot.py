@@ -104,23 +104,28 @@ def evaluate_few_shot(
     parts: list[pd.DataFrame] = []
     used: dict[int, int] = {}
     for shots in range(max(map(len, examples), default=0), -1, -1):
-        shown = [
-            with_examples(messages, found[:shots])
-            for messages, found in zip(left["messages"], left["examples"], strict=True)
-        ]
-        answered = evaluate(
-            server,
-            "base",
-            left.assign(messages=pd.Series(shown, index=left.index, dtype=object)),
-            checkpoint_id=checkpoint_id,
-        )
-        fits = (answered["finish_reason"] != "too_long").to_numpy() | (shots == 0)
-        parts.append(answered[fits])
-        used[shots] = int(fits.sum())
-        left = left[~fits]
+        answered, left = _with_so_many(server, left, shots, checkpoint_id)
+        parts.append(answered)
+        used[shots] = len(answered)
         if left.empty:
             break
     counts = ", ".join(f"{n} with {shots}" for shots, n in used.items() if n)
     say(f"{checkpoint_id}: examples in the prompt: {counts}")
     whole = pd.concat(parts).set_index("prompt_id")
     return whole.loc[traces["prompt_id"]].reset_index()[list(parts[0].columns)]
+
+
+def _with_so_many(
+    server: StudentServer, left: pd.DataFrame, shots: int, checkpoint_id: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The answers to the requests that fit with so many examples, and the requests that do not."""
+    shown = [
+        with_examples(messages, found[:shots])
+        for messages, found in zip(left["messages"], left["examples"], strict=True)
+    ]
+    asked = left.assign(messages=pd.Series(shown, index=left.index, dtype=object))
+    answered = evaluate(server, "base", asked, checkpoint_id=checkpoint_id)
+    fits = np.ones(len(left), dtype=bool)
+    if shots:
+        fits = answered["finish_reason"].ne("too_long").to_numpy(dtype=bool)
+    return answered[fits], left[~fits]

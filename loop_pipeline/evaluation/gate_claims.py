@@ -121,9 +121,7 @@ def certifiable(coverage: CoverageFigures, name: str) -> Claim:
 
 def keeps_contracts(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> Guard:
     """Answers that break their contract more often."""
-    gained, lost = _discordant(pair["valid_new"], pair["valid_old"])
-    new, old = float(pair["valid_new"].mean()), float(pair["valid_old"].mean())
-    p = mcnemar_worse(gained, lost)
+    new, old, p = _shares(pair, "valid", good=True)
     figures |= {"candidate_validity": new, "rival_validity": old, "p_validity_lower": p}
     text = f"{new:.1%} of the answers keep their contract, {name}'s {old:.1%}"
     return Guard(p, text, "significantly lower")
@@ -131,12 +129,18 @@ def keeps_contracts(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> G
 
 def truthful(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> Guard:
     """Answers that are flagged as hallucinated more often."""
-    lost, gained = _discordant(pair["flagged_new"], pair["flagged_old"])
-    new, old = float(pair["flagged_new"].mean()), float(pair["flagged_old"].mean())
-    p = mcnemar_worse(gained, lost)
+    new, old, p = _shares(pair, "flagged", good=False)
     figures |= {"candidate_flagged": new, "rival_flagged": old, "p_flagged_higher": p}
     text = f"{new:.1%} of the answers are flagged as hallucinated, {name}'s {old:.1%}"
     return Guard(p, text, "significantly more")
+
+
+def _shares(pair: pd.DataFrame, what: str, *, good: bool) -> tuple[float, float, float]:
+    """Shares of the candidate's and the rival's answers, and how sure the candidate is no worse."""
+    new, old = pair[f"{what}_new"], pair[f"{what}_old"]
+    more, fewer = _discordant(new, old)
+    p = mcnemar_worse(more, fewer) if good else mcnemar_worse(fewer, more)
+    return float(new.mean()), float(old.mean()), p
 
 
 def no_group_worse(

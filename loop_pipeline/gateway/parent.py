@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from loop_pipeline.child_environment import child_environment
+from loop_pipeline.child_environment import child_environment, die_with_parent
 from loop_pipeline.gateway.access.access import Access
 from loop_pipeline.gateway.access.copies import Copies
 from loop_pipeline.gateway.access.live_files import KEYS, LiveFiles
@@ -29,7 +29,6 @@ from loop_pipeline.gateway.admin.live_view import LiveView
 from loop_pipeline.gateway.config import GatewayConfig, secret_variables
 from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.page_proxy import SOCKET
-from loop_pipeline.serving.supervisor import die_with_parent
 from loop_pipeline.settings import LoopSettings
 
 # Between two copies of what the store says: a revoked key is out within 5 s.

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from loop_pipeline.child_environment import die_with_parent
 from loop_pipeline.processes.service import Service
 from loop_pipeline.processes.watchdog import Watchdog
 from loop_pipeline.serving.server_errors import last_lines
-from loop_pipeline.serving.supervisor import die_with_parent
 
 State = Literal["waits", "starting", "ready", "not ready", "died", "elsewhere", "away", "ended"]
 

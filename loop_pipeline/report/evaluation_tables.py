@@ -14,6 +14,7 @@ import pandas as pd
 
 from loop_pipeline.evaluation.gallery import to_html
 from loop_pipeline.report.pictures.plots import contestants_figure, reliability_figure
+from loop_pipeline.whole_file import whole_file, write_whole
 
 GALLERY = "gallery.jsonl"
 # Figures of a contestant as they stand in its table, by the heading.
@@ -101,7 +102,7 @@ def fresh_sentence(metrics: Mapping[str, Any]) -> str:
 def write_files(
     folder: Path, metrics: Mapping[str, Any], gallery: Sequence[Mapping[str, Any]], title: str
 ) -> None:
-    """Write figures, tables, gallery and metrics of one evaluation; old ones are replaced."""
+    """Write figures, tables, gallery and metrics of one evaluation, each file whole."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in gallery]
     texts = {
@@ -112,9 +113,14 @@ def write_files(
         f"{differences_table(metrics)}\n\n{fresh_sentence(metrics)}\n",
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, "utf-8")
-    contestants_figure(metrics["contestants"]).savefig(folder / "contestants.png", dpi=110)
-    reliability_figure(metrics["reliability"]).savefig(folder / "reliability.png", dpi=110)
+        write_whole(folder / name, text)
+    pictures = {
+        "contestants.png": contestants_figure(metrics["contestants"]),
+        "reliability.png": reliability_figure(metrics["reliability"]),
+    }
+    for name, picture in pictures.items():
+        with whole_file(folder / name) as file:
+            picture.savefig(file, dpi=110, format="png")
 
 
 def read_gallery(folder: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from textwrap import wrap
 
+from loop_pipeline.report.next_step import next_step
 from loop_pipeline.report.numbers import (
     LEXICAL,
     Agreement,
@@ -35,7 +36,7 @@ def show(settings: LoopSettings) -> None:
 
 
 WIDTH = 100
-MAX_GROUPS = 9
+MAX_GROUPS = 7
 MAX_TASKS = 4
 MAX_NOTES = 3
 
@@ -57,6 +58,7 @@ def summary(numbers: LoopNumbers) -> str:
         if body:
             lines += [heading + mark, *(f"  {line}" for line in body)]
     lines += [f"Note: {note}" for note in numbers.notes[:MAX_NOTES]]
+    lines += wrap(f"Next: {next_step(numbers)}", WIDTH)
     return "\n".join(_cut(line, WIDTH) for line in lines)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import datetime as dt
 import json
 import os
@@ -23,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from loop_pipeline.child_environment import die_with_parent
 from loop_pipeline.masking import masked
 from loop_pipeline.recipe import is_hub_id
 from loop_pipeline.serving.adapter_check import flaw, remembered, sha256_in
@@ -38,7 +38,6 @@ START_S = 600.0
 STOP_S = 20.0
 # A server that refuses lives on; one that cannot bear an adapter is gone after so long.
 DYING_S = 1.0
-PR_SET_PDEATHSIG = 1
 
 Process = subprocess.Popen[bytes]
 
@@ -137,12 +136,6 @@ def _one_life(
     finally:
         state.unlink(missing_ok=True)
         _end_group(process)
-
-
-def die_with_parent() -> None:
-    """For ``preexec_fn``: end a child when the process that started it is gone."""
-    # Without this, a supervisor that is killed leaves a server nobody owns on the port.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_ready(process: Process, url: str, stop: _Stop) -> bool:

@@ -8,7 +8,6 @@ from scratch on the run's own training split. Other profiles name a model that e
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from transformers import Qwen2ForCausalLM
 
 from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.training.base_folder import META, made_before
 from loop_pipeline.training.dataset.frozen_check import check_frozen
 from loop_pipeline.training.endings import cut_short, ending
 from loop_pipeline.training.pretraining import fit, new_model
@@ -43,9 +43,9 @@ def pretrain_tiny(
     Returns:
         What ``meta.json`` says: parameters, rows, steps, tokens seen, losses, what ended it.
     """
-    if (base_dir / "meta.json").exists():
+    if known := made_before(base_dir):
         log(f"base {base_dir} is complete: reused")
-        return json.loads((base_dir / "meta.json").read_text(encoding="utf-8"))
+        return known
     started = time.monotonic()
     rows, validation = read_rows(dataset_dir), read_validation(dataset_dir)
     torch.manual_seed(config.seed)
@@ -59,7 +59,7 @@ def pretrain_tiny(
     tokenizer.save_pretrained(base_dir)
     meta |= {"rows": len(rows), "seconds": round(time.monotonic() - started, 1)}
     meta |= {"parameters": model.num_parameters(), "profile": config.profile, "seed": config.seed}
-    write_mark(base_dir / "meta.json", meta)
+    write_mark(base_dir / META, meta)
     return meta
 
 

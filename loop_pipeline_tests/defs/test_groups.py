@@ -30,20 +30,21 @@ from loop_pipeline.traces.ingest import import_file
 
 TRAVEL = ("flight", "hotel", "airport", "luggage", "boarding", "passport", "seat", "visa", "train")
 MONEY = ("card", "bank", "transfer", "balance", "invoice", "refund", "credit", "loan", "account")
+POETRY = ("sonnet", "limerick", "haiku", "stanza", "rhyme", "ballad", "elegy", "verse", "ode")
 TOPICS = (TRAVEL, MONEY)
 
 
 @pytest.fixture
 def bring(
     engine: Engine, trace: Callable[..., dict[str, Any]], jsonl: Callable[..., Path]
-) -> Callable[[int, int], None]:
+) -> Callable[..., None]:
     """Imports requests of two topics, numbered from a start."""
 
-    def make(start: int, n: int) -> None:
+    def make(start: int, n: int, topics: tuple[tuple[str, ...], ...] = TOPICS) -> None:
         rng = np.random.default_rng(start)
         lines = []
         for i in range(start, start + n):
-            text = " ".join(rng.choice(TOPICS[i % 2], 5))
+            text = " ".join(rng.choice(topics[i % 2], 5))
             messages = [{"role": "user", "content": text}]
             review = {"kind": "review", "value": 1, "actor": "ann", "ts": "2026-09-05T00:00:00Z"}
             feedback = [review] if i % 10 == 0 else []
@@ -56,16 +57,14 @@ def bring(
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 def test_newest_requests_of_another_kind_are_told(
-    engine: Engine, bring: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, bring: Callable[..., None]
 ) -> None:
     bring(0, 700)
     materialize()
     same = traffic_looks_as_before(Loop())
     assert isinstance(same, dg.AssetCheckResult)
     assert same.passed
-    other = ("sonnet", "limerick", "haiku", "stanza", "rhyme", "ballad", "elegy", "verse", "ode")
-    monkeypatch.setattr(f"{__name__}.TOPICS", (TRAVEL, other))
-    bring(700, 500)
+    bring(700, 500, (TRAVEL, POETRY))
     materialize()
     strange = traffic_looks_as_before(Loop())
     assert isinstance(strange, dg.AssetCheckResult)
@@ -96,7 +95,7 @@ def loop(*arguments: str) -> str:
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 def test_a_group_s_life_in_the_store(
-    engine: Engine, bring: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, bring: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bring(0, 400)
     shown = materialize()
@@ -149,7 +148,7 @@ def test_a_group_s_life_in_the_store(
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 def test_the_same_rows_again_change_nothing_and_an_erased_trace_takes_its_vector(
-    engine: Engine, bring: Callable[[int, int], None]
+    engine: Engine, bring: Callable[..., None]
 ) -> None:
     bring(0, 300)
     materialize()

@@ -14,34 +14,22 @@ from loop_pipeline.demo.turn import Turn
 from loop_pipeline.report.summary import show
 from loop_pipeline.routing.policy import load_bundle
 from loop_pipeline.routing.router import Router
-from loop_pipeline.settings import load_settings
 from loop_pipeline.store.checkpoints import newest_checkpoint
 from loop_pipeline.store.database import read
 from loop_pipeline.store.policies import active_policy
 from loop_pipeline.store.tables import DeploymentRow
-from loop_pipeline_tests.conftest import free_port
-from loop_pipeline_tests.test_loop import ROOT, TOPICS, _traffic
+from loop_pipeline_tests.whole_turn import TOPICS, whole_turn
 
+LEAST = 1e-4  # minutes: a clock that ends every training at its first steps
 pytestmark = [pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Turn]:
     """The store after a turn whose base saw next to nothing, because a clock ended it."""
-    if not (ROOT / ".venv-serve/bin/python").exists():
-        pytest.skip("no serving environment: run `make serve-env`")
     home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOOP_HOME", str(home))
-        patch.setenv("LOOP_SERVE_PYTHON", str(ROOT / ".venv-serve/bin/python"))
-        patch.setenv("LOOP_VLLM_URL", f"http://127.0.0.1:{free_port()}")
-        patch.setenv("LOOP_MAX_ANSWER_TOKENS", "16")
-        made = Turn(load_settings(), say=lambda _: None)
-        made.import_traces(_traffic(home / "traffic.jsonl", 1_200))
-        made.run("describe_traces", days=True)
-        turn_loop(made, max_minutes=1e-4)
+    with whole_turn(home, requests=1_200, environment={}, max_minutes=LEAST) as made:
         yield made
-        made.close()
 
 
 def test_the_gate_says_why_and_that_a_clock_ended_the_training(turn: Turn) -> None:
@@ -113,5 +101,5 @@ def test_the_report_and_the_screen_say_what_it_means(
 
 def test_a_second_turn_changes_nothing(turn: Turn) -> None:
     before = active_policy(turn.engine)
-    turn.run("retrain")
+    turn_loop(turn, max_minutes=LEAST)
     assert active_policy(turn.engine) == before

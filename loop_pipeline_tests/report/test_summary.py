@@ -27,7 +27,7 @@ def test_the_covered_ratio_never_stands_without_the_blended_one() -> None:
 
 def test_every_simulated_block_says_so() -> None:
     text = summary(everything())
-    headings = [li for li in text.split("\n")[2:] if re.match(r"[A-Z](?!ote: )", li)]
+    headings = [li for li in text.split("\n")[2:] if re.match(r"(?!Note: |Next: )[A-Z]", li)]
     assert len(headings) == 5
     assert all(heading.endswith("(simulated)") for heading in headings)
     assert "simulated" not in summary(everything().model_copy(update={"simulated": False}))

@@ -206,6 +206,7 @@ def test_a_killed_supervisor_takes_its_server_with_it(
     worker = int(log.read_text().split("worker ")[1].split()[0])
     process.kill()
     eventually(lambda: not alive(server))
+    assert not alive(server)
     os.kill(worker, signal.SIGKILL)  # vLLM's own workers end with their server
 
 

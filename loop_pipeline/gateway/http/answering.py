@@ -21,12 +21,11 @@ from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.asgi import (
     JSON,
     ClientGone,
-    Headers,
-    Message,
     Presence,
     Receive,
     Scope,
     Send,
+    Sent,
     read_body,
     send_whole,
 )
@@ -57,7 +56,7 @@ class Answering:
         if scope["method"] != "POST":
             await self._unread(scope, receive, send)
             return
-        sent = _Sent(send)
+        sent = Sent(send)
         counters.in_flight.inc()
         try:
             await self._run(scope, receive, sent)
@@ -73,7 +72,7 @@ class Answering:
         finally:
             counters.in_flight.dec()
 
-    async def _run(self, scope: Scope, receive: Receive, send: _Sent) -> None:
+    async def _run(self, scope: Scope, receive: Receive, send: Sent) -> None:
         parts, given = self._parts, scope["headers"]
         headers = dict(given)
         call = Call(parts.access.caller(headers), headers, given)
@@ -156,7 +155,7 @@ class Answering:
         except ClientGone:
             await self._cancelled(call, frontier, with_student)
             raise
-        self._count(call, who)
+        counters.answered(self._wire, who, call.status, call.began, call.first_byte)
 
     async def _plan(self, call: Call) -> Plan:
         assert call.request is not None
@@ -220,23 +219,20 @@ class Answering:
         self, call: Call, plan: Plan, tried: Tried, send: Send, presence: Presence
     ) -> None:
         request, reply = call.request, tried.reply
-        assert request is not None
-        assert reply is not None
+        assert request is not None and reply is not None
         adapter = plan.adapter or ""
         write = self._shape.write_stream if request.stream else self._shape.write_reply
-        fingerprint = f"loop-{adapter}"
         body = write(
             request,
             reply,
             prompt_id=call.prompt_id,
             created=int(call.ts.timestamp()),
-            system_fingerprint=fingerprint,
+            system_fingerprint=f"loop-{adapter}",
         )
         call.answered()
         await keep(self._parts, call, reply, producer="student", model=adapter)
-        told: Headers = call.own_headers(
-            who="student", model=adapter, reason=tried.reason, policy=plan.policy_sha256
-        )
+        policy = plan.policy_sha256
+        told = call.own_headers(who="student", model=adapter, reason=tried.reason, policy=policy)
         told.append((b"x-loop-overhead-ms", b"%.3f" % call.overhead_ms()))
         presence.done()
         await send_whole(send, 200, [*(EVENTS if request.stream else [JSON]), *told], body)
@@ -251,21 +247,3 @@ class Answering:
         call.route = call.route or {"wire": self._wire, "adapter": adapter}
         said = replace(said, finish_reason="cancelled")
         await keep(self._parts, call, said, producer="frontier", model=call.model)
-
-    def _count(self, call: Call, who: str) -> None:
-        now = time.perf_counter()
-        counters.requests.labels(self._wire, who, str(call.status)).inc()
-        counters.seconds.labels(who).observe(now - call.began)
-        counters.first_byte.labels(who).observe((call.first_byte or now) - call.began)
-
-
-class _Sent:
-    """Knows whether an answer has begun."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.started = False
-
-    async def __call__(self, message: Message) -> None:
-        self.started = True
-        await self._send(message)

@@ -127,3 +127,16 @@ def ascii_value(text: str, most: int = 300) -> bytes:
     """Any text as the value of a header: one line of printable ASCII."""
     line = " ".join(text.split())[:most]
     return bytes(c if 32 <= c < 127 else 63 for c in line.encode("ascii", "replace"))
+
+
+class Sent:
+    """A way to send that knows whether an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        """Send a message."""
+        self.started = True
+        await self._send(message)

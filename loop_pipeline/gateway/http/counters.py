@@ -6,6 +6,7 @@ Not here: what each answer did cost and took, which is in its trace.
 from __future__ import annotations
 
 import os
+import time
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -85,3 +86,19 @@ def forget(pid: int) -> None:
     """A worker is gone: what it had in flight is no more."""
     if SHARED in os.environ:
         multiprocess.mark_process_dead(pid)
+
+
+def answered(wire: str, who: str, status: int, began: float, first: float | None) -> None:
+    """Count one answer that is out.
+
+    Args:
+        wire: its format.
+        who: answered: student, escalated or frontier.
+        status: of HTTP.
+        began: when the request came, as ``time.perf_counter`` tells it.
+        first: when its first byte left, likewise.
+    """
+    now = time.perf_counter()
+    requests.labels(wire, who, str(status)).inc()
+    seconds.labels(who).observe(now - began)
+    first_byte.labels(who).observe((first or now) - began)

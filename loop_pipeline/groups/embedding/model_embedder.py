@@ -16,19 +16,8 @@ import numpy as np
 
 from loop_pipeline.groups.embedding.ask_encoder import EmbedderError, ask_endpoint, ask_process
 from loop_pipeline.groups.embedding.boilerplate import Boilerplate, learn
-from loop_pipeline.groups.embedding.embedder import (
-    FIT_ROWS,
-    Embedder,
-    Floats,
-    map_axes,
-    unit,
-)
-from loop_pipeline.groups.embedding.embedder_file import (
-    from_bytes,
-    model_of,
-    read_arrays,
-    to_bytes,
-)
+from loop_pipeline.groups.embedding.embedder import FIT_ROWS, Embedder, Floats, map_axes, unit
+from loop_pipeline.groups.embedding.embedder_file import from_bytes, model_of, read_arrays, to_bytes
 from loop_pipeline.http_calls.http_safety import origin_of
 from loop_pipeline.masking import masked
 from loop_pipeline.traces.messages import MAX_CHARS

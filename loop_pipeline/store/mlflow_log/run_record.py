@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ from loop_pipeline.store.tracking import (
     mlflow_client,
     register_adapter,
 )
+from loop_pipeline.whole_file import write_whole
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RETRY_S = 60
+# As MLflow makes them: 32 hexadecimal digits.
+RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class RunRecord:
@@ -49,8 +54,9 @@ class RunRecord:
 
     @property
     def run_id(self) -> str | None:
-        """The MLflow run's id; None until the server has been reached once."""
-        return self._run_id.read_text(encoding="utf-8") if self._run_id.exists() else None
+        """The MLflow run's id; None until the server was reached once, or if damaged."""
+        known = _text(self._run_id)
+        return known if RUN_ID.fullmatch(known) else None
 
     def begin(self, name: str, tags: dict[str, str], parent: Path | None = None) -> None:
         """Open the run: a new one, or again the one that a killed process has left.
@@ -61,7 +67,7 @@ class RunRecord:
             parent: Folder of the run that this one is nested in.
         """
         tags = {**tags, **self.tracking.tags}
-        self.resumed = self._lines.exists()
+        self.resumed = self._opened() is not None
         if self.resumed:
             self.tags(tags)
             self.status("RUNNING")
@@ -129,23 +135,40 @@ class RunRecord:
     def _add(self, kind: str, content: Line) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         line = {"kind": kind, "at": int(1000 * time.time()), "content": content}
-        with self._lines.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with self._lines.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # half a line of a killed process
+                    file.write(b"\n")
+            file.write(json.dumps(line).encode() + b"\n")
 
-    def _pending(self) -> Iterator[tuple[int, Line]]:
-        """Lines that have not arrived, each with where it ends (bytes)."""
+    def _read(self, start: int = 0) -> Iterator[tuple[int, Line]]:
+        """Lines from a place on, each with where it ends (bytes)."""
         if not self._lines.exists():
             return
-        end = int(self._sent.read_text(encoding="utf-8")) if self._sent.exists() else 0
         with self._lines.open("rb") as file:
-            file.seek(end)
+            file.seek(start)
             for raw in file:
-                end += len(raw)
+                start += len(raw)
                 try:
                     line = json.loads(raw)
                 except ValueError:  # half a line, of a process that was killed as it wrote
                     continue
-                yield end, line
+                yield start, line
+
+    def _opened(self) -> Line | None:
+        """The line that opens the run; None if there is none, or only half of it."""
+        return next((line for _, line in self._read() if line["kind"] == "run"), None)
+
+    def _pending(self) -> Iterator[tuple[int, Line]]:
+        """Lines that have not arrived, each with where it ends (bytes).
+
+        All of them where the file that counts them is damaged, or the run's id: sent twice is kept
+        once, and what is not sent is missing.
+        """
+        said, ends = _text(self._sent), [end for end, _ in self._read()]
+        arrived = self.run_id is not None and said in map(str, ends)
+        return self._read(int(said) if arrived else 0)
 
     def _attempt(self, what: Callable[[], T]) -> T | None:
         """None and the reason in ``error`` if MLflow or the way to it fails."""
@@ -168,11 +191,13 @@ class RunRecord:
         for kind, group in itertools.groupby(pending, key=lambda entry: entry[1]["kind"]):
             entries = list(group)
             post(client, run_id, kind, [line for _, line in entries])
-            self._sent.write_text(str(entries[-1][0]), encoding="utf-8")
+            write_whole(self._sent, str(entries[-1][0]))
         return True
 
     def _create(self, client: MlflowClient) -> str:
-        first = json.loads(self._lines.open(encoding="utf-8").readline())
+        first = self._opened()
+        if first is None:
+            raise TrackingDown(f"{self._lines} does not say which run it is the record of")
         run, tags = first["content"], {}
         if run["parent"]:
             parent = RunRecord(self.tracking, Path(run["parent"]))
@@ -184,8 +209,16 @@ class RunRecord:
             run_name=run["name"],
             tags=run["tags"] | tags,
         )
-        self._run_id.write_text(made.info.run_id, encoding="utf-8")
+        write_whole(self._run_id, made.info.run_id)
         return made.info.run_id
+
+
+def _text(path: Path) -> str:
+    """What a small file of the record holds; nothing where it is not there, or not text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ""
 
 
 @contextmanager

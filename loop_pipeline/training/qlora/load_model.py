@@ -5,7 +5,6 @@ Not here: making a base (``training/base_model.py``).
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from bitsandbytes.nn.modules import Linear4bit
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from loop_pipeline.recipe import QLoRAConfig, is_hub_id
+from loop_pipeline.training.base_folder import check_folder
 
 LEAST_TOKENS = 256  # the bytes
 
@@ -26,7 +26,7 @@ def resolve_base(config: QLoRAConfig, base_dir: Path) -> str:
     """
     name = config.base_model or str(base_dir)
     if not config.base_model or not is_hub_id(name):
-        _check_folder(Path(name), made_here=not config.base_model)
+        check_folder(Path(name), made_here=not config.base_model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -39,22 +39,6 @@ def resolve_base(config: QLoRAConfig, base_dir: Path) -> str:
     if not tokenizer.chat_template:
         raise ValueError(f"base model {name!r}: its tokenizer has no chat template; use a chat one")
     return name
-
-
-def _check_folder(folder: Path, *, made_here: bool) -> None:
-    for needed in ("config.json", *(["meta.json"] if made_here else [])):
-        if not (folder / needed).is_file():
-            raise ValueError(f"{folder} is no finished base model: {needed} is missing; make it")
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{folder}/config.json is no model's configuration: {error}") from error
-    if not kind:
-        raise ValueError(f"{folder} is no base model: config.json names no model_type")
-    if (folder / "adapter_config.json").exists():
-        raise ValueError(f"{folder} is an adapter; base_model must be the model that it adapts")
-    if not list(folder.glob("*.safetensors")):
-        raise ValueError(f"{folder} is no base model: it has no *.safetensors weights")
 
 
 def load_quantised(base: str) -> torch.nn.Module:

@@ -12,6 +12,7 @@ from typing import Any
 
 from loop_pipeline.training.qlora.adapter_folder import META, read_meta, write_mark
 from loop_pipeline.training.qlora.tokens import Log
+from loop_pipeline.whole_file import write_whole
 
 COMPLETE = "complete.json"
 
@@ -79,7 +80,7 @@ def prepare(run_dir: Path, fingerprint: str, log: Log) -> dict[str, Any] | None:
         log(f"{run_dir} holds a run of another dataset, base or recipe: starting over")
         shutil.rmtree(run_dir)
         run_dir.mkdir()
-    mark.write_text(fingerprint, encoding="utf-8")
+    write_whole(mark, fingerprint)
     if not (run_dir / "adapter" / META).exists():
         return None
     log(f"adapter {run_dir} is complete: reused")

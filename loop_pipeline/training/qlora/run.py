@@ -31,6 +31,7 @@ from loop_pipeline.training.qlora.distributed import is_main, wait_for_all
 from loop_pipeline.training.qlora.resume import prepare, remove_checkpoints
 from loop_pipeline.training.qlora.tokens import Log
 from loop_pipeline.training.qlora.trainer import Build, fit, save_adapter
+from loop_pipeline.whole_file import write_whole
 
 PACKAGES = (
     "loop-pipeline",
@@ -221,7 +222,7 @@ def record_job(job: Job, stage: str, more: dict[str, Any]) -> Iterator[RunRecord
     tags |= {"about": title}
     with recorded_run(job.tracking, job.run_dir, title, tags, job.nested_in) as record:
         for file, text in files.items():
-            (job.run_dir / file).write_text(text, encoding="utf-8")
+            write_whole(job.run_dir / file, text)
             record.artifact(job.run_dir / file)
         if not record.resumed:
             record.params(job.config.model_dump() | job.facts() | more)

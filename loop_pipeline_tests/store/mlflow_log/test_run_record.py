@@ -95,6 +95,56 @@ def test_a_failed_run_is_marked_and_half_a_line_is_left_out(tracking: Tracking, 
     check(tracking, record.run_id, "FAILED")
 
 
+@pytest.mark.parametrize("damage", ["", "half", "7", "99999999", "-1"])
+def test_a_damaged_count_of_what_was_sent_sends_all_again(
+    tracking: Tracking, tmp_path: Path, damage: str
+):
+    record = RunRecord(tracking, tmp_path)
+    record.begin("sft", {})
+    write(record, tmp_path)
+    assert record.deliver()
+    run_id = record.run_id
+    (tmp_path / "mlflow_sent").write_text(damage)
+    record.status("FINISHED")
+    assert record.deliver()
+    assert record.missing() == ""
+    assert record.run_id == run_id
+    check(tracking, str(run_id), "FINISHED")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"0123"])
+def test_a_damaged_run_id_makes_a_new_run_with_everything_in_it(
+    tracking: Tracking, tmp_path: Path, damage: bytes
+):
+    record = RunRecord(tracking, tmp_path)
+    record.begin("sft", {})
+    write(record, tmp_path)
+    assert record.deliver()
+    first = record.run_id
+    (tmp_path / "mlflow_run_id").write_bytes(damage)
+    record.status("FINISHED")
+    assert record.deliver()
+    assert record.run_id not in {None, first}
+    check(tracking, str(record.run_id), "FINISHED")
+
+
+def test_what_follows_half_a_line_is_kept_and_a_first_half_line_opens_no_run(
+    tracking: Tracking, tmp_path: Path
+):
+    lines = tmp_path / "mlflow.jsonl"
+    lines.write_text('{"kind": "ru')  # killed as it wrote its very first line
+    record = RunRecord(tracking, tmp_path)
+    record.begin("sft", {})
+    assert not record.resumed
+    write(record, tmp_path)
+    with lines.open("a") as file:
+        file.write('{"kind": "metr')
+    record.status("FINISHED")
+    assert record.deliver()
+    assert record.missing() == ""
+    check(tracking, str(record.run_id), "FINISHED")
+
+
 def test_a_nested_run_brings_its_parent(tracking: Tracking, tmp_path: Path):
     RunRecord(NOBODY, tmp_path).begin("sweep", {})
     trial = RunRecord(tracking, tmp_path / "trial")

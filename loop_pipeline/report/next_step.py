@@ -1,0 +1,48 @@
+"""What a reader of the report should do next, in one sentence.
+
+Not here: what the figures are (``numbers.py``), and warnings, which come first (``gather.py``).
+"""
+
+from __future__ import annotations
+
+from loop_pipeline.report.numbers import LoopNumbers
+
+
+def next_step(numbers: LoopNumbers) -> str:
+    """The one step that brings this loop on, by what is not there yet."""
+    if numbers.simulated:
+        return "bring your own traffic: docs/tutorial.md, part 2, begins with `loop import`."
+    if not numbers.traces:
+        return "`loop import FILE` brings your logs in; then run `describe_traces` for all days."
+    if not numbers.pairs.get("sft"):
+        return (
+            "`loop review` says which answers wait for a person, and how many reviews a promise"
+            " takes; then run `refresh_quality`, and `score_traces` for all days."
+        )
+    if numbers.agreement is None:
+        return _train(numbers)
+    if numbers.coverage is None:
+        return "materialize `routing_policy`: without a policy everything goes to the frontier."
+    if not numbers.coverage.certified:
+        return (
+            "`loop doctor` says what each group lacks for a certificate: mostly rows. Import more"
+            " traffic, or review more, and run `retrain`."
+        )
+    if numbers.costs and numbers.costs.pays is False:
+        return (
+            "nothing, unless your real load is higher than the logged one: at this load the"
+            " frontier is cheaper. Set LOOP_REQUESTS_PER_HOUR to what you have."
+        )
+    return (
+        "let the policy route your requests (docs/concepts/routing.md); `loop doctor` says what the"
+        " groups at the frontier still lack."
+    )
+
+
+def _train(numbers: LoopNumbers) -> str:
+    if any(warning.startswith("The student was refused") for warning in numbers.warnings):
+        return (
+            "import more traffic or review more, then run `retrain` again; the frontier answers"
+            " meanwhile."
+        )
+    return "run `make_base`, start `loop serve` and leave it running, then run `retrain`."
