@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -205,6 +206,15 @@ class Routed:
     student: Upstream
 
 
+def _ready(url: str) -> dict[str, Any]:
+    """What the gateway says of itself, ready or not yet."""
+    try:
+        with urllib.request.urlopen(f"{url.removesuffix('/v1')}/health/ready") as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        return json.load(error)
+
+
 @contextlib.contextmanager
 def routed_before(upstream: str, home: Path, frontier: str) -> Iterator[Routed]:
     """The real gateway before an upstream, and a student that may answer for ``frontier``."""
@@ -217,9 +227,8 @@ def routed_before(upstream: str, home: Path, frontier: str) -> Iterator[Routed]:
     }
     try:
         with gateway_before(upstream, home, **settings) as url:
-            ready = f"{url.removesuffix('/v1')}/health/ready"
             end = time.monotonic() + START_S
-            while not (said := json.load(urllib.request.urlopen(ready)))["policy"]:
+            while not (said := _ready(url))["policy"]:
                 assert time.monotonic() < end, said
                 time.sleep(0.1)
             yield Routed(url, home, adapter, student)

@@ -23,6 +23,7 @@ SCHEMA: Any = {
         "schema": {"type": "object", "properties": {"city": {"type": "string"}}},
     },
 }
+OPTIONS: Any = ({}, {"stream_options": {"include_usage": True}})
 seen: dict[str, Any] = {}
 
 
@@ -59,7 +60,7 @@ def openai_sync() -> None:
             [usage.total_tokens if usage else None],
             whole.system_fingerprint,
         ]
-        for options in ({}, {"stream_options": {"include_usage": True}}):
+        for options in OPTIONS:
             streamed = raw.create(**asked, stream=True, **options)
             chunks = list(streamed.parse())
             found = summed(chunks, streamed.headers.get("x-loop-route") or "")

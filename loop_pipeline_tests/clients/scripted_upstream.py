@@ -276,6 +276,8 @@ def refusing(answer: Endpoint) -> Endpoint:
 
     async def answered(request: Request) -> Response:
         try:
+            if not isinstance((await request.json()).get("model"), str):
+                raise TypeError
             return await answer(request)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             said = {"message": "this request is not understood", "type": "invalid_request_error"}
