@@ -153,4 +153,4 @@ def test_a_worker_without_the_secret_obeys_no_policy(
     files = make(b"")
     files.look()
     assert files.router is None
-    assert "was given no installation secret" in (files.problem or "")
+    assert "was given no secret of the installation" in (files.problem or "")
