@@ -33,7 +33,9 @@ from sqlalchemy import select
 from benchmarks.decision import fitted, prompts
 from benchmarks.gateway_targets import ADAPTER, Target, free_port, ours, upstream
 from benchmarks.record import Start, record, table
+from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.routing.policy import seal
+from loop_pipeline.routing.policy_files import signed
 from loop_pipeline.store.database import open_store
 from loop_pipeline.store.policies import activate_policy
 from loop_pipeline.store.tables import TraceRow
@@ -231,7 +233,7 @@ def swapped(folder: Path, frontier: str) -> dict[str, Any]:
                 fields = bundle.model_dump(exclude={"sha256"}) | {"parent": f"{swaps:064x}"}
                 changed = seal(**fields)
                 with engine.begin() as connection:
-                    text = changed.to_text()
+                    text = signed(changed, installation_secret(target.home))
                     activate_policy(
                         connection, sha256=changed.sha256, bundle=text, checkpoint_id=None
                     )

@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decision import fitted
+from loop_pipeline.installation_secret import installation_secret
+from loop_pipeline.routing.policy_files import signed
 from loop_pipeline.store.database import open_store
 from loop_pipeline.store.policies import activate_policy
 
@@ -185,14 +187,13 @@ def ours(
 def put_policy(home: Path, chars: int) -> None:
     """Put a policy for prompts of this length in force in the store of a home."""
     bundle, embedder = fitted(chars)
-    artifacts = home / "artifacts"
-    artifacts.mkdir(parents=True)
-    embedder.save(artifacts / bundle.embedder_path)
+    policies = home / "artifacts" / "policies"
+    policies.mkdir(parents=True)
+    embedder.save(policies / bundle.embedder_path)
     engine = open_store(f"sqlite:///{home / 'loop.db'}")
     with engine.begin() as connection:
-        activate_policy(
-            connection, sha256=bundle.sha256, bundle=bundle.to_text(), checkpoint_id=None
-        )
+        document = signed(bundle, installation_secret(home))
+        activate_policy(connection, sha256=bundle.sha256, bundle=document, checkpoint_id=None)
     engine.dispose()
 
 

@@ -5,6 +5,7 @@ Not here: how one turn is run (``turn.py``).
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import yaml
 
 from loop_pipeline.demo.live_replay import live_stretch, load_unseen
-from loop_pipeline.demo.public_sets import write_traffic
+from loop_pipeline.demo.public_sets import DAYS, write_traffic
 from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
 from loop_pipeline.demo.size import SIZES, size_for
 from loop_pipeline.demo.turn import Turn
@@ -90,7 +91,10 @@ def replay(name: str, home: Path, *, live: bool = False) -> None:
     """
     inbox = _inbox(home)
     unseen = inbox / UNSEEN if live else None
-    facts = write_traffic(name, load_settings().bench_data, inbox / TRAFFIC, unseen=unseen)
+    # Live requests come now: those before them are dated to the days before.
+    days = {"first_day": dt.datetime.now(dt.UTC).date() - dt.timedelta(days=DAYS)} if live else {}
+    data = load_settings().bench_data
+    facts = write_traffic(name, data, inbox / TRAFFIC, unseen=unseen, **days)
     _configure(home, f"Replay of {name}", facts["notes"])
     turn = Turn(load_settings())
     for note in facts["notes"]:

@@ -52,7 +52,7 @@ class Cascade:
         holds: gives ids of the groups that a person holds back.
         app: whose traffic the policy speaks of; empty: what the policy itself says.
         tiers: of the hallucination check; None: as the package ships them.
-        contract_of: gives the contract registered for a task, for requests that bring none.
+        contract_of: gives the contract of an app's task, for requests that bring none.
         hide: applied to every text a student is asked.
     """
 
@@ -64,7 +64,7 @@ class Cascade:
         holds: Callable[[], Container[str]] = frozenset,
         app: str = "",
         tiers: Tiers | None = None,
-        contract_of: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
+        contract_of: Callable[[str, str], Mapping[str, Any] | None] = lambda _app, _task: None,
         hide: Callable[[str], str] = as_it_is,
     ) -> None:
         self._students, self._router, self._holds, self._app = students, router, holds, app
@@ -90,7 +90,7 @@ class Cascade:
             return known
         asked = Asked(known.messages, prompt_id, None, conversation_id, app)
         try:
-            return self._planned(known, known.router.decide_many([asked])[0])
+            return self._planned(known, known.router.decide_many([asked])[0], app)
         except Exception as error:  # noqa: BLE001  a router that raises must not lose the request
             return doubt(known, error)
 
@@ -110,7 +110,7 @@ class Cascade:
             return known
         asked = Asked(known.messages, prompt_id, None, conversation_id, app)
         try:
-            return self._planned(known, await self._batch.decide(known.router, asked))
+            return self._planned(known, await self._batch.decide(known.router, asked), app)
         except Exception as error:  # noqa: BLE001  see plan
             return doubt(known, error)
 
@@ -120,8 +120,7 @@ class Cascade:
             return Plan("the request asks for the frontier", forced=True)
         known = Plan("")
         try:
-            contract = request.contract or (self._contract_of(task) if task else None)
-            known = replace(known, contract=dict(contract) if contract else None)
+            known = replace(known, contract=request.contract or self._contract(app, task))
             router = self._router()
             if router is None:
                 return replace(known, reason="there is no policy in force")
@@ -144,7 +143,14 @@ class Cascade:
             return f"the policy speaks of the app {own!r}, not of {app!r:.80}"
         return None
 
-    def _planned(self, known: Plan, decision: Decision) -> Plan:
+    def _contract(self, app: str, task: str | None) -> dict[str, Any] | None:
+        contract = self._contract_of(app, task) if task else None
+        return dict(contract) if contract else None
+
+    def _planned(self, known: Plan, decision: Decision, app: str) -> Plan:
+        contract = known.contract
+        if contract is None and known.router is not None:
+            contract = self._contract(app, known.router.task_of(decision.group_id))
         if decision.group_id is not None and decision.group_id in self._holds():
             held = f"group {decision.group_id} is held back by a person"
             decision = replace(
@@ -153,6 +159,7 @@ class Cascade:
         adapters = known.router.adapters if known.router and decision.shadow else ()
         return replace(
             known,
+            contract=contract,
             reason=decision.reason,
             decision=decision,
             adapter=decision.adapter if decision.arm == "student" else None,

@@ -96,6 +96,7 @@ def make_cascade(
         holds=lambda: files.held,
         app=config.app,
         tiers=Tiers(detector),
+        contract_of=files.contract_of,
     )
 
 

@@ -95,6 +95,11 @@ class Router:
         students = [name for name in students if name]
         return tuple(dict.fromkeys([*students, *(name for r in routers for name in r._others)]))
 
+    def task_of(self, group_id: str | None) -> str | None:
+        """The task of a group, if it has one."""
+        group = self._groups.get(group_id or "")
+        return group.task if group is not None else None
+
     def decide(
         self,
         messages: Sequence[Mapping[str, Any]],

@@ -310,7 +310,9 @@ def test_a_contract_of_the_task_counts_where_the_request_brings_none(server: Raw
         assert plan.contract == CONTRACT
         return await cascade.try_student(plan, request, PLAIN)
 
-    got = with_cascade(server.url, use, contract_of={"intent": CONTRACT}.get)
+    got = with_cascade(
+        server.url, use, contract_of=lambda _app, task: {"intent": CONTRACT}.get(task)
+    )
     assert "breaks its contract" in got.reason
 
 

@@ -1,4 +1,4 @@
-"""Copies what workers need from the store into files: the policy in force, keys, holds.
+"""Copies what workers need from the store into files: policy in force, keys, holds, contracts.
 
 Not here: reading them (``live_files.py``). A worker never waits for a database.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from loop_pipeline.gateway.access.live_files import HOLDS, KEYS, POLICY
+from loop_pipeline.gateway.access.live_files import CONTRACTS, HOLDS, KEYS, POLICY
 from loop_pipeline.masking import mask_secrets
-from loop_pipeline.store.tables import AccessKeyRow, HoldRow, PolicyRow
+from loop_pipeline.store.tables import AccessKeyRow, ContractRow, HoldRow, PolicyRow, TraceRow
 from loop_pipeline.whole_file import write_whole
+
+# Contracts are those of the newest traces; they change seldom, and looking them up takes a while.
+NEWEST = 5_000
+CONTRACTS_S = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +41,7 @@ class Copies:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder, self._open, self._engine = folder, open_engine, None
         self._failing = False
+        self._contracts_at = -CONTRACTS_S
 
     def refresh(self) -> bool:
         """Copy what has changed. If the store does not answer, the old copies stay.
@@ -52,6 +58,9 @@ class Copies:
                     KEYS: json.dumps(_keys(connection)),
                     HOLDS: json.dumps({"groups": _held(connection)}),
                 }
+                if time.monotonic() - self._contracts_at >= CONTRACTS_S:
+                    texts[CONTRACTS] = json.dumps({"apps": _contracts(connection)})
+                    self._contracts_at = time.monotonic()
         except (SQLAlchemyError, OSError, RuntimeError, ValueError) as error:
             if not self._failing:
                 said = mask_secrets(" ".join(f"{error}".split())[:300])
@@ -98,6 +107,24 @@ def _keys(connection: Connection) -> dict[str, Any]:
 def _held(connection: Connection) -> list[str]:
     held = select(HoldRow.group_id).where(HoldRow.released_at.is_(None)).distinct()
     return sorted(connection.scalars(held))
+
+
+def _contracts(connection: Connection) -> dict[str, dict[str, Any]]:
+    """By app and task: the contract that most of the newest traces of it have."""
+    newest = (
+        select(TraceRow.app, TraceRow.task, TraceRow.contract_id)
+        .order_by(TraceRow.day.desc())
+        .limit(NEWEST)
+        .subquery()
+    )
+    columns = (newest.c.app, newest.c.task, newest.c.contract_id)
+    known = newest.c.task.is_not(None) & newest.c.contract_id.is_not(None)
+    counted = select(*columns).where(known).group_by(*columns).order_by(func.count())
+    bodies = dict(connection.execute(select(ContractRow.contract_id, ContractRow.body)).tuples())
+    found: dict[str, dict[str, Any]] = {}
+    for app, task, contract_id in connection.execute(counted):
+        found.setdefault(app, {})[task] = bodies[contract_id]
+    return found
 
 
 def _seconds(moment: dt.datetime | None) -> float | None:

@@ -19,6 +19,7 @@ from loop_pipeline.routing.router import Router
 # Between two looks at the files.
 LOOK_S = 0.5
 POLICY, KEYS, HOLDS = "policy.json", "keys.json", "holds.json"
+CONTRACTS = "contracts.json"
 
 _log = logging.getLogger(__name__)
 
@@ -79,11 +80,14 @@ class LiveFiles:
         }
         self._keys = _Watched(folder / KEYS)
         self._holds = _Watched(folder / HOLDS)
+        self._contracts = _Watched(folder / CONTRACTS)
         self._policy = _Watched(folder / POLICY)
         self._live: LiveRouter | None = None
         self._waits = False
         self._stop = threading.Event()
         self.held: frozenset[str] = frozenset()
+        self.contracts: Mapping[str, Mapping[str, Any]] = {}
+        """Contracts by app and task."""
         self.looked = False
         """Whether the policy was looked for, so that it is known if there is one."""
         self.problem: str | None = "there is no policy yet"
@@ -123,6 +127,7 @@ class LiveFiles:
             # Who may call is not known, and that is no reason to let everybody in.
             self._access.required = True
         _take(self._holds, self._hold)
+        _take(self._contracts, self._take_contracts)
 
     def _take_keys(self, document: Mapping[str, Any]) -> None:
         if type(document["required"]) is not bool or not all(map(_is_key, document["keys"])):
@@ -134,6 +139,17 @@ class LiveFiles:
         if not isinstance(groups, list) or not all(isinstance(name, str) for name in groups):
             raise TypeError("not a list of groups")
         self.held = frozenset(groups)
+
+    def _take_contracts(self, document: Mapping[str, Any]) -> None:
+        apps = document["apps"]
+        if not all(isinstance(tasks, dict) for tasks in apps.values()):
+            raise TypeError("not contracts by app and task")
+        self.contracts = apps
+
+    def contract_of(self, app: str, task: str) -> Mapping[str, Any] | None:
+        """What the answers to a task of an app have to look like, if that is known."""
+        found = self.contracts.get(app, {}).get(task)
+        return found if isinstance(found, dict) else None
 
     def _read_policy(self) -> None:
         text = self._policy.path.read_text

@@ -141,6 +141,7 @@ class Answering:
         try:
             with Presence(receive) as presence:
                 plan = await self._plan(call)
+                call.holds_to(plan.contract)
                 if plan.adapter is not None:
                     with_student = plan.adapter
                     tried = await self._try(call, plan)

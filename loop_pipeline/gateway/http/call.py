@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -119,6 +119,12 @@ class Call:
         if self.conversation_id is None and request is not None:
             first = orjson.dumps([self.caller.key_id, user, request.messages[:2]]).decode()
             self.conversation_id = keyed_digest(secret, "conversation", first)[: 2 * DIGEST]
+
+    def holds_to(self, contract: dict[str, Any] | None) -> None:
+        """Note what the answer has to look like, where the request did not say so itself."""
+        request = self.request
+        if contract and request is not None and request.contract is None and not request.tools:
+            self.request = replace(request, contract=contract)
 
     def own_headers(self, *, who: str, model: str, reason: str, policy: str | None) -> Headers:
         """What the client is told: its prompt id, who answers and why.

@@ -12,8 +12,6 @@ import pytest
 from sqlalchemy import Engine, update
 
 pytest.importorskip("mlflow")
-from loop_pipeline_tests.store.mlflow_log.test_run_record import server as start_server  # noqa: F401  a fixture
-from loop_pipeline_tests.store.mlflow_log.test_run_record import stop
 from mlflow.entities import AssessmentSource, Expectation, Feedback
 from mlflow.tracing.client import TracingClient
 
@@ -24,6 +22,8 @@ from loop_pipeline.store.database import open_store, read
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow, ReviewItemRow
 from loop_pipeline.store.tracking import Tracking, TrackingDown, mlflow_client
 from loop_pipeline.traces.ingest import import_file
+from loop_pipeline_tests.store.mlflow_log.test_run_record import server as start_server  # noqa: F401  a fixture
+from loop_pipeline_tests.store.mlflow_log.test_run_record import stop
 
 
 @pytest.fixture(scope="module")
