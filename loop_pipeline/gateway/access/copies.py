@@ -120,7 +120,8 @@ def _contracts(connection: Connection) -> dict[str, dict[str, Any]]:
     columns = (newest.c.app, newest.c.task, newest.c.contract_id)
     known = newest.c.task.is_not(None) & newest.c.contract_id.is_not(None)
     counted = select(*columns).where(known).group_by(*columns).order_by(func.count())
-    bodies = dict(connection.execute(select(ContractRow.contract_id, ContractRow.body)).tuples())
+    rows = connection.execute(select(ContractRow.contract_id, ContractRow.body))
+    bodies = {row.contract_id: row.body for row in rows}
     found: dict[str, dict[str, Any]] = {}
     for app, task, contract_id in connection.execute(counted):
         found.setdefault(app, {})[task] = bodies[contract_id]
