@@ -133,8 +133,10 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     while time.monotonic() < end and process.poll() is None:
         try:
             urllib.request.urlopen(url, timeout=2).close()  # noqa: S310
-        except urllib.error.HTTPError:
-            return
+        except urllib.error.HTTPError as error:
+            if error.code != 503:  # it is not ready yet
+                return
+            time.sleep(0.1)
         except OSError:
             time.sleep(0.1)
         else:
@@ -175,6 +177,7 @@ def ours(
         "LOOP_GATEWAY_PORT": str(port),
         "LOOP_FRONTIER_URLS": frontier,
         "LOOP_FRONTIER_API_KEY": "none",
+        "LOOP_FRONTIER_MODEL": "" if chars is not None else "stub",
         "LOOP_VLLM_URL": frontier.removesuffix("/v1"),
     } | variables
     command = [sys.executable, "-m", "loop_pipeline.cli.main", "gateway"]
@@ -215,7 +218,7 @@ def tensorzero(folder: Path, frontier: str) -> Iterator[Target]:
         if not told.exists():
             raise RuntimeError(f"TensorZero did not start: {log.read_text()[-500:]}")
         model = "tensorzero::model_name::small"
-        url = told.read_text().rstrip("/") + "/openai/v1"
+        url = told.read_text().rstrip("/")
         yield Target("TensorZero", url, process, model=model)
 
 

@@ -6,6 +6,7 @@ What the router needs for one answer; a frame of answers is fitted and scored in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -64,20 +65,37 @@ class ScoreWeights(BaseModel):
 def logprob_features(
     token_logprobs: Sequence[float], tokens_out: int | None = None
 ) -> dict[str, float]:
-    """Confidence features of an answer, named as the columns of ``student_answers``."""
-    values = np.asarray(token_logprobs, dtype=float)
-    if not np.isfinite(values).all():
+    """Confidence features of an answer, named as the columns of ``student_answers``.
+
+    In plain Python: answers are short, and somebody waits for each.
+
+    Raises:
+        ValueError: there are none, or they are no log-probabilities.
+    """
+    values = [float(value) for value in token_logprobs]
+    if not values or not all(map(math.isfinite, values)):
         raise ValueError("log-probabilities are not all numbers")
     # A server that says +5 is surest of all its answers, and not to be believed.
-    if (values > ROUNDING).any():
-        raise ValueError(f"a log-probability is {values.max():g}, above 0")
+    if (highest := max(values)) > ROUNDING:
+        raise ValueError(f"a log-probability is {highest:g}, above 0")
+    total = sum(values)
     return {
-        "logprob_sum": float(values.sum()),
-        "logprob_min": float(values.min()),
-        "logprob_p10": float(np.quantile(values, 0.1)),
-        "logprob_mean": float(values.mean()),
+        "logprob_sum": total,
+        "logprob_min": min(values),
+        "logprob_p10": lowest_tenth(values),
+        "logprob_mean": total / len(values),
         "tokens_out": float(tokens_out or len(values)),
     }
+
+
+def lowest_tenth(values: Sequence[float]) -> float:
+    """The 10% quantile, interpolated, to the last bit as ``numpy.quantile`` has it."""
+    ordered = sorted(values)
+    place = 0.1 * (len(ordered) - 1)
+    below = int(place)
+    share = place - below
+    low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+    return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
 
 def unservable(

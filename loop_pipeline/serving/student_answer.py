@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from loop_pipeline.confidence.answer_score import ROUNDING
+from loop_pipeline.confidence.answer_score import ROUNDING, lowest_tenth
 
 # What an answer without a single token counts as: surely wrong, yet a finite number.
 NO_TOKENS = -100.0
@@ -45,12 +43,13 @@ class Answer:
     @property
     def logprob_p10(self) -> float:
         """Its 10% quantile over the tokens, interpolated."""
-        return float(np.quantile(self.token_logprobs, 0.1)) if self.token_logprobs else NO_TOKENS
+        return lowest_tenth(self.token_logprobs) if self.token_logprobs else NO_TOKENS
 
     @property
     def logprob_mean(self) -> float:
         """Its mean over the tokens."""
-        return float(np.mean(self.token_logprobs)) if self.token_logprobs else NO_TOKENS
+        known = self.token_logprobs
+        return sum(known) / len(known) if known else NO_TOKENS
 
     @property
     def logprob_sum(self) -> float:
