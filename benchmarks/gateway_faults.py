@@ -157,7 +157,9 @@ def _ready(target: Target) -> None:
 def database_down(folder: Path, frontier: str) -> dict[str, Any]:
     """Memory over many requests while no store can be reached, and what is lost."""
     nowhere = f"postgresql+psycopg2://loop:x@127.0.0.1:{free_port()}/loop"
-    with ours(folder, frontier, LOOP_DATABASE_URL=nowhere) as target:
+    with ours(folder, frontier) as target:  # once with a store, whose keys it copies
+        home = target.home
+    with ours(folder, frontier, home=home, LOOP_DATABASE_URL=nowhere) as target:
         warm, _ = asyncio.run(drive(target, lambda n: n >= 1_000))
         before = target.memory_mb()
         whole, failed = asyncio.run(drive(target, lambda n: n >= REQUESTS))

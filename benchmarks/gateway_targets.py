@@ -157,7 +157,12 @@ def upstream(folder: Path, **variables: str) -> Iterator[Target]:
 
 @contextlib.contextmanager
 def ours(
-    folder: Path, frontier: str, *, chars: int | None = None, **variables: str
+    folder: Path,
+    frontier: str,
+    *,
+    chars: int | None = None,
+    home: Path | None = None,
+    **variables: str,
 ) -> Iterator[Target]:
     """`loop gateway` with capture on, in a home of its own.
 
@@ -165,9 +170,10 @@ def ours(
         folder: for homes and logs.
         frontier: URL of the upstream, which is the student's server too.
         chars: a policy for prompts of this length is in force; None: there is none.
+        home: where an earlier one ran; None: a new one.
         variables: more settings.
     """
-    home = Path(tempfile.mkdtemp(prefix="home-", dir=folder))
+    home = home or Path(tempfile.mkdtemp(prefix="home-", dir=folder))
     port = free_port()
     if chars is not None:
         put_policy(home, chars)
