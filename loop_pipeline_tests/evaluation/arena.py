@@ -22,6 +22,7 @@ from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, GroupMemberRow
 from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.ingest import import_file
+from loop_pipeline_tests.serving.examples import write_adapter
 from loop_pipeline_tests.serving.stub import Stub
 
 LABELS = ("delivery", "refund")
@@ -79,10 +80,13 @@ def fill(engine: Engine, folder: Path, n: int = 1000) -> None:
 
 
 def train(engine: Engine, folder: Path, name: str, age: int = 0, **columns: Any) -> str:
-    """Add a checkpoint that waits; its id starts with its name. Larger ``age``: made earlier."""
+    """Add a checkpoint that waits; its id starts with its name. Larger ``age``: made earlier.
+
+    A name of hexadecimal digits only would be taken for the beginning of the weights' sha256.
+    """
     key = name.ljust(64, "0")
     adapter = folder / name
-    adapter.mkdir(parents=True, exist_ok=True)
+    sha256 = write_adapter(adapter, base="org/base", mark=name)
     (adapter / "meta.json").write_text(json.dumps({"base": "org/base"}))
     row = {
         "checkpoint_id": key,
@@ -90,7 +94,7 @@ def train(engine: Engine, folder: Path, name: str, age: int = 0, **columns: Any)
         "dataset_id": "d1",
         "base_dir": "org/base",
         "adapter_dir": str(adapter),
-        "adapter_sha256": key,
+        "adapter_sha256": sha256,
         "mlflow_run_id": None,
         "model_version": None,
         "metrics": {},
