@@ -22,6 +22,7 @@ from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, GroupMemberRow
 from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.ingest import import_file
+from loop_pipeline.training.dataset.frozen_check import FACTS, FILES, name_of
 from loop_pipeline_tests.serving.examples import write_adapter
 from loop_pipeline_tests.serving.stub import Stub
 
@@ -67,9 +68,8 @@ def fill(engine: Engine, folder: Path, n: int = 1000) -> None:
         }
         for row in train.to_dict("records")
     ]
-    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     dataset = {
-        "dataset_id": "d1",
+        "dataset_id": _freeze(folder, [json.dumps(row) for row in rows]),
         "created_at": START,
         "folder": str(folder),
         "counts": {"trained_until": (START + dt.timedelta(minutes=n // 2)).isoformat()},
@@ -77,6 +77,15 @@ def fill(engine: Engine, folder: Path, n: int = 1000) -> None:
     }
     with engine.begin() as connection:
         upsert(connection, DatasetRow, [dataset])
+
+
+def _freeze(folder: Path, rows: list[str]) -> str:
+    """Write a training set with nothing to validate or prefer. Returns its id."""
+    lines = {name: list[str]() for name in FILES} | {"train": rows}
+    for name, content in lines.items():
+        (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in content))
+    (folder / FACTS).write_text(json.dumps({"sha256": name_of(lines)}))
+    return name_of(lines)
 
 
 def train(engine: Engine, folder: Path, name: str, age: int = 0, **columns: Any) -> str:
@@ -91,7 +100,7 @@ def train(engine: Engine, folder: Path, name: str, age: int = 0, **columns: Any)
     row = {
         "checkpoint_id": key,
         "created_at": START + dt.timedelta(days=30 - age),
-        "dataset_id": "d1",
+        "dataset_id": read(engine, DatasetRow)["dataset_id"].iloc[0],
         "base_dir": "org/base",
         "adapter_dir": str(adapter),
         "adapter_sha256": sha256,
