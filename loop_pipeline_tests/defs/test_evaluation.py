@@ -17,7 +17,7 @@ from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.evaluation.arena import clever, fill, train
 from loop_pipeline_tests.serving.stub import Stub
 
-WRONG = {"good": 0.03, "bad": 0.3, "base": 0.2, "few-shot": 0.1}
+WRONG = {"good": 0.03, "poor": 0.3, "base": 0.2, "few-shot": 0.1}
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_the_ui_shows_the_verdict_and_a_rejected_one_stops_the_run(
     engine: Engine, stub: Stub, tmp_path: Path
 ) -> None:
     fill(engine, tmp_path / "set")
-    train(engine, tmp_path, "bad", age=5)
+    train(engine, tmp_path, "poor", age=5)
     first = evaluate()
     [check] = first.get_asset_check_evaluations()
     assert not check.passed

@@ -28,7 +28,9 @@ def test_a_finished_base_is_reused_without_a_training_process(
     meta = {"steps": 7, "steps_planned": 9, "ended_by": ended_by, "validation_loss": 0.5}
     (folder / "meta.json").write_text(json.dumps(meta))
     resources = {"loop": Loop(), "pipes": TrainingProcess()}
-    done = dg.materialize([base_model], resources=resources)
+    # Held, so that definitions are loaded beside this instance and not an earlier test's.
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = dg.materialize([base_model], resources=resources, instance=instance)
     shown = done.asset_materializations_for_node("base_model")[0].metadata
     assert (shown["steps"].value, shown["base"].value) == (7, str(folder))
     assert next(iter(shown)) == "steps", "numbers come first"

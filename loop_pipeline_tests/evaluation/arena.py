@@ -22,6 +22,8 @@ from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, GroupMemberRow
 from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.ingest import import_file
+from loop_pipeline.training.dataset.frozen_check import FACTS, FILES, name_of
+from loop_pipeline_tests.serving.examples import write_adapter
 from loop_pipeline_tests.serving.stub import Stub
 
 LABELS = ("delivery", "refund")
@@ -66,9 +68,8 @@ def fill(engine: Engine, folder: Path, n: int = 1000) -> None:
         }
         for row in train.to_dict("records")
     ]
-    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     dataset = {
-        "dataset_id": "d1",
+        "dataset_id": _freeze(folder, [json.dumps(row) for row in rows]),
         "created_at": START,
         "folder": str(folder),
         "counts": {"trained_until": (START + dt.timedelta(minutes=n // 2)).isoformat()},
@@ -78,19 +79,31 @@ def fill(engine: Engine, folder: Path, n: int = 1000) -> None:
         upsert(connection, DatasetRow, [dataset])
 
 
+def _freeze(folder: Path, rows: list[str]) -> str:
+    """Write a training set with nothing to validate or prefer. Returns its id."""
+    lines = {name: list[str]() for name in FILES} | {"train": rows}
+    for name, content in lines.items():
+        (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in content))
+    (folder / FACTS).write_text(json.dumps({"sha256": name_of(lines)}))
+    return name_of(lines)
+
+
 def train(engine: Engine, folder: Path, name: str, age: int = 0, **columns: Any) -> str:
-    """Add a checkpoint that waits; its id starts with its name. Larger ``age``: made earlier."""
+    """Add a checkpoint that waits; its id starts with its name. Larger ``age``: made earlier.
+
+    A name of hexadecimal digits only would be taken for the beginning of the weights' sha256.
+    """
     key = name.ljust(64, "0")
     adapter = folder / name
-    adapter.mkdir(parents=True, exist_ok=True)
+    sha256 = write_adapter(adapter, base="org/base", mark=name)
     (adapter / "meta.json").write_text(json.dumps({"base": "org/base"}))
     row = {
         "checkpoint_id": key,
         "created_at": START + dt.timedelta(days=30 - age),
-        "dataset_id": "d1",
+        "dataset_id": read(engine, DatasetRow)["dataset_id"].iloc[0],
         "base_dir": "org/base",
         "adapter_dir": str(adapter),
-        "adapter_sha256": key,
+        "adapter_sha256": sha256,
         "mlflow_run_id": None,
         "model_version": None,
         "metrics": {},

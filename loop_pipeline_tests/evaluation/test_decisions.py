@@ -23,7 +23,7 @@ from loop_pipeline_tests.conftest import free_port
 from loop_pipeline_tests.evaluation.arena import bench, clever, fill, train
 from loop_pipeline_tests.serving.stub import Stub
 
-WRONG = {"good": 0.03, "best": 0.02, "bad": 0.3, "base": 0.2, "few-shot": 0.1}
+WRONG = {"good": 0.03, "best": 0.02, "poor": 0.3, "base": 0.2, "few-shot": 0.1}
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def test_several_candidates_are_judged_at_once_and_answers_are_kept(
 ) -> None:
     best = train(store, tmp_path, "best", age=3)
     good = train(store, tmp_path, "good", age=2)
-    train(store, tmp_path, "bad", age=1)
+    train(store, tmp_path, "poor", age=1)
     judged, failed = decide_waiting(bench(store, stub))
     assert (len(judged), failed) == (3, {})
-    assert statuses(store) == {"best": "approved", "good": "retired", "bad": "rejected"}
-    assert [row["checkpoint_id"][:4] for row in last_decisions(store)] == ["best", "good", "bad0"]
+    assert statuses(store) == {"best": "approved", "good": "retired", "poor": "rejected"}
+    assert [row["checkpoint_id"][:4] for row in last_decisions(store)] == ["best", "good", "poor"]
     found = metrics(store, best)
     assert list(found["contestants"]) == ["candidate", "few-shot base", "base"]
     assert found["rival"].startswith("base:")
@@ -77,12 +77,12 @@ def test_several_candidates_are_judged_at_once_and_answers_are_kept(
     assert len(stub.asked) == asked, "everything was answered before"
     assert read(store, StudentAnswerRow).equals(kept)
     # The next one meets the champion; base and examples are not asked again.
-    train(store, tmp_path, "bad2")
+    train(store, tmp_path, "poor2")
     decide_waiting(bench(store, stub))
-    assert statuses(store)["bad2"] == "rejected"
-    assert metrics(store, "bad2".ljust(64, "0"))["rival"] == best
+    assert statuses(store)["poor2"] == "rejected"
+    assert metrics(store, "poor2".ljust(64, "0"))["rival"] == best
     new = {body["model"] for path, body in stub.asked[asked:] if path.endswith("completions")}
-    assert new == {"student-bad200000000"}
+    assert new == {"student-poor20000000"}
 
 
 def test_a_server_that_dies_leaves_the_candidate_waiting_and_its_answers_stored(
@@ -211,9 +211,9 @@ def was_champion(engine: Engine, key: str, day: int) -> None:
 def test_a_candidate_is_held_to_the_best_champion_there_was(
     store: Engine, stub: Stub, tmp_path: Path
 ) -> None:
-    ace = train(store, tmp_path, "ace", age=9)
+    star = train(store, tmp_path, "star", age=9)
     decide_waiting(bench(store, stub))
-    was_champion(store, ace, day=1)
+    was_champion(store, star, day=1)
     good = train(store, tmp_path, "good", age=5)
     decide_waiting(bench(store, stub))
     set_checkpoints(store, {good: {"status": "approved"}})  # it slipped through once
@@ -223,7 +223,7 @@ def test_a_candidate_is_held_to_the_best_champion_there_was(
     decide_waiting(bench(store, stub))
     assert statuses(store)["good2"] == "rejected"
     found = metrics(store, same)
-    assert (found["rival"], found["anchor"]) == (good, ace)
+    assert (found["rival"], found["anchor"]) == (good, star)
     assert found["gate"]["difference"] == 0
     [against] = [r for r in found["gate"]["against"] if r.startswith("Agreement is")]
     assert "the best champion so far's 100.0%" in against
@@ -278,14 +278,14 @@ def test_mlflow_is_told_late_but_told(
     good = "good".ljust(64, "0")
     made = trained_in_mlflow(settings, tmp_path / "good-run", good)
     train(store, tmp_path, "good", age=2, **made)
-    bad = train(store, tmp_path, "bad", age=1)
+    poor = train(store, tmp_path, "poor", age=1)
     decide_waiting(bench(store, stub))
     assert metrics(store, good)["mlflow"] == UNTOLD
 
     down = f"http://loop:secret@127.0.0.1:{free_port()}"
     monkeypatch.setenv("LOOP_MLFLOW_TRACKING_URI", down)
     missing = deliver(store, bench(store, stub).settings)
-    assert statuses(store) == {"good": "approved", "bad": "rejected"}, "the verdicts stand"
+    assert statuses(store) == {"good": "approved", "poor": "rejected"}, "the verdicts stand"
     assert "MLflow at http://***@127.0.0.1" in missing[good]
     assert "secret" not in json.dumps(missing)
     assert metrics(store, good)["mlflow"] == missing[good]
@@ -295,7 +295,7 @@ def test_mlflow_is_told_late_but_told(
     version = client.get_model_version("loop-student", made["model_version"])
     assert version.tags["status"] == "candidate"
     missing = deliver(store, settings)
-    assert missing == {bad: "its training left no MLflow run and model version to add to"}
+    assert missing == {poor: "its training left no MLflow run and model version to add to"}
     assert metrics(store, good)["mlflow"] == ""
     run = client.get_run(made["mlflow_run_id"])
     found = metrics(store, good)

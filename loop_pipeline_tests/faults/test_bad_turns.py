@@ -16,6 +16,7 @@ from loop_pipeline.store.database import count, read, upsert
 from loop_pipeline.store.policies import activate_policy, active_policy
 from loop_pipeline.store.tables import CheckpointRow, DatasetRow, DeploymentRow, QuarantineRow
 from loop_pipeline_tests.conftest import free_port
+from loop_pipeline_tests.serving.examples import write_adapter
 from loop_pipeline_tests.serving.stub import Stub
 
 Make = Callable[..., dict[str, Any]]
@@ -39,9 +40,11 @@ def turn(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
     made.close()
 
 
-def _approve(engine: Engine, adapter_dir: Path, name: str = "a" * 64) -> None:
+def _approve(engine: Engine, folder: Path, mark: str = "first") -> None:
     from datetime import UTC, datetime
 
+    adapter_dir = folder / mark
+    name = write_adapter(adapter_dir, base="b", mark=mark)
     now = datetime.now(UTC)
     with engine.begin() as connection:
         upsert(
@@ -152,7 +155,7 @@ def test_a_server_that_refuses_the_adapter_keeps_the_one_it_has(
     turn.run("deploy")
     before, adapters = read(engine, DeploymentRow), dict(stub.adapters)
     assert len(adapters) == 1
-    _approve(engine, tmp_path, name="b" * 64)
+    _approve(engine, tmp_path, mark="second")
     stub.fail = (500, "no room for this adapter")
     with pytest.raises(TurnFailed, match="no room for this adapter"):
         turn.run("deploy")
@@ -176,7 +179,7 @@ def test_a_replica_out_of_memory_means_that_nothing_new_is_declared_serving(
     turn.run("deploy")
     before, adapters = read(engine, DeploymentRow), dict(other.adapters)
     assert set(before["server_url"]) == {f"{stub.url},{other.url}"}
-    _approve(engine, tmp_path, name="b" * 64)
+    _approve(engine, tmp_path, mark="second")
     other.fail = (500, "EngineDeadError: out of memory")
     with pytest.raises(TurnFailed, match=r"replica 2 of 2.*out of memory") as failure:
         turn.run("deploy")

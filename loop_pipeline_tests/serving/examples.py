@@ -1,13 +1,17 @@
-"""Traces and answers as rows of a store."""
+"""Traces and answers as rows of a store, and adapters that may be loaded."""
 
 from __future__ import annotations
 
+import json
+import struct
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 
 from benchmarks.fixtures import BORN
-from loop_pipeline.hashing import digest
+from loop_pipeline.hashing import digest, file_sha256
+from loop_pipeline.serving.adapter_check import CONFIG, WEIGHTS
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import StudentAnswerRow, TraceRow
 
@@ -70,3 +74,23 @@ def add_answers(
     ]
     with engine.begin() as connection:
         upsert(connection, StudentAnswerRow, rows)
+
+
+def write_adapter(folder: Path, *, base: str, hidden: int = 64, mark: str = "") -> str:
+    """A whole adapter folder, with one tensor. Returns its weights' sha256.
+
+    Args:
+        folder: made if it is not there.
+        base: what it was trained on.
+        hidden: width of the base that it fits.
+        mark: another mark makes other weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(json.dumps({"base_model_name_or_path": base}))
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    size = 4 * hidden
+    entry = {"dtype": "F32", "shape": [1, hidden], "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": {"mark": mark}, name: entry}).encode()
+    content = (bytes(range(256)) * hidden)[:size]
+    (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(header)) + header + content)
+    return file_sha256(folder / WEIGHTS)

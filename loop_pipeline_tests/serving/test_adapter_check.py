@@ -13,6 +13,8 @@ import pytest
 
 from loop_pipeline.hashing import file_sha256
 from loop_pipeline.serving.adapter_check import (
+    CONFIG,
+    WEIGHTS,
     flaw,
     misfit,
     remember,
@@ -21,6 +23,7 @@ from loop_pipeline.serving.adapter_check import (
 )
 from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.serving.student_server import StudentServer
+from loop_pipeline_tests.serving.examples import write_adapter
 from loop_pipeline_tests.serving.stub import Stub
 
 
@@ -31,12 +34,7 @@ def make_base(folder: Path, hidden: int) -> Path:
 
 
 def make_adapter(folder: Path, base: str, hidden: int) -> Path:
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
-    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
-    header = json.dumps({name: {"dtype": "F32", "shape": [8, hidden], "data_offsets": [0, 0]}})
-    weights = struct.pack("<Q", len(header)) + header.encode()
-    (folder / "adapter_model.safetensors").write_bytes(weights)
+    write_adapter(folder, base=base, hidden=hidden)
     return folder
 
 
@@ -124,9 +122,6 @@ def test_a_note_of_another_type_costs_that_adapter(
     assert "student-1 names no folder" in caplog.text
 
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-
-
 def header_says(entry: object) -> bytes:
     text = json.dumps(entry).encode()
     return struct.pack("<Q", len(text)) + text
@@ -177,20 +172,11 @@ SPOILT = [
 ]
 
 
-def make_whole(folder: Path) -> Path:
-    """An adapter with weights behind its header."""
-    make_adapter(folder, "/gone/base", 64)
-    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
-    entry = {name: {"dtype": "F32", "shape": [1, 64], "data_offsets": [0, 256]}}
-    (folder / WEIGHTS).write_bytes(header_says(entry) + bytes(range(256)))
-    return folder
-
-
 @pytest.mark.parametrize(("spoil", "says"), SPOILT)
 def test_a_damaged_adapter_is_refused_in_one_sentence_before_a_server_sees_it(
     stub: Stub, tmp_path: Path, spoil: Callable[[Path], object], says: str
 ) -> None:
-    adapter = make_whole(tmp_path / "a")
+    adapter = make_adapter(tmp_path / "a", "/gone/base", 64)
     assert flaw(adapter) is None
     spoil(adapter)
     found = flaw(adapter)
@@ -214,7 +200,7 @@ def test_a_file_or_a_dangling_link_is_no_adapter(tmp_path: Path) -> None:
 def test_only_the_weights_and_the_settings_that_were_approved_are_loaded(
     stub: Stub, tmp_path: Path
 ) -> None:
-    adapter = make_whole(tmp_path / "a")
+    adapter = make_adapter(tmp_path / "a", "/gone/base", 64)
     sha256, config = file_sha256(adapter / WEIGHTS), file_sha256(adapter / CONFIG)
     name = f"student-{sha256[:12]}"
     assert flaw(adapter, sha256, config) is None

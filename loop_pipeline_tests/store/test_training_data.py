@@ -24,6 +24,7 @@ from loop_pipeline.store.tables import (
     QualityScoreRow,
     ReviewItemRow,
     SupersededPairRow,
+    TraceRow,
 )
 from loop_pipeline.store.traces import days_touched, read_feedback, read_traces
 from loop_pipeline.store.training_data import replace_pairs
@@ -147,5 +148,5 @@ def test_an_older_store_is_brought_up_to_date_with_its_rows(empty_database: str)
         command.downgrade(config, "0003")
     new.dispose()
     again = open_store(empty_database)
-    assert len(read(again, FeedbackRow)) == 1
+    assert [len(read(again, kind)) for kind in (TraceRow, FeedbackRow, ReviewItemRow)] == [1, 1, 1]
     again.dispose()

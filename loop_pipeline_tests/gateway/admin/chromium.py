@@ -121,7 +121,11 @@ def browser(profile: Path) -> Iterator[Browser]:
             opened.ask("DELETE", "")
     finally:
         driver.terminate()
-        driver.wait(20)
+        try:
+            driver.wait(20)
+        except subprocess.TimeoutExpired:  # on a busy machine
+            driver.kill()
+            driver.wait()
 
 
 def _wait(url: str) -> None:

@@ -12,9 +12,10 @@ import openai
 import pytest
 from sqlalchemy import Engine, select
 
+from loop_pipeline.routing.policy_files import signed
 from loop_pipeline.store.tables import TraceRow
 from loop_pipeline.traces.ingest import import_file
-from loop_pipeline_tests.gateway.live import Live, live, wait_for
+from loop_pipeline_tests.gateway.live import SECRETS, Live, live, wait_for
 from loop_pipeline_tests.gateway.small_policy import (
     EMBEDDER,
     THRESHOLD,
@@ -64,7 +65,7 @@ def routed(tmp_path: Path, student: RawServer, monkeypatch: pytest.MonkeyPatch) 
     (home / "artifacts" / "policies").mkdir(parents=True)
     EMBEDDER.save(home / "artifacts" / "policies" / "embedder.npz")
     (home / "gateway").mkdir()
-    (home / "gateway" / "policy.json").write_text(policy().model_dump_json())
+    (home / "gateway" / "policy.json").write_text(signed(policy(), SECRETS.installation.encode()))
     upstream = Upstream(_frontier)
     given = {"frontier_model": "", "student_urls": (student.url,), "student_patience_ms": 60_000}
     with live(home, upstream.url, **given) as running:

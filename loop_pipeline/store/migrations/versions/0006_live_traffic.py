@@ -54,9 +54,9 @@ def downgrade() -> None:
     op.drop_table("holds")
     op.drop_table("keys")
     op.drop_index("ix_traces_response_id", "traces")
-    with op.batch_alter_table("traces") as traces:
-        for name in (*_NEW, "retries"):
-            traces.drop_column(name)
+    # Not in a batch: SQLite would copy the table and drop it, and with it all that names its rows.
+    for name in (*_NEW, "retries"):
+        op.drop_column("traces", name)
 
 
 def _name_templates(roles: tuple[str, ...]) -> None:
