@@ -105,14 +105,18 @@ def live_stretch(
     turn.say(f"          {len(answers):,} answers, {reactions:,} reactions")
     came = trace_rows(turn.engine) - before
     numbers = live_numbers(turn.engine, bundle, answers, traces=came, seconds=spent)
-    _learn(turn)
+    turn.say(live_text(numbers))
+    try:
+        _learn(turn)
+    except TurnFailed as refused:
+        # A policy that its own traffic cannot vouch for does not come into force.
+        turn.say(f"          no next policy: {refused}")
     after = active_policy(turn.engine)
     numbers = numbers.model_copy(update={"next_policy": after["sha256"] if after else ""})
     folder = settings.artifacts / "report"
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / NAME, numbers.model_dump_json(indent=1))
     turn.run("refresh_report")
-    turn.say(live_text(numbers))
     return numbers
 
 
