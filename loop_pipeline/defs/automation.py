@@ -22,12 +22,13 @@ ON = load_settings().schedules
 SCHEDULE = dg.DefaultScheduleStatus.RUNNING if ON else dg.DefaultScheduleStatus.STOPPED
 SENSOR = dg.DefaultSensorStatus.RUNNING if ON else dg.DefaultSensorStatus.STOPPED
 
+
 # Dagster shows the words of schedules and sensors as they are, without markdown.
-daily_labels = dg.build_schedule_from_partitioned_job(
-    label_traces,
+@dg.schedule(
+    job=label_traces,
+    cron_schedule="0 2 * * *",
     name="daily_labels",
     default_status=SCHEDULE,
-    hour_of_day=2,
     description="""At 02:00 UTC the day before becomes training pairs (job label_traces).
 
 When to turn it on: once your traffic is imported every day before that hour. Days that came
@@ -35,6 +36,12 @@ later are not made up for: run the job for them, or turn late_feedback on.
 
 Read more in docs/reference/jobs.md.""",
 )
+def daily_labels(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Ask for the day before."""
+    day = (context.scheduled_execution_time - dt.timedelta(days=1)).date().isoformat()
+    return dg.RunRequest(partition_key=day, run_key=day)
+
+
 daily_reviews = dg.ScheduleDefinition(
     job=draw_reviews,
     cron_schedule="0 4 * * *",

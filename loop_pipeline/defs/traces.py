@@ -9,7 +9,10 @@ from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import QuarantineRow, TraceRow
 from loop_pipeline.store.traces import read_feedback, read_traces
 
-TRACE_DAYS = dg.DailyPartitionsDefinition(start_date=load_settings().first_day.isoformat())
+# Today is one of them: live traffic can be labelled before its day is over, and is again after it.
+TRACE_DAYS = dg.DailyPartitionsDefinition(
+    start_date=load_settings().first_day.isoformat(), end_offset=1
+)
 # Days are cheap and independent of each other: a backfill is one run.
 ONE_RUN = dg.BackfillPolicy.single_run()
 MOST_QUARANTINED = 0.01

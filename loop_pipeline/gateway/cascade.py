@@ -144,22 +144,19 @@ class Cascade:
         return None
 
     def _contract(self, app: str, task: str | None) -> dict[str, Any] | None:
-        contract = self._contract_of(app, task) if task else None
-        return dict(contract) if contract else None
+        return dict((self._contract_of(app, task) if task else None) or {}) or None
 
     def _planned(self, known: Plan, decision: Decision, app: str) -> Plan:
-        contract = known.contract
-        if contract is None and known.router is not None:
-            contract = self._contract(app, known.router.task_of(decision.group_id))
+        if known.contract is None and known.router is not None:
+            task = known.router.task_of(decision.group_id)
+            known = replace(known, contract=self._contract(app, task))
         if decision.group_id is not None and decision.group_id in self._holds():
             held = f"group {decision.group_id} is held back by a person"
-            decision = replace(
-                decision, arm="frontier", adapter=None, canary=False, score=None, reason=held
-            )
+            none = {"arm": "frontier", "adapter": None, "canary": False, "score": None}
+            decision = replace(decision, **none, reason=held)
         adapters = known.router.adapters if known.router and decision.shadow else ()
         return replace(
             known,
-            contract=contract,
             reason=decision.reason,
             decision=decision,
             adapter=decision.adapter if decision.arm == "student" else None,
