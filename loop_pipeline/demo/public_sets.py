@@ -25,6 +25,7 @@ from loop_pipeline.costs.prices import PRICES, PRICES_DATE
 
 PRICED_AS = "claude-opus-5"
 DAYS = 7
+FIRST_DAY = dt.date(2026, 9, 1)
 # Of the requests, for live traffic: neither trained on nor certified on.
 UNSEEN_SHARE = 0.2
 
@@ -124,7 +125,7 @@ def write_traffic(
     folder: Path,
     out: Path,
     *,
-    first_day: dt.date = dt.date(2026, 9, 1),
+    first_day: dt.date = FIRST_DAY,
     seed: int = 7,
     unseen: Path | None = None,
 ) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from loop_pipeline.demo.live_replay import live_stretch, load_unseen
-from loop_pipeline.demo.public_sets import DAYS, write_traffic
+from loop_pipeline.demo.public_sets import DAYS, FIRST_DAY, write_traffic
 from loop_pipeline.demo.simulated_traffic import answer_reviews, simulate
 from loop_pipeline.demo.size import SIZES, size_for
 from loop_pipeline.demo.turn import Turn
@@ -92,9 +92,9 @@ def replay(name: str, home: Path, *, live: bool = False) -> None:
     inbox = _inbox(home)
     unseen = inbox / UNSEEN if live else None
     # Live requests come now: those before them are dated to the days before.
-    days = {"first_day": dt.datetime.now(dt.UTC).date() - dt.timedelta(days=DAYS)} if live else {}
+    first = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=DAYS) if live else FIRST_DAY
     data = load_settings().bench_data
-    facts = write_traffic(name, data, inbox / TRAFFIC, unseen=unseen, **days)
+    facts = write_traffic(name, data, inbox / TRAFFIC, unseen=unseen, first_day=first)
     _configure(home, f"Replay of {name}", facts["notes"])
     turn = Turn(load_settings())
     for note in facts["notes"]:

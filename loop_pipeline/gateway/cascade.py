@@ -155,10 +155,9 @@ class Cascade:
             none = {"arm": "frontier", "adapter": None, "canary": False, "score": None}
             decision = replace(decision, **none, reason=held)
         adapters = known.router.adapters if known.router and decision.shadow else ()
+        known = replace(known, reason=decision.reason, decision=decision)
         return replace(
             known,
-            reason=decision.reason,
-            decision=decision,
             adapter=decision.adapter if decision.arm == "student" else None,
             shadows=tuple(name for name in adapters if name != decision.adapter),
             shadow=decision.shadow,
