@@ -54,7 +54,8 @@ def with_cascade(
     async def run() -> Any:
         async with aiohttp.ClientSession() as session:
             students = Students(session, [url], max_tokens=8, patience=Patience(most_s))
-            cascade = Cascade(students, **{"router": lambda: ROUTER} | more)
+            parts: dict[str, Any] = {"router": lambda: ROUTER} | more
+            cascade = Cascade(students, **parts)
             try:
                 return await use(cascade)
             finally:
@@ -151,7 +152,7 @@ def test_a_held_group_still_gathers_evidence() -> None:
 
 def test_nobody_is_asked_besides_where_no_decision_was_made() -> None:
     for more in ({"force": True}, {"router": lambda: None}):
-        plan = plan_of(ASK, DRAWN, **more)
+        plan = plan_of(ASK, DRAWN, **more)  # pyright: ignore[reportArgumentType]
         assert (plan.shadow, plan.shadows, plan.route["propensity"]) == (False, (), None)
     assert plan_of(ASK, force=True).route["forced"] is True
 

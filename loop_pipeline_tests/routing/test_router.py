@@ -154,7 +154,7 @@ def test_an_embedder_that_fails_on_many_is_asked_one_by_one(bundle, world):
 
         transform = world.embedder.transform
 
-    router = Router(bundle, Odd())
+    router = Router(bundle, Odd())  # pyright: ignore[reportArgumentType]
     requests = [Asked(ask(text), text, "aa") for text in ("flight hotel", "bank", "card visa")]
     decisions = router.decide_many(requests)
     assert decisions == [router.decide(*r[:3]) for r in requests]

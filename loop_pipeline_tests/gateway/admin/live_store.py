@@ -47,7 +47,7 @@ def policy() -> PolicyBundle:
 
 
 def _group(group_id: str, name: str, arm: Any, coverage: float) -> GroupPolicy:
-    return GroupPolicy(
+    return GroupPolicy(  # pyright: ignore[reportCallIssue]
         group_id=group_id,
         name=name,
         template_hash="t",
