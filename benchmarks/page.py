@@ -20,6 +20,7 @@ TOPICS = {
         "quality_promise",
         "threshold",
     ),
+    "Live traffic": ("gateway", "gateway_faults", "import_speed"),
     "Made-up answers": ("hallucination", "flag_speed"),
     "Task groups": (
         "groups_purity",

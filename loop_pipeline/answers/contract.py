@@ -63,7 +63,7 @@ def _max_words(contract: Mapping[str, Any]) -> int | None:
     words = contract.get("max_words")
     if words is not None and (isinstance(words, bool) or not isinstance(words, int | float)):
         raise UnsupportedContract("max_words of the contract is no number; correct the contract")
-    return words
+    return None if words is None else int(words)
 
 
 @lru_cache(maxsize=256)

@@ -48,7 +48,8 @@ def outcomes_in_force(engine: Engine, settings: LoopSettings) -> Outcomes:
     others: list[Contender] = []
     if bundle.others:
         embedder = open_embedder(
-            policy_folder(settings) / bundle.embedder_path, **settings.embedder_access()
+            policy_folder(settings) / bundle.embedder_path,
+            **settings.embedder_access(),  # pyright: ignore[reportArgumentType]
         )
         others = other_models(engine, embedder)
     costs = routed_costs(engine, settings, bundle)

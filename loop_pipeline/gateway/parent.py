@@ -166,7 +166,7 @@ def _check_open(config: GatewayConfig, known: bool, installation: bytes) -> None
     if config.loopback or config.auth == "passthrough":
         return
     access = Access(loopback=False, passthrough=False)
-    LiveFiles(config.folder, config.policies, access, {}, installation)
+    LiveFiles(config.folder, config.policies, access, {}, secret=installation)
     if not access.keys:
         raise ValueError(
             f"without keys the gateway listens on 127.0.0.1 only, not on {config.host}: "

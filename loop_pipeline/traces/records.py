@@ -61,7 +61,9 @@ class Feedback(BaseModel):
     value: float | None = Field(None, ge=0, description="0 to 1; seconds for dwell.")
     edited_output: str | None = None
     actor: str | None = None
-    app: str | None = Field(None, description="Counts on traces of this app only; None: of any.")
+    app: str | None = Field(
+        default=None, description="Counts on traces of this app only; None: of any."
+    )
     ts: AwareDatetime
 
     @model_validator(mode="after")

@@ -59,7 +59,7 @@ def test_feedback_of_an_app_counts_on_its_own_traces_only(
         done = import_file(engine, path)
     assert read(engine, FeedbackRow)["prompt_id"].tolist() == ["p1"]
     assert _reasons(engine) == ["feedback of app 'shop' on a trace of another app"]
-    assert (done.quarantined, done.waiting) == (1, 0)  # pyright: ignore[reportPossiblyUnbound]
+    assert (done.quarantined, done.waiting) == (1, 0)  # pyright: ignore[reportPossiblyUnboundVariable]
     import_file(engine, jsonl(_said("p2"), name="trusted.jsonl"))
     assert sorted(read(engine, FeedbackRow)["prompt_id"]) == ["p1", "p2"]
 

@@ -38,7 +38,7 @@ def differences(
     for chunk in _chunks(rows):
         statement = select(TraceRow.prompt_id, *columns).where(TraceRow.prompt_id.in_(chunk))
         for stored in connection.execute(statement).mappings():
-            if other := unlike(stored, rows[stored["prompt_id"]]):
+            if other := unlike(dict(stored), rows[stored["prompt_id"]]):
                 found[stored["prompt_id"]] = other
     return found
 
