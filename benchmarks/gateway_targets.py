@@ -9,7 +9,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decision import fitted
+from loop_pipeline.demo.live_replay import free_port
 from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.routing.policy_files import signed
 from loop_pipeline.store.database import open_store
@@ -96,13 +96,6 @@ class Target:
             with contextlib.suppress(FileNotFoundError):
                 pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.settings import load_settings
 
 
@@ -33,8 +32,7 @@ def gateway(
     given = {"host": host, "port": port, "workers": workers}
     changes = {f"{name}": value for name, value in given.items() if value is not None}
     config = config_from_settings(settings, **changes)
-    secret = installation_secret(settings.home, settings.installation_secret.get_secret_value())
-    running = Gateway(config, settings, secret, lambda: open_store(settings.store_url))
+    running = Gateway(config, settings, settings.secret(), lambda: open_store(settings.store_url))
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: running.stop())
     shown = f"[{config.host}]" if ":" in config.host else config.host

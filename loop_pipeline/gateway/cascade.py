@@ -3,7 +3,7 @@
 Not here: the frontier (``http``), the student's servers (``students.py``), what makes an answer fit
 to be served (``asking/served_answer.py``), and wire formats.
 
-One request: ``plan`` (or ``plan_soon``), then ``try_student`` if ``Plan.adapter`` is set, then the
+One request: ``plan``, then ``try_student`` if ``Plan.adapter`` is set, then the
 frontier unless ``Tried.serve``, and ``spawn_shadows`` in every case.
 """
 
@@ -74,7 +74,7 @@ class Cascade:
         self._batch, self._forms = TurnBatch(), AnswerForms()
         self._shadows = Shadows(students)
 
-    def plan(
+    async def plan(
         self,
         request: Request,
         prompt_id: str,
@@ -84,34 +84,17 @@ class Cascade:
         task: str | None = None,
         force_frontier: bool = False,
     ) -> Plan:
-        """Decide, at once. Never raises: every doubt is the frontier's, with its reason."""
-        known = self._before(request, app, task, force=force_frontier)
-        if known.router is None:
-            return known
-        asked = Asked(known.messages, prompt_id, None, conversation_id, app)
-        try:
-            return self._planned(known, known.router.decide_many([asked])[0], app)
-        except Exception as error:  # noqa: BLE001  a router that raises must not lose the request
-            return doubt(known, error)
+        """Decide, together with all requests of this turn of the event loop.
 
-    async def plan_soon(
-        self,
-        request: Request,
-        prompt_id: str,
-        *,
-        app: str,
-        conversation_id: str | None,
-        task: str | None = None,
-        force_frontier: bool = False,
-    ) -> Plan:
-        """The same plan, decided together with all requests of this turn of the event loop."""
+        Never raises: every doubt is the frontier's, with its reason.
+        """
         known = self._before(request, app, task, force=force_frontier)
         if known.router is None:
             return known
         asked = Asked(known.messages, prompt_id, None, conversation_id, app)
         try:
             return self._planned(known, await self._batch.decide(known.router, asked), app)
-        except Exception as error:  # noqa: BLE001  see plan
+        except Exception as error:  # noqa: BLE001  a router that raises must not lose the request
             return doubt(known, error)
 
     def _before(self, request: Request, app: str, task: str | None, *, force: bool) -> Plan:
@@ -138,7 +121,7 @@ class Cascade:
         frontier = router.bundle.frontier.get("model", "")
         if request.model not in (AUTO, frontier):
             return f"the policy speaks of {frontier!r}, not of {request.model!r:.80}"
-        own = self._app or getattr(router.bundle, "app", "")
+        own = self._app or router.bundle.app
         if own and app != own:
             return f"the policy speaks of the app {own!r}, not of {app!r:.80}"
         return None

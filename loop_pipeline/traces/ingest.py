@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from loop_pipeline.installation_secret import installation_secret, user_hash
+from loop_pipeline.installation_secret import user_hash
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import insert_new
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
@@ -120,8 +120,7 @@ def _user_hasher() -> Callable[[str], str]:
 
     @lru_cache(maxsize=1)
     def secret() -> bytes:
-        settings = load_settings()
-        return installation_secret(settings.home, settings.installation_secret.get_secret_value())
+        return load_settings().secret()
 
     return lru_cache(maxsize=10_000)(lambda user: user_hash(secret(), user))
 

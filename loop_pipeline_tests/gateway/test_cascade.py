@@ -65,14 +65,12 @@ def with_cascade(
 
 
 def plan_of(request: Request, prompt_id: str = PLAIN, app: str = "desk", **more: Any) -> Plan:
-    """The plan, the same by both ways."""
+    """The plan."""
     force = more.pop("force", False)
 
     async def use(cascade: Cascade) -> Plan:
         given: dict[str, Any] = {"app": app, "conversation_id": None, "force_frontier": force}
-        plan = cascade.plan(request, prompt_id, **given)
-        assert await cascade.plan_soon(request, prompt_id, **given) == plan
-        return plan
+        return await cascade.plan(request, prompt_id, **given)
 
     return with_cascade("http://127.0.0.1:9", use, **more)
 
@@ -123,19 +121,16 @@ def test_every_doubt_is_the_frontiers_with_its_reason(
     if "app_" in given:
         given["app"] = given.pop("app_")
 
-    async def use(cascade: Cascade) -> list[Plan]:
+    async def use(cascade: Cascade) -> Plan:
         asked: dict[str, Any] = {"app": app, "conversation_id": None, "force_frontier": force}
-        return [
-            cascade.plan(request_, PLAIN, **asked),
-            await cascade.plan_soon(request_, PLAIN, **asked),
-        ]
+        return await cascade.plan(request_, PLAIN, **asked)
 
-    for plan in with_cascade("http://127.0.0.1:9", use, **given):
-        assert plan.adapter is None
-        assert reason in plan.reason
-        assert (plan.route["arm"], plan.route["rung"]) == ("frontier", "frontier")
-        assert reason in plan.route["reason"]
-        json.dumps(plan.route)
+    plan = with_cascade("http://127.0.0.1:9", use, **given)
+    assert plan.adapter is None
+    assert reason in plan.reason
+    assert (plan.route["arm"], plan.route["rung"]) == ("frontier", "frontier")
+    assert reason in plan.route["reason"]
+    json.dumps(plan.route)
 
 
 def router_for(frontier: str) -> Any:
@@ -162,7 +157,7 @@ def test_a_conversation_stays_with_one_student() -> None:
 
     async def use(cascade: Cascade) -> set[tuple[str, str | None]]:
         plans = [
-            (f"c{i % 20}", cascade.plan(ASK, f"q{i}", app="", conversation_id=f"c{i % 20}"))
+            (f"c{i % 20}", await cascade.plan(ASK, f"q{i}", app="", conversation_id=f"c{i % 20}"))
             for i in range(200)
         ]
         return {(conversation, plan.adapter) for conversation, plan in plans}
@@ -177,6 +172,7 @@ def test_what_arrives_in_one_turn_is_decided_together_and_the_same() -> None:
 
     class Counting:
         bundle, adapters = ROUTER.bundle, ROUTER.adapters
+        task_of = ROUTER.task_of
 
         def decide_many(self, asked: Any) -> Any:
             sizes.append(len(asked))
@@ -187,15 +183,12 @@ def test_what_arrives_in_one_turn_is_decided_together_and_the_same() -> None:
             replace(ASK, messages=messages(i, ["certified", "unknown"][i % 2])) for i in range(30)
         ]
         plans = await asyncio.gather(
-            *(
-                cascade.plan_soon(a, f"q{i}", app="", conversation_id=None)
-                for i, a in enumerate(asked)
-            )
+            *(cascade.plan(a, f"q{i}", app="", conversation_id=None) for i, a in enumerate(asked))
         )
         assert sizes == [30]
-        alone = [
-            cascade.plan(a, f"q{i}", app="", conversation_id=None) for i, a in enumerate(asked)
-        ]
+        assert {plan.reason for plan in plans} == {"certified", "unknown prompt template"}
+        given: dict[str, Any] = {"app": "", "conversation_id": None}
+        alone = [await cascade.plan(a, f"q{i}", **given) for i, a in enumerate(asked)]
         assert plans == alone
 
     counting = Counting()
@@ -206,7 +199,7 @@ def tried(server: RawServer, request: Request = ASK, prompt_id: str = PLAIN, **m
     timeout = more.pop("client_timeout_s", None)
 
     async def use(cascade: Cascade) -> Tried:
-        plan = cascade.plan(request, prompt_id, app="", conversation_id=None)
+        plan = await cascade.plan(request, prompt_id, app="", conversation_id=None)
         assert plan.adapter
         return await cascade.try_student(plan, request, prompt_id, timeout)
 
@@ -307,7 +300,7 @@ def test_a_contract_of_the_task_counts_where_the_request_brings_none(server: Raw
     request = replace(ASK, contract=None)
 
     async def use(cascade: Cascade) -> Tried:
-        plan = cascade.plan(request, PLAIN, app="", conversation_id=None, task="intent")
+        plan = await cascade.plan(request, PLAIN, app="", conversation_id=None, task="intent")
         assert plan.contract == CONTRACT
         return await cascade.try_student(plan, request, PLAIN)
 
@@ -341,7 +334,7 @@ def test_the_form_of_answers_is_learned_and_a_promise_is_none(server: RawServer)
             topic = " ".join(asked.messages[1]["content"].split()[:2])
             more = " and gets a free premium voucher" if number == 50 else ""
             server.script = sure(f"Customer requests compensation for {topic}{more}.")
-            plan = cascade.plan(asked, PLAIN, app="", conversation_id=None)
+            plan = await cascade.plan(asked, PLAIN, app="", conversation_id=None)
             went_out.append((await cascade.try_student(plan, asked, PLAIN)).serve)
         return went_out
 
@@ -392,7 +385,7 @@ def run_drawn(
         return Reply(text="from the frontier", model="big-2026", tokens_out=3)
 
     async def use(cascade: Cascade) -> tuple[Tried | None, int]:
-        plan = cascade.plan(request, DRAWN, app="", conversation_id=None)
+        plan = await cascade.plan(request, DRAWN, app="", conversation_id=None)
         assert plan.shadow
         got = await cascade.try_student(plan, request, DRAWN) if plan.adapter else None
         cascade.spawn_shadows(
@@ -476,7 +469,7 @@ def test_a_client_that_leaves_takes_its_question_along(server: RawServer) -> Non
     server.script = script
 
     async def use(cascade: Cascade, prompt_id: str) -> bool:
-        plan = cascade.plan(ASK, prompt_id, app="", conversation_id=None)
+        plan = await cascade.plan(ASK, prompt_id, app="", conversation_id=None)
         call = asyncio.create_task(cascade.try_student(plan, ASK, prompt_id))
         while not server.asked:
             await asyncio.sleep(0.005)

@@ -86,7 +86,7 @@ class Live:
         name, asked = f"q{number:04d}", request(number)
         text = asked.messages[-1]["content"]
         frontier = Reply(text=frontier_says(text), finish_reason="stop", tokens_out=2)
-        plan = await cascade.plan_soon(asked, name, app="desk", conversation_id=f"c{number}")
+        plan = await cascade.plan(asked, name, app="desk", conversation_id=f"c{number}")
         tried = await cascade.try_student(plan, asked, name) if plan.adapter else None
 
         async def ask_frontier() -> Reply:
@@ -118,7 +118,7 @@ def drive(made: Router) -> Live:
             for at in range(0, REQUESTS, 40):
                 await asyncio.gather(*(live.one(cascade, i) for i in range(at, at + 40)))
             await cascade.close(30)
-            assert cascade.shadows_lost == 0
+            assert cascade.shadows_lost == 0, cascade.shadows_lost_why
 
     asyncio.run(run())
     server.stop()

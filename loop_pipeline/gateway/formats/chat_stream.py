@@ -16,7 +16,7 @@ from loop_pipeline.gateway.formats.chat_answers import (
     with_id,
 )
 from loop_pipeline.gateway.formats.exchange import Reply, Request
-from loop_pipeline.gateway.formats.sse import data_of
+from loop_pipeline.gateway.formats.sse import data_of, without_data
 
 
 class ToolCalls:
@@ -108,8 +108,7 @@ class StreamReader:
         """What to pass on of one whole event: all of it, under our id, or nothing."""
         data = data_of(event).strip()
         if not data:
-            # A comment may pass. ``data:`` with nothing says nothing, and Python clients crash.
-            return b"" if b"data:" in event else event
+            return without_data(event)
         if data == b"[DONE]":
             self._done = True
             return event

@@ -12,7 +12,7 @@ import orjson
 from loop_pipeline.gateway.formats import body_fields as fields
 from loop_pipeline.gateway.formats.chat_answers import error_of
 from loop_pipeline.gateway.formats.exchange import Reply, Request, TokenCounts
-from loop_pipeline.gateway.formats.sse import data_of, event_of
+from loop_pipeline.gateway.formats.sse import data_of, event_of, without_data
 
 # The events that hold the whole answer, each at the end of its stream.
 ENDS = {"response.completed", "response.incomplete", "response.failed"}
@@ -86,8 +86,7 @@ class StreamReader:
         """The event as it came; it is read on the way."""
         data = data_of(event).strip()
         if not data:
-            # A comment may pass. ``data:`` with nothing says nothing, and Python clients crash.
-            return b"" if b"data:" in event else event
+            return without_data(event)
         try:
             said, _ = fields.load(data)
         except ValueError:

@@ -163,7 +163,7 @@ class Answering:
         if not call.caller.vouched:
             return Plan(reason="the frontier has not accepted this key of late")
         try:
-            return await self._parts.cascade.plan_soon(
+            return await self._parts.cascade.plan(
                 call.request,
                 call.prompt_id,
                 app=call.caller.app,

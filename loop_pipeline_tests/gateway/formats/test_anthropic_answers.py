@@ -194,7 +194,9 @@ def test_what_is_no_answer_is_broken(body: bytes):
 @settings(deadline=None)
 @given(spoiled(VENDORS))
 def test_no_answer_makes_reading_fail(body: Any):
-    orjson.dumps(messages.read_reply(raw(body)))
+    reply = messages.read_reply(raw(body))
+    assert isinstance(reply, Reply)
+    assert orjson.dumps(reply)
 
 
 @settings(deadline=None)
@@ -203,7 +205,9 @@ def test_no_event_makes_reading_fail(values: list[Any]):
     seen = reader()
     for value in values:
         seen.take(b"data: " + raw(value) + b"\n\n")
-    orjson.dumps(seen.reply())
+    reply = seen.reply()
+    assert isinstance(reply, Reply)
+    assert orjson.dumps(reply)
 
 
 def test_anthropics_client_reads_a_students_answer():

@@ -165,7 +165,9 @@ def test_a_refusal_is_marked():
 @settings(deadline=None)
 @given(spoiled(VENDORS))
 def test_no_answer_makes_reading_fail(body: Any):
-    orjson.dumps(responses.read_reply(raw(body)))
+    reply = responses.read_reply(raw(body))
+    assert isinstance(reply, Reply)
+    assert orjson.dumps(reply)
 
 
 @settings(deadline=None)
@@ -174,7 +176,9 @@ def test_no_event_makes_reading_fail(values: list[Any]):
     seen = reader()
     for value in values:
         seen.take(b"data: " + raw(value) + b"\n\n")
-    orjson.dumps(seen.reply())
+    reply = seen.reply()
+    assert isinstance(reply, Reply)
+    assert orjson.dumps(reply)
 
 
 @settings(deadline=None)
