@@ -117,7 +117,9 @@ def test_daily_schedule_asks_for_yesterday(location: dg.Definitions) -> None:
 
     with dg.instance_for_test() as instance:
         context = dg.build_schedule_context(
-            instance, scheduled_execution_time=dt.datetime(2026, 9, 5, 2, tzinfo=dt.UTC)
+            instance,
+            scheduled_execution_time=dt.datetime(2026, 9, 5, 2, tzinfo=dt.UTC),
+            repository_def=location.get_repository_def(),
         )
         requests = schedule.evaluate_tick(context).run_requests
     assert [r.partition_key for r in requests or []] == ["2026-09-04"]
