@@ -164,6 +164,30 @@ def test_a_store_that_goes_away_changes_nothing(home: Path) -> None:
         Running(**nowhere, LOOP_HOME=str(home / "new"))
 
 
+def test_a_hold_reaches_the_workers_and_stays_while_the_store_is_down(home: Path) -> None:
+    adapter = put_in_force(home, "gpt-5.5")
+    server = student_server(adapter)
+    given = {"LOOP_STUDENT_URLS": server.url, "LOOP_STUDENT_PATIENCE_MS": "60000"}
+
+    def reason(gateway: Running) -> str:
+        return gateway.post(json=PLAIN).headers["x-loop-reason"]
+
+    try:
+        with running(**given) as gateway:
+            wait_for(lambda: requests.get(f"{gateway.url}/health/ready", timeout=5).json()["policy"])
+            assert "held" not in reason(gateway)
+            _loop("policy", "hold", "g-plain", "--reason", "complaints of today")
+            wait_for(lambda: "held back by a person" in reason(gateway), 5)
+        nowhere = {"LOOP_DATABASE_URL": "postgresql+psycopg2://u:x@127.0.0.1:9/x"}
+        with running(**given, **nowhere) as gateway:
+            wait_for(lambda: requests.get(f"{gateway.url}/health/ready", timeout=5).json()["policy"])
+            asked = len(server.asked)
+            assert "held back by a person" in reason(gateway)
+            assert len(server.asked) == asked
+    finally:
+        server.stop()
+
+
 def test_two_workers_share_the_port_and_one_that_is_killed_comes_back(home: Path) -> None:
     with running("--workers", "2") as gateway:
         assert {gateway.post().status_code for _ in range(20)} == {200}

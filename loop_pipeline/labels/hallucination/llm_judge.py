@@ -182,7 +182,7 @@ def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
         rate: share of the texts.
 
     Raises:
-        JudgeError: URL, model or key is wrong.
+        JudgeError: URL, model or key is wrong, or nothing answers there.
     """
     drawn, too_long = _drawn(engine, judge.model, rate)
     done = Judged(too_long=too_long)
@@ -190,6 +190,13 @@ def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
         for start in range(0, len(drawn), AT_ONCE):
             part = drawn[start : start + AT_ONCE]
             replies = list(pool.map(lambda row: _asked(judge, row), part))
+            if not any(replies):
+                # What was answered before is in the store, and is not asked again.
+                raise JudgeError(
+                    f"LOOP_JUDGE_URL {masked(judge.url)}: none of {len(part)} questions in a row "
+                    "got an answer. Is a server running there, and does it speak OpenAI's chat "
+                    "completions? Mend the address or start the server, then run `loop judge` again"
+                )
             now = dt.datetime.now(dt.UTC)
             verdicts = [
                 Feedback(
