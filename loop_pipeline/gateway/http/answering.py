@@ -188,8 +188,7 @@ class Answering:
         return tried
 
     def _route(self, call: Call, plan: Plan, tried: Tried | None) -> dict[str, object]:
-        route = dict(tried.route if tried else plan.route)
-        route["wire"] = self._wire
+        route: dict[str, object] = {**(tried.route if tried else plan.route), "wire": self._wire}
         if call.trace:
             _, route["trace_id"], route["span_id"], _ = call.trace["traceparent"].split("-")
         if call.forced:

@@ -191,12 +191,8 @@ def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
             part = drawn[start : start + AT_ONCE]
             replies = list(pool.map(lambda row: _asked(judge, row), part))
             if not any(replies):
-                # What was answered before is in the store, and is not asked again.
-                raise JudgeError(
-                    f"LOOP_JUDGE_URL {masked(judge.url)}: none of {len(part)} questions in a row "
-                    "got an answer. Is a server running there, and does it speak OpenAI's chat "
-                    "completions? Mend the address or start the server, then run `loop judge` again"
-                )
+                said = f"LOOP_JUDGE_URL {masked(judge.url)}: none of {len(part)} questions got an"
+                raise JudgeError(f"{said} answer: mend the address or start the server, then again")
             now = dt.datetime.now(dt.UTC)
             verdicts = [
                 Feedback(
