@@ -70,9 +70,9 @@ class Turn:
         self.say(f"[{now - self.started:5.0f} s] {text}")
 
     def import_traces(self, path: Path) -> None:
-        """Import a JSON-lines file of traces and feedback."""
+        """Import a JSON-lines file of traces, feedback and verdicts that the demo wrote itself."""
         self.stage(f"importing {path.name}")
-        self.say(f"          {import_file(self.engine, path)}")
+        self.say(f"          {import_file(self.engine, path, reviews=True)}")
 
     def run(
         self,

@@ -78,21 +78,36 @@ class _Import:
 
     source: str
     hash_user: Callable[[str], str]
+    reviews: bool
+    """Whether a line may be a reviewer's verdict: whoever writes a log is no reviewer."""
     refused: set[str] = field(default_factory=set)
     """Prompt ids whose traces contradict what is stored: what is said of them counts nowhere."""
 
 
 def import_file(
-    engine: Engine, path: Path, progress: Callable[[Imported], None] | None = None
+    engine: Engine,
+    path: Path,
+    progress: Callable[[Imported], None] | None = None,
+    *,
+    reviews: bool = False,
 ) -> Imported:
     """Import a JSON-lines file. The same file twice gives the same rows.
 
     Each batch is one transaction: an import that is killed can simply be run again.
 
+    Args:
+        engine: the store.
+        path: the file.
+        progress: told after each batch what was done so far.
+        reviews: whether its lines may be reviewers' verdicts, because reviewers wrote them.
+
     Raises:
         FileNotFoundError: there is no such file.
     """
-    return import_records(engine, read_jsonl(path), source=path.name, progress=progress)
+    records = read_jsonl(path)
+    return import_records(
+        engine, records, source=path.name, progress=progress, reviews=reviews
+    )
 
 
 def import_records(
@@ -101,9 +116,18 @@ def import_records(
     *,
     source: str,
     progress: Callable[[Imported], None] | None = None,
+    reviews: bool = False,
 ) -> Imported:
-    """Import (line, record) pairs under the name of their source."""
-    total, shared = Imported(), _Import(source, _user_hasher())
+    """Import (line, record) pairs under the name of their source.
+
+    Args:
+        engine: the store.
+        records: as they were read.
+        source: where they come from.
+        progress: told after each batch what was done so far.
+        reviews: whether reviewers speak here. Elsewhere what calls itself a review is quarantined.
+    """
+    total, shared = Imported(), _Import(source, _user_hasher(), reviews)
     for batch in _batches(records):
         total.add(_import_what_can_be(engine, batch, shared))
         if progress:
@@ -184,7 +208,9 @@ def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Impo
         if isinstance(record, BadLine)
     ]
     said = list(_said(batch, found.refused_records))
-    rows, waiting, wrong = feedback_rows(connection, said, shared.source, shared.refused)
+    rows, waiting, wrong = feedback_rows(
+        connection, said, shared.source, shared.refused, reviews=shared.reviews
+    )
     done = _count_quarantined(connection, bad + wrong)
     done.traces, done.traces_known = found.new, len(found.rows) - found.new
     done.feedback = insert_new(connection, FeedbackRow, rows)

@@ -41,7 +41,9 @@ def pull_verdicts(engine: Engine, tracking: Tracking) -> Imported:
     """
     with few_retries(tracking.tracking_uri):
         records = list(_assessments(tracking))
-    return import_records(engine, enumerate(records, start=1), source="mlflow")
+    return import_records(
+        engine, enumerate(records, start=1), source="mlflow", reviews=True
+    )
 
 
 def _assessments(tracking: Tracking) -> Iterator[Record]:

@@ -118,7 +118,7 @@ def read_sheet(engine: Engine, path: Path, *, reviewer: str) -> SheetRead:
             repeated += 1
         else:
             records.append((line, record))
-    imported = import_records(engine, records, source=source)
+    imported = import_records(engine, records, source=source, reviews=True)
     return SheetRead(imported=imported, blank=blank, repeated=repeated)
 
 
