@@ -15,6 +15,7 @@ from loop_pipeline.cli.common import open_settings_and_store
 from loop_pipeline.cli.doctor import doctor
 from loop_pipeline.cli.gateway import gateway
 from loop_pipeline.cli.groups import groups
+from loop_pipeline.cli.imports import import_traces
 from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
@@ -43,15 +44,7 @@ app.add_typer(groups, name="groups")
 app.add_typer(keys, name="keys")
 
 
-@app.command("import")
-def import_traces(files: list[Path]) -> None:
-    """Import JSON-lines files of traces and feedback. Twice the same file: the same rows."""
-    from loop_pipeline.store.database import open_store
-    from loop_pipeline.traces.ingest import import_file
-
-    engine = open_store(load_settings().store_url)
-    for path in files:
-        typer.echo(f"{path}: {import_file(engine, path)}")
+app.command("import")(import_traces)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import dagster as dg
 import pandas as pd
 
+from loop_pipeline.answers.said import said
 from loop_pipeline.defs.labels import DAILY
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import TRACE_DAYS, count_by_day
@@ -126,7 +127,7 @@ def positives_are_clean(
     facts = facts.merge(hallucination_flags[["prompt_id", "flag"]], on="prompt_id")
     facts = facts.merge(quality_scores[["prompt_id", "origin"]], on="prompt_id")
     positive = labeled_pairs[labeled_pairs["kind"] == "sft"].merge(facts, on="prompt_id")
-    unedited = positive[positive["chosen"] == positive["output"]]
+    unedited = positive[positive["chosen"] == positive["output"].map(said)]
     doubtful = unedited["flag"].astype(bool) | (unedited["producer"] == "student")
     bad = unedited[doubtful & (unedited["origin"] != "human")]
     return dg.AssetCheckResult(

@@ -5,13 +5,14 @@ Not here: reading files (``importers``), and how feedback finds its trace (``fee
 
 from __future__ import annotations
 
+import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
@@ -26,7 +27,9 @@ from loop_pipeline.traces.feedback_joins import (
     join_waiting,
     quarantined,
 )
-from loop_pipeline.traces.importers.jsonl import BadLine, Record, read_jsonl
+from loop_pipeline.traces.import_summary import Imported
+from loop_pipeline.traces.importers.import_files import read_file
+from loop_pipeline.traces.importers.jsonl import BadLine, Note, Record
 from loop_pipeline.traces.records import Feedback, Trace
 from loop_pipeline.traces.trace_inserts import as_quarantined, insert_batch
 from loop_pipeline.traces.trace_lines import TraceLine
@@ -38,38 +41,8 @@ TRACES = (TraceLine, Trace)
 Batch = Sequence[tuple[int, Record]]
 
 
-class Imported(BaseModel):
-    """What an import did."""
-
-    traces: int = 0
-    traces_known: int = 0
-    feedback: int = 0
-    feedback_known: int = 0
-    quarantined: int = 0
-    quarantined_known: int = 0
-    waiting: int = 0
-    """Feedback in the store, of this import or an earlier one, whose trace has not come yet."""
-    joined: int = 0
-    """Feedback that had waited and whose trace has come now; not counted in ``feedback``."""
-
-    def __str__(self) -> str:
-        """One line for people."""
-        traces = f"{self.traces} new traces ({self.traces_known} were there)"
-        joined = f", {self.joined} feedback joined to traces they waited for" if self.joined else ""
-        return f"{traces}, {self.feedback_only()}{joined}"
-
-    def feedback_only(self) -> str:
-        """One line for an import that brings no traces."""
-        waiting = f", {self.waiting} feedback still wait for their trace" if self.waiting else ""
-        return (
-            f"{self.feedback} new feedback ({self.feedback_known} were there), "
-            f"{self.quarantined} lines quarantined ({self.quarantined_known} were there){waiting}"
-        )
-
-    def add(self, more: Imported) -> None:
-        """Count what another part of the import did."""
-        for name, value in more:
-            setattr(self, name, getattr(self, name) + value)
+class UnreadableFile(ValueError):
+    """What was handed in is no file of traces and feedback; names it, and says what to do."""
 
 
 @dataclass
@@ -80,6 +53,7 @@ class _Import:
     hash_user: Callable[[str], str]
     reviews: bool
     """Whether a line may be a reviewer's verdict: whoever writes a log is no reviewer."""
+    days: tuple[str, str] = field(default_factory=lambda: _days_seen())
     refused: set[str] = field(default_factory=set)
     """Prompt ids whose traces contradict what is stored: what is said of them counts nowhere."""
 
@@ -90,8 +64,9 @@ def import_file(
     progress: Callable[[Imported], None] | None = None,
     *,
     reviews: bool = False,
+    zone: dt.tzinfo = dt.UTC,
 ) -> Imported:
-    """Import a JSON-lines file. The same file twice gives the same rows.
+    """Import JSON lines, or one JSON document, packed or not. The same file twice: the same rows.
 
     Each batch is one transaction: an import that is killed can simply be run again.
 
@@ -100,14 +75,21 @@ def import_file(
         path: the file.
         progress: told after each batch what was done so far.
         reviews: whether its lines may be reviewers' verdicts, because reviewers wrote them.
+        zone: of times that name none.
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: it holds no traces and no feedback; says what it is. Nothing was imported.
     """
-    records = read_jsonl(path)
-    return import_records(
-        engine, records, source=path.name, progress=progress, reviews=reviews
-    )
+    records = _named(path, read_file(path, zone))
+    return import_records(engine, records, source=path.name, progress=progress, reviews=reviews)
+
+
+def _named(path: Path, records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
+    try:
+        yield from records
+    except ValueError as error:
+        raise UnreadableFile(f"{path}: {error}") from None
 
 
 def import_records(
@@ -216,9 +198,19 @@ def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Impo
     done.feedback = insert_new(connection, FeedbackRow, rows)
     done.feedback_known = len({row["feedback_id"] for row in rows}) - done.feedback
     insert_new(connection, QuarantineRow, waiting)
+    done.notes = dict(Counter(r.text for _, r in batch if isinstance(r, Note)))
+    days = Counter(row["day"] for row in found.rows.values())
+    first, last = shared.days
+    done.days_outside = {day: n for day, n in days.items() if not first <= day <= last}
     done.joined, refused = join_waiting(connection, list(found.rows.values()))
     done.quarantined += refused
     return done
+
+
+def _days_seen() -> tuple[str, str]:
+    """The first and the last day that daily steps see."""
+    last = (dt.datetime.now(dt.UTC) + dt.timedelta(days=1)).date()
+    return load_settings().first_day.isoformat(), last.isoformat()
 
 
 def _said(batch: Batch, refused: set[int]) -> Iterator[Said]:

@@ -27,7 +27,8 @@ from loop_pipeline.labels.signals import features, tasks, trace_signals
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import QuarantineRow, TraceRow
 from loop_pipeline.store.traces import read_feedback, read_traces
-from loop_pipeline.traces.ingest import Imported, import_file
+from loop_pipeline.traces.import_summary import Imported
+from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.traces.messages import request_text
 from loop_pipeline.training.dataset import frozen_set
 from loop_pipeline.training.dataset.frozen_check import check_frozen
@@ -115,9 +116,7 @@ def whole_day(engine: Engine, folder: Path) -> Day:
     scores = score_quality(None, features(signals), tasks(traces), relied_on(judged))
     # As if reviews had promised a threshold for every task: what nobody objects to is learned.
     unseen = scores["origin"] == "none"
-    scores = scores.assign(
-        score=scores["score"].where(~unseen, 0.9), threshold=0.5, origin="model"
-    )
+    scores = scores.assign(score=scores["score"].where(~unseen, 0.9), threshold=0.5, origin="model")
     pairs = label_pairs(traces, feedback, flags, scores, relied_on(judged), tiers=Tiers())
     settled = split_traces(engine)
     # All are learned from: what a held-out row would hide is looked at here.
