@@ -1,4 +1,7 @@
-"""``loop import``: files of traces and feedback into the store."""
+"""``loop import`` and ``loop ship``: files of traces, and captured traffic, into the store.
+
+Not here: how (``traces/ingest.py``, ``gateway/ship.py``).
+"""
 
 from __future__ import annotations
 
@@ -50,3 +53,21 @@ def import_traces(
             typer.echo(f"  {remark}")
         worst = 1 if 1 in (worst, done.exit_status) else max(worst, done.exit_status)
     raise typer.Exit(worst)
+
+
+def ship(
+    once: Annotated[bool, typer.Option(help="End when nothing is left to bring in.")] = False,
+) -> None:
+    """Bring captured traffic into the store, as it comes; killed at any point it loses nothing."""
+    from loop_pipeline.gateway.ship import ship as bring
+    from loop_pipeline.store.database import open_store
+
+    settings = load_settings()
+    spool = settings.home / "spool"
+    if not once:
+        typer.echo(f"shipping from {spool}; Ctrl-C ends it")
+    try:
+        done = bring(lambda: open_store(settings.store_url), spool, once=once, say=typer.echo)
+    except KeyboardInterrupt:
+        return
+    typer.echo(done)

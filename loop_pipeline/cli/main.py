@@ -15,12 +15,11 @@ from loop_pipeline.cli.common import open_settings_and_store
 from loop_pipeline.cli.doctor import doctor
 from loop_pipeline.cli.gateway import gateway
 from loop_pipeline.cli.groups import groups
-from loop_pipeline.cli.imports import import_traces
+from loop_pipeline.cli.imports import import_traces, ship
 from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
-from loop_pipeline.cli.ship import ship
 from loop_pipeline.cli.status import status
 from loop_pipeline.cli.up import ui, up
 from loop_pipeline.masking import mask_secrets, masked

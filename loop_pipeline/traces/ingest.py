@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
+from loop_pipeline.costs.prices import price_of
 from loop_pipeline.installation_secret import user_hash
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import insert_new
@@ -199,6 +200,14 @@ def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Impo
     done.feedback_known = len({row["feedback_id"] for row in rows}) - done.feedback
     insert_new(connection, QuarantineRow, waiting)
     done.notes = dict(Counter(r.text for _, r in batch if isinstance(r, Note)))
+    done.notes |= Counter(
+        f"no price is known for {row['model'][:60]!r}, it counts as 0 USD: give cost_usd"
+        for row in found.rows.values()
+        if not row["cost_usd"]
+        and row["tokens_in"]
+        and row["producer"] == "frontier"
+        and price_of(row["model"]) is None
+    )
     days = Counter(row["day"] for row in found.rows.values())
     first, last = shared.days
     done.days_outside = {day: n for day, n in days.items() if not first <= day <= last}

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from loop_pipeline.costs.prices import PRICES
+from loop_pipeline.costs.prices import price_of
 from loop_pipeline.hashing import digest
 from loop_pipeline.traces.messages import answer_text, dedup_key, template_hash, without_answer
 from loop_pipeline.traces.records import Trace, split_of
@@ -117,7 +117,7 @@ def _output(values: dict[str, Any]) -> str:
 def _cost(values: dict[str, Any]) -> float:
     if values["cost_usd"] is not None:
         return values["cost_usd"]
-    known = PRICES.get(values["model"])
+    known = price_of(values["model"])
     counts = (values["tokens_in"], values["tokens_cached"], values["tokens_out"])
     return known.cost(*counts) if known else 0.0
 

@@ -17,11 +17,11 @@ from transformers import Qwen2ForCausalLM
 
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.base_folder import META, made_before
+from loop_pipeline.training.chat_rows import encode_usable, renderable
 from loop_pipeline.training.dataset.frozen_check import check_frozen
 from loop_pipeline.training.endings import cut_short, ending
 from loop_pipeline.training.pretraining import fit, new_model
 from loop_pipeline.training.qlora.adapter_folder import write_mark
-from loop_pipeline.training.qlora.chat_rows import encode_usable, renderable
 from loop_pipeline.training.qlora.load_model import resolve_base
 from loop_pipeline.training.qlora.tokens import Log, encode, read_rows, read_validation
 from loop_pipeline.training.tiny_tokenizer import train_tokenizer

@@ -230,3 +230,45 @@ def test_an_import_killed_half_way_can_simply_be_run_again(
     assert done.traces == 30_000 - there
     assert count(engine, TraceRow) == 30_000
     engine.dispose()
+
+
+REVIEW = {"kind": "review", "value": 1, "actor": "ann", "ts": "2026-09-04T00:00:00Z"}
+
+
+@pytest.mark.parametrize("edited", [{}, {"edited_output": "refund"}])
+def test_a_log_line_that_says_review_is_no_review(
+    engine: Engine, trace: Make, jsonl: Write, edited: dict[str, Any]
+) -> None:
+    """Inside a trace, beside it, or before it: whoever writes a log is no reviewer."""
+    said = REVIEW | edited
+    early, beside = said | {"prompt_id": "p2"}, said | {"prompt_id": "p1"}
+    path = jsonl(early, trace(1, feedback=[said]), beside, trace(2), trace(3))
+    done = import_file(engine, path)
+    assert (done.traces, done.feedback, done.waiting, done.quarantined) == (3, 0, 0, 3)
+    assert read_feedback(engine).empty
+    assert read(engine, QuarantineRow)["reason"].str.contains("no review").all()
+    assert import_file(engine, path, reviews=True).feedback == 2, "they were vouched for"
+
+
+def test_days_that_no_step_sees_are_named(engine: Engine, trace: Make, jsonl: Write) -> None:
+    early, late = "2025-03-01T00:00:00Z", "2150-01-01T00:00:00Z"
+    done = import_file(engine, jsonl(trace(1, ts=early), trace(2, ts=late), trace(3)))
+    assert done.days_outside == {"2025-03-01": 1, "2150-01-01": 1}
+    said = done.remarks("2026-01-01")
+    assert "LOOP_FIRST_DAY=2025-03-01" in said[0]
+    assert "in the future (until 2150-01-01)" in said[1]
+
+
+@pytest.mark.parametrize(("good", "bad", "status"), [(0, 3, 1), (1, 1, 3), (20, 1, 0), (3, 0, 0)])
+def test_the_exit_status_says_how_much_could_be_read(
+    engine: Engine, trace: Make, jsonl: Write, good: int, bad: int, status: int
+) -> None:
+    wrong = [trace(100 + n, tokens_in=-1) for n in range(bad)]
+    done = import_file(engine, jsonl(*wrong, *(trace(n) for n in range(good))))
+    assert (done.traces, done.quarantined, done.exit_status) == (good, bad, status)
+
+
+def test_a_model_without_a_price_is_said_so(engine: Engine, trace: Make, jsonl: Write) -> None:
+    lines = (trace(1, model="own-9", tokens_in=5), trace(2, model="own-9", cost_usd=0.1))
+    [note] = import_file(engine, jsonl(*lines, trace(3, tokens_in=5))).notes
+    assert "no price is known for 'own-9'" in note

@@ -23,8 +23,8 @@ from trl.trainer.kto_trainer import KTOTrainer
 
 from loop_pipeline.hashing import file_sha256
 from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.training.chat_rows import renderable
 from loop_pipeline.training.qlora.adapter_folder import checked_meta, read_meta
-from loop_pipeline.training.qlora.chat_rows import renderable
 from loop_pipeline.training.qlora.load_model import load_quantised
 from loop_pipeline.training.qlora.run import Job, run_stage
 from loop_pipeline.training.qlora.tokens import Row, encode, read_lines, template_arguments

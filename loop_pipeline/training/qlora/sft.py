@@ -19,9 +19,9 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
+from loop_pipeline.training.chat_rows import encode_usable, renderable
 from loop_pipeline.training.endings import ending
 from loop_pipeline.training.qlora.adapter_folder import base_identity
-from loop_pipeline.training.qlora.chat_rows import encode_usable, renderable
 from loop_pipeline.training.qlora.load_model import flash_attention, load_quantised, resolve_base
 from loop_pipeline.training.qlora.run import Job, run_stage
 from loop_pipeline.training.qlora.tokens import (

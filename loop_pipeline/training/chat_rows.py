@@ -1,6 +1,6 @@
 """Which rows a base can learn from, as its template takes them, and why it cannot from the others.
 
-Not here: their tokens (``tokens.py``), and which rows are in a set (``training/dataset``).
+Not here: their tokens (``qlora/tokens.py``), and which rows are in a set (``training/dataset``).
 
 No row may end a training: what the template refuses is left out with a reason, and counted.
 """
