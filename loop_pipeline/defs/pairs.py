@@ -21,6 +21,7 @@ from loop_pipeline.store.tables import (
     TraceRow,
 )
 from loop_pipeline.store.traces import read_feedback
+from loop_pipeline.traces.shown_text import text_table
 
 
 @dg.asset(**DAILY, kinds={"pandas"}, code_version="2")
@@ -62,7 +63,7 @@ def labeled_pairs(
         value=pairs,
         metadata={
             **_plots(loop, pairs),
-            "reasons": dg.MetadataValue.md(reasons.value_counts().head(15).to_markdown() or "none"),
+            "reasons": dg.MetadataValue.md(text_table(reasons.value_counts().head(15)) or "none"),
         },
     )
 
