@@ -213,7 +213,11 @@ def test_schedules_and_sensors_are_on_where_the_setting_says_so(setting: str, st
 
 
 def _open_days(instance: dg.DagsterInstance) -> tuple[list[str | None], str]:
-    context = dg.build_sensor_context(instance=instance, resources={"loop": Loop()}, repository_def=defs()
+    context = dg.build_sensor_context(
+        instance=instance,
+        resources={"loop": Loop()},
+        repository_def=defs().get_repository_def(),
+    )
     data = unlabelled_days.evaluate_tick(context)
     return [request.run_key for request in data.run_requests or []], data.skip_message or ""
 
