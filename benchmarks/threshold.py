@@ -46,12 +46,13 @@ def labelled(work: Path, traces: int) -> tuple[pd.DataFrame, dict[str, Any], Qua
     with mock.patch.multiple(traffic, **WORSE):
         traffic.simulate(work / "traffic.jsonl", traces=traces)
     engine = open_store(f"sqlite:///{work / 'loop.db'}")
-    import_file(engine, work / "traffic.jsonl", secret=lambda: b"of this run only, thrown away")
+    secret = b"of this run only, thrown away"
+    import_file(engine, work / "traffic.jsonl", secret=lambda: secret, reviews=True)
     frame = read_traces(engine)
     drawn = [p for p in frame["prompt_id"] if coin("review", p) < REVIEWED]
     reviews = traffic.answer_reviews(work / "truth.jsonl", drawn)
     records = [(i, Feedback.model_validate(review)) for i, review in enumerate(reviews)]
-    import_records(engine, records, source="reviews")
+    import_records(engine, records, source="reviews", reviews=True)
     feedback = read_feedback(engine)
     engine.dispose()
     flags, judged = flag_hallucinations(frame, tiers=Tiers()), verdicts(feedback)

@@ -9,8 +9,11 @@ import dagster as dg
 def defs() -> dg.Definitions:
     """Load every asset, check, job, schedule and sensor under ``defs``.
 
-    A run is a process already, and what is large in it starts its own: a process a step would import
-    everything again for each of a dozen short steps.
+    A run is a process already, and what is large in it starts its own: a process a step would
+    import everything again for each of a dozen short steps. Of a run's log the console shows what
+    went wrong; Dagster's page has all of it.
     """
     found = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-    return dg.Definitions.merge(found, dg.Definitions(executor=dg.in_process_executor))
+    console = dg.colored_console_logger.configured({"log_level": "WARNING"}, name="console")
+    runs = dg.Definitions(executor=dg.in_process_executor, loggers={"console": console})
+    return dg.Definitions.merge(found, runs)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from loop_pipeline.answers.facts import unsupported_facts
+from loop_pipeline.answers.said import said
 
 LEXICAL = 0.8
 MEASURES = {
@@ -32,7 +33,7 @@ def canonical(text: str, contract: Contract) -> str:
     Labels: case and spacing. Tags: a sorted set. JSON: sorted keys, ``1.0`` is ``1``; what does not
     parse stays as it is. Texts: spacing.
     """
-    kind = kind_of(contract)
+    kind, text = kind_of(contract), said(text)
     squeezed = " ".join(text.split())
     if kind == "label":
         return squeezed.casefold()
@@ -50,7 +51,7 @@ def agrees(a: str, b: str, contract: Contract) -> bool:
     For texts this is lexical: ROUGE-L F1 of at least 0.8, and neither has a number, id or address
     that the other lacks (one wrong order number in seven words would pass ROUGE-L).
     """
-    kind = kind_of(contract)
+    kind, a, b = kind_of(contract), said(a), said(b)
     if kind == "json":
         parsed = _parsed(a)
         return parsed is not None and parsed == _parsed(b)

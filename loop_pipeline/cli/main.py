@@ -15,11 +15,11 @@ from loop_pipeline.cli.common import open_settings_and_store
 from loop_pipeline.cli.doctor import doctor
 from loop_pipeline.cli.gateway import gateway
 from loop_pipeline.cli.groups import groups
+from loop_pipeline.cli.imports import import_traces, ship
 from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
 from loop_pipeline.cli.rollout import history, rollback, rollout
-from loop_pipeline.cli.ship import ship
 from loop_pipeline.cli.status import status
 from loop_pipeline.cli.up import ui, up
 from loop_pipeline.masking import mask_secrets, masked
@@ -43,16 +43,7 @@ app.add_typer(groups, name="groups")
 app.add_typer(keys, name="keys")
 
 
-@app.command("import")
-def import_traces(files: list[Path]) -> None:
-    """Import JSON-lines files of traces and feedback. Twice the same file: the same rows."""
-    from loop_pipeline.store.database import open_store
-    from loop_pipeline.traces.ingest import import_file
-
-    settings = load_settings()
-    engine = open_store(settings.store_url)
-    for path in files:
-        typer.echo(f"{path}: {import_file(engine, path, secret=settings.secret)}")
+app.command("import")(import_traces)
 
 
 @app.command()

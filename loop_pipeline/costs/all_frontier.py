@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from loop_pipeline.costs.prices import PRICES
+from loop_pipeline.costs.prices import price_of
 
 # Fewer requests that both have answered say too little about the others.
 MIN_PAIRS = 20
@@ -55,7 +55,7 @@ class Estimate:
 
 def weights_of(model: str) -> Weights:
     """What tokens weigh by the list price of a frontier model; by their proportion if unknown."""
-    known = PRICES.get(model)
+    known = price_of(model)
     if known is None:
         return Weights(*PLAIN_WEIGHTS, is_price=False)
     return Weights(known.tokens_in / 1e6, known.tokens_out / 1e6, is_price=True)

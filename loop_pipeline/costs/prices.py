@@ -5,6 +5,9 @@ Not here: what a student costs (``attribution.py``).
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 from pydantic import BaseModel, ConfigDict, Field
 
 PRICES_DATE = "2026-11"
@@ -12,6 +15,12 @@ PRICES_SOURCE = (
     "list prices in the model table bundled with litellm 1.109.1 (MIT), copied 2026-11; "
     "batch discounts are not applied"
 )
+
+
+# Names of clouds before a model's, as in us.anthropic.claude-opus-5-v1:0.
+PROVIDER = re.compile(r"(?:(?:us|eu|apac|jp|au|global)\.)?(?:anthropic|openai|google|azure)\.")
+# What is added to a name for one build of the model.
+BUILD = re.compile(r"(?:[-@]20\d\d-?\d\d-?\d\d|-latest|@latest|@default|-v\d+(?::\d+)?|-00\d)$")
 
 
 class Price(BaseModel):
@@ -63,12 +72,28 @@ PRICES = {
 }
 
 
+@lru_cache(maxsize=1024)  # few models, on every trace
+def price_of(model: str) -> Price | None:
+    """Price of a frontier model, also of a dated build and behind a provider's name.
+
+    ``openai/gpt-5.5-2026-04-23`` bills as ``gpt-5.5``. None: no price is known.
+    """
+    name = model.strip().casefold()
+    if name in PRICES:
+        return PRICES[name]
+    name = PROVIDER.sub("", name.rpartition("/")[2])
+    while name not in PRICES and (shorter := BUILD.sub("", name)) != name:
+        name = shorter
+    return PRICES.get(name)
+
+
 def price(model: str) -> Price:
     """Price of a frontier model.
 
     Raises:
         ValueError: no price is known; the message lists the models that have one.
     """
-    if model not in PRICES:
+    known = price_of(model)
+    if known is None:
         raise ValueError(f"no price for {model!r}; known: {', '.join(PRICES)}")
-    return PRICES[model]
+    return known

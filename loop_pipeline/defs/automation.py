@@ -14,7 +14,7 @@ from loop_pipeline.defs.jobs import (
 )
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.settings import load_settings
-from loop_pipeline.store.traces import days_touched
+from loop_pipeline.store.traces import days_touched, days_unlabelled
 from loop_pipeline.store.training_data import count_validated_pairs, pairs_last_trained
 
 # For what nobody turned on or off in Dagster: that stays as it was put. `loop up` sets it.
@@ -142,6 +142,10 @@ def enough_new_pairs(
 
 # A transaction may commit after a later one: what came since is looked for a little further back.
 LATE_OVERLAP = dt.timedelta(minutes=10)
+# How far back it is looked after a clock was set right.
+CLOCK_AHEAD = dt.timedelta(days=1)
+# Asked for at one tick; the rest at the next ones.
+MOST_DAYS = 31
 
 
 @dg.sensor(
@@ -163,7 +167,10 @@ def late_feedback(
     now = dt.datetime.now(dt.UTC)
     if context.cursor is None:
         return dg.SensorResult(cursor=now.isoformat())
-    touched = days_touched(loop.engine(), dt.datetime.fromisoformat(context.cursor) - LATE_OVERLAP)
+    since = dt.datetime.fromisoformat(context.cursor) - LATE_OVERLAP
+    if since > now:  # the clock was ahead then: what came after it was set right is older
+        since = now - CLOCK_AHEAD
+    touched = days_touched(loop.engine(), since)
     if not touched:
         return dg.SkipReason("no labelled day has got feedback since")
     # The key holds the newest feedback of the day: looked at twice, it is labelled once.
@@ -172,5 +179,37 @@ def late_feedback(
             dg.RunRequest(partition_key=day, run_key=f"late-{day}-{moment.isoformat()}")
             for day, moment in touched.items()
         ],
-        cursor=max(touched.values()).isoformat(),
+        cursor=min(now, max(touched.values())).isoformat(),
+    )
+
+
+@dg.sensor(
+    job=label_traces,
+    minimum_interval_seconds=600,
+    default_status=SENSOR,
+    description="""Labels days of which answers came in after they were labelled, or that never
+were (job label_traces). Today is left to the schedule.
+
+When to turn it on: together with daily_labels, or before an import of older traffic. After a
+failed run it does not try again before more traffic of that day comes in.
+
+Read more in docs/concepts/quality.md.""",
+)
+def unlabelled_days(
+    context: dg.SensorEvaluationContext, loop: Loop
+) -> dg.SensorResult | dg.SkipReason:
+    """Ask for the days that are over and hold answers without a flag."""
+    if skip := in_flight(context.instance, label_traces.name):
+        return skip
+    settings = loop.settings()
+    last = (dt.datetime.now(dt.UTC) - dt.timedelta(days=1)).date().isoformat()
+    days = days_unlabelled(loop.engine(), settings.first_day.isoformat(), last)
+    if not days:
+        return dg.SkipReason("every answer of the days that are over has its flag")
+    # The key holds how many are open: one request for what has come, also after a failed run.
+    return dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(partition_key=day, run_key=f"unlabelled-{day}-{number}")
+            for day, number in list(days.items())[:MOST_DAYS]
+        ]
     )

@@ -34,6 +34,7 @@ from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
 from loop_pipeline.store.traces import read_feedback, read_traces
+from loop_pipeline.traces.shown_text import text_table
 
 # Splits that no student learns from; it answers them through the server that will serve it.
 ANSWERED = ("validation", "calibration", "gold")
@@ -171,7 +172,7 @@ def _decision_table(decisions: list[dict[str, Any]]) -> str:
         }
         for row in decisions
     ]
-    return pd.DataFrame(rows).to_markdown(index=False)
+    return text_table(pd.DataFrame(rows), index=False)
 
 
 @dg.asset_check(asset=checkpoint_evaluation, blocking=True)

@@ -45,6 +45,7 @@ from loop_pipeline.store.tables import (
 )
 from loop_pipeline.store.traces import read_traces
 from loop_pipeline.traces.messages import request_text
+from loop_pipeline.traces.shown_text import text_table
 
 LEAST_ASSIGNED = 0.9
 
@@ -139,12 +140,12 @@ def _describe(groups: Groups, members: pd.DataFrame, changes: list[Any]) -> dict
         "leaves": len(leaves),
         "changes": len(told),
         "map": dg.MetadataValue.md(plot_png_markdown(cluster_figure(points))),
-        "groups": dg.MetadataValue.md(names.to_markdown(index=False)),
+        "groups": dg.MetadataValue.md(text_table(names, index=False)),
         "parts": dg.MetadataValue.md(
-            leaves[["parent_id", "group_id", "name", "size"]].to_markdown(index=False)
+            text_table(leaves[["parent_id", "group_id", "name", "size"]], index=False)
         ),
         "changes_table": dg.MetadataValue.md(
-            told.to_markdown(index=False) if len(told) else "none"
+            text_table(told, index=False) if len(told) else "none"
         ),
     }
 
@@ -235,6 +236,6 @@ def _compared(stats: pd.DataFrame, names: pd.DataFrame) -> dict[str, Any]:
         "groups": int(stats["group_id"].nunique()),
         "groups_with_a_clear_best": int(best["more_than_noise"].eq(True).sum()),
         "plot": dg.MetadataValue.md(plot_png_markdown(best_model_figure(stats, names))),
-        "best": dg.MetadataValue.md(best.to_markdown(index=False)),
-        "table": dg.MetadataValue.md(stats.to_markdown(index=False)),
+        "best": dg.MetadataValue.md(text_table(best, index=False)),
+        "table": dg.MetadataValue.md(text_table(stats, index=False)),
     }

@@ -20,6 +20,7 @@ from loop_pipeline.store.tables import (
 )
 from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.store.training_data import newest_quality_model
+from loop_pipeline.traces.shown_text import text_table
 
 DAILY = {"partitions_def": TRACE_DAYS, "backfill_policy": ONE_RUN, "group_name": "labels"}
 
@@ -47,7 +48,7 @@ def hallucination_flags(
     return dg.MaterializeResult(
         value=flags,
         metadata={
-            "reasons": dg.MetadataValue.md(reasons.value_counts().head(10).to_markdown() or "none"),
+            "reasons": dg.MetadataValue.md(text_table(reasons.value_counts().head(10)) or "none"),
         },
     )
 
@@ -143,4 +144,4 @@ def _examples(scores: pd.DataFrame) -> str:
     """Where a score comes from, for rows from the lowest to the highest."""
     rows = scores[scores["origin"] == "model"].sort_values("score", kind="stable")
     shown = rows.iloc[:: max(1, len(rows) // 9)][["prompt_id", "score", "threshold", "because"]]
-    return shown.to_markdown(index=False, floatfmt=".3f") if len(shown) else "no model scores yet"
+    return text_table(shown, index=False, floatfmt=".3f") if len(shown) else "no model scores yet"

@@ -3,6 +3,7 @@
 import dagster as dg
 import pandas as pd
 
+from loop_pipeline.answers.said import said
 from loop_pipeline.defs.labels import DAILY
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import TRACE_DAYS, count_by_day
@@ -20,6 +21,7 @@ from loop_pipeline.store.tables import (
     TraceRow,
 )
 from loop_pipeline.store.traces import read_feedback
+from loop_pipeline.traces.shown_text import text_table
 
 
 @dg.asset(**DAILY, kinds={"pandas"}, code_version="2")
@@ -61,7 +63,7 @@ def labeled_pairs(
         value=pairs,
         metadata={
             **_plots(loop, pairs),
-            "reasons": dg.MetadataValue.md(reasons.value_counts().head(15).to_markdown() or "none"),
+            "reasons": dg.MetadataValue.md(text_table(reasons.value_counts().head(15)) or "none"),
         },
     )
 
@@ -126,7 +128,7 @@ def positives_are_clean(
     facts = facts.merge(hallucination_flags[["prompt_id", "flag"]], on="prompt_id")
     facts = facts.merge(quality_scores[["prompt_id", "origin"]], on="prompt_id")
     positive = labeled_pairs[labeled_pairs["kind"] == "sft"].merge(facts, on="prompt_id")
-    unedited = positive[positive["chosen"] == positive["output"]]
+    unedited = positive[positive["chosen"] == positive["output"].map(said)]
     doubtful = unedited["flag"].astype(bool) | (unedited["producer"] == "student")
     bad = unedited[doubtful & (unedited["origin"] != "human")]
     return dg.AssetCheckResult(

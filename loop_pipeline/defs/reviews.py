@@ -24,6 +24,7 @@ from loop_pipeline.store.mlflow_log.mlflow_runs import record_fit
 from loop_pipeline.store.tables import ReviewerRow, ReviewItemRow
 from loop_pipeline.store.tracking import Tracking, TrackingDown, few_retries
 from loop_pipeline.store.training_data import newest_quality_model
+from loop_pipeline.traces.shown_text import text_table
 
 MAX_ECE = 0.1
 STATES = ("open", "second", "done", "skipped")
@@ -48,7 +49,7 @@ def review_queue(loop: Loop) -> dg.MaterializeResult:
     looked_at = update_queue(engine, base_rate=settings.review_rate)
     items = read(engine, ReviewItemRow, columns=["status"])
     drawn = looked_at[looked_at["status"] == "open"]
-    reasons = drawn["reason"].value_counts().head(12).to_markdown()
+    reasons = text_table(drawn["reason"].value_counts().head(12))
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(items),
@@ -83,7 +84,7 @@ def reviewers(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeRe
             "reviews": int(crew["reviews"].sum()),
             "reviewed_twice": int(crew["overlaps"].sum()),
             "warnings": len(warnings),
-            "reviewers": dg.MetadataValue.md(crew.to_markdown(index=False, floatfmt=".2f")),
+            "reviewers": dg.MetadataValue.md(text_table(crew, index=False, floatfmt=".2f")),
         }
     )
 
@@ -139,7 +140,7 @@ def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materiali
             "promises": dg.MetadataValue.md(promise_table(model.promises)),
             "quality": dg.MetadataValue.md(mean_table(model)),
             "weights_table": dg.MetadataValue.md(weights_table(model)),
-            "doubtful_verdicts": dg.MetadataValue.md(doubts.to_markdown(index=False) or "none"),
+            "doubtful_verdicts": dg.MetadataValue.md(text_table(doubts, index=False) or "none"),
             "calibration": model.calibrator.kind,
             "version": model.version,
             **_record(context, loop.settings(), model, figures),

@@ -25,6 +25,7 @@ from loop_pipeline.routing.policy_from_store import (
 from loop_pipeline.routing.router import Router
 from loop_pipeline.store.policies import refused_student, why_refused
 from loop_pipeline.store.traces import read_traces
+from loop_pipeline.traces.shown_text import text_table
 
 
 @dg.asset(
@@ -111,7 +112,7 @@ def _details(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, 
     canary = bundle.canary
     about = {
         "coverage_by_group": dg.MetadataValue.md(picture),
-        "groups_table": dg.MetadataValue.md(table[[*columns, "reason"]].to_markdown(index=False)),
+        "groups_table": dg.MetadataValue.md(text_table(table[[*columns, "reason"]], index=False)),
         "canary": f"{canary.policy.student['adapter']}, stage {canary.stage}" if canary else "none",
         "expires": bundle.expires or "never",
         "sha256": bundle.sha256,
@@ -152,7 +153,7 @@ def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
         metadata={
             "broken_groups": len(broken),
             **{name: float(value) for name, value in figures.items() if pd.notna(value)},
-            "gold": dg.MetadataValue.md(gold.to_markdown(index=False)),
+            "gold": dg.MetadataValue.md(text_table(gold, index=False)),
         },
     )
 

@@ -8,6 +8,7 @@ from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import QuarantineRow, TraceRow
 from loop_pipeline.store.traces import read_feedback, read_traces
+from loop_pipeline.traces.shown_text import text_table
 
 # Today is one of them: live traffic can be labelled before its day is over, and is again after it.
 TRACE_DAYS = dg.DailyPartitionsDefinition(
@@ -82,7 +83,7 @@ def raw_traces(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeR
         metadata={
             "quarantined_lines_in_total": count(engine, QuarantineRow, prompt_id=None),
             "simulated": bool(traces["simulated"].any()),
-            "by_model": dg.MetadataValue.md(by_model.to_markdown(index=False)),
+            "by_model": dg.MetadataValue.md(text_table(by_model, index=False)),
         },
     )
 
@@ -110,7 +111,7 @@ def few_lines_are_quarantined(loop: Loop) -> dg.AssetCheckResult:
             "quarantined_share": share,
             "quarantined": len(bad),
             "feedback_waiting_for_its_trace": int(early.sum()),
-            "first": dg.MetadataValue.md(bad.head(10).to_markdown(index=False) or "none"),
+            "first": dg.MetadataValue.md(text_table(bad.head(10), index=False) or "none"),
         },
     )
 

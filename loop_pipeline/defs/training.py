@@ -16,6 +16,7 @@ from loop_pipeline.store.checkpoints import record_candidates
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import DatasetMemberRow, FeedbackRow, LabeledPairRow
 from loop_pipeline.store.training_data import newest_dataset
+from loop_pipeline.traces.shown_text import text_table
 from loop_pipeline.training.base_folder import made_before
 from loop_pipeline.training.dataset import frozen_set as sets
 from loop_pipeline.training.dataset.frozen_check import DamagedSet, check_frozen
@@ -82,7 +83,7 @@ def _described(frozen: sets.TrainingSet, selection: Selection) -> dict[str, Any]
         "dagster/row_count": len(selection.rows),
         **frozen.counts,
         "left_out": len(selection.excluded),
-        "reasons_left_out": dg.MetadataValue.md(why.value_counts().to_markdown() or "nothing"),
+        "reasons_left_out": dg.MetadataValue.md(text_table(why.value_counts()) or "nothing"),
         "trained_until": frozen.trained_until,
         "folder": dg.MetadataValue.path(frozen.folder),
         "triggers": dg.MetadataValue.json(selection.triggers),

@@ -70,9 +70,10 @@ class Turn:
         self.say(f"[{now - self.started:5.0f} s] {text}")
 
     def import_traces(self, path: Path) -> None:
-        """Import a JSON-lines file of traces and feedback."""
+        """Import a JSON-lines file of traces, feedback and verdicts that the demo wrote itself."""
         self.stage(f"importing {path.name}")
-        self.say(f"          {import_file(self.engine, path, secret=self.settings.secret)}")
+        done = import_file(self.engine, path, secret=self.settings.secret, reviews=True)
+        self.say(f"          {done}")
 
     def run(
         self,

@@ -17,7 +17,7 @@ from loop_pipeline.evaluation.held_out import evaluate
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.hashing import digest
 from loop_pipeline.serving.student_server import StudentServer
-from loop_pipeline.traces.messages import request_text
+from loop_pipeline.traces.messages import SYSTEM_ROLES, request_text
 
 SHOTS = 3
 # Examples are looked for among so many training rows: embedding more takes minutes.
@@ -62,7 +62,7 @@ def _pool(train_file: Path) -> pd.DataFrame:
     with train_file.open(encoding="utf-8") as lines:
         for line in lines:
             row = json.loads(line)
-            turns = [m for m in row["prompt"] if m["role"] != "system"] + row["completion"]
+            turns = [m for m in row["prompt"] if m["role"] not in SYSTEM_ROLES] + row["completion"]
             rows.append({"id": row["prompt_id"], "group": row["group"], "turns": turns})
     pool = pd.DataFrame(rows, columns=pd.Index(["id", "group", "turns"]))
     if len(pool) > POOL:  # by hash: the same rows whenever it is asked
@@ -72,7 +72,9 @@ def _pool(train_file: Path) -> pd.DataFrame:
 
 def with_examples(messages: Sequence[dict[str, Any]], examples: Sequence[Turns]) -> Turns:
     """A request with examples as earlier turns, the nearest next to the question."""
-    start = next((i for i, m in enumerate(messages) if m["role"] != "system"), len(messages))
+    start = next(
+        (i for i, m in enumerate(messages) if m["role"] not in SYSTEM_ROLES), len(messages)
+    )
     shown = [turn for example in reversed(examples) for turn in example]
     return [*messages[:start], *shown, *messages[start:]]
 

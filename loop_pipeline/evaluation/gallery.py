@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from loop_pipeline.traces.shown_text import shown
+
 MOST = 20
 SHOWN = 5
 SHOWN_CHARS = 160
@@ -89,8 +91,7 @@ def to_markdown(entries: Sequence[Mapping[str, Any]]) -> str:
 def _cell(text: str) -> str:
     flat = " ".join(text.split())
     cut = flat if len(flat) <= SHOWN_CHARS else flat[: SHOWN_CHARS - 1] + "…"
-    # Neither a column mark nor markup of the answer's own may change the table.
-    return escape(cut, quote=False).replace("|", "\\|").replace("`", "\\`") or "(empty)"
+    return shown(cut) or "(empty)"
 
 
 def to_html(entries: Sequence[Mapping[str, Any]], title: str) -> str:

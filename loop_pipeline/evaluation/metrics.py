@@ -14,6 +14,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from loop_pipeline.answers.agreement import MEASURES
+from loop_pipeline.answers.said import was_cut
 from loop_pipeline.stats.binomial import clopper_pearson
 
 
@@ -87,7 +88,7 @@ def _summary(rows: pd.DataFrame) -> dict[str, Any]:
         "tokens_in": int(rows["tokens_in"].sum()),
         "tokens_out": int(rows["tokens_out"].sum()),
         "too_long": int((rows["finish_reason"] == "too_long").sum()),
-        "cut_off": int((rows["finish_reason"] == "length").sum()),
+        "cut_off": int(rows["finish_reason"].map(was_cut).sum()),
     }
 
 

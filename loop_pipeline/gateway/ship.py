@@ -23,8 +23,9 @@ from sqlalchemy.exc import DBAPIError
 
 from loop_pipeline.gateway.segments import adopt, backlog, sealed, sync_folder
 from loop_pipeline.masking import mask_secrets
+from loop_pipeline.traces.import_summary import Imported
 from loop_pipeline.traces.importers.jsonl import BadLine, Record, read_jsonl
-from loop_pipeline.traces.ingest import Imported, import_records
+from loop_pipeline.traces.ingest import import_records
 
 SOURCE = "gateway"
 LOCK = "ship.lock"

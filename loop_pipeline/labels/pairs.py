@@ -14,6 +14,7 @@ the original good. Whatever does not decide stays in ``feedback``.
 | rejected, thumbed down, or reviewer: bad             | kto_neg                                  |
 | flagged, accepted or not                             | kto_neg                                  |
 | made by the student                                  | never a positive, negative by people only |
+| cut off, empty, nothing but thoughts                 | never a positive, negative by people only |
 | regenerated, or nothing known                        | nothing                                  |
 """
 
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from loop_pipeline.answers.said import said, was_cut
 from loop_pipeline.hashing import digest
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
 from loop_pipeline.labels.hallucination.tiers import Tiers
@@ -75,7 +77,8 @@ def label_pairs(
     for name, frame in (("flag", flags), ("score", scores)):
         if len(missing := known.loc[~known["prompt_id"].isin(frame["prompt_id"]), "prompt_id"]):
             raise ValueError(f"{len(missing)} traces have no {name}, first {missing.iloc[0]}")
-    outcome = known[["prompt_id", "day", "output", "producer"]].merge(
+    names = ["prompt_id", "day", "output", "producer", "finish_reason"]
+    outcome = known.reindex(columns=names).merge(
         flags[["prompt_id", "flag", "tier", "reasons", "version"]], on="prompt_id"
     )
     columns = ["prompt_id", "score", "threshold", "origin", "version"]
@@ -147,24 +150,30 @@ def _people(
 
 
 def _lessons(trace: dict[str, Any]) -> list[Lesson]:
-    verdict, action, output = trace.get("verdict"), trace.get("action"), trace["output"]
+    verdict, action, output = trace.get("verdict"), trace.get("action"), said(trace["output"])
     if _edit_stands(trace):
         return _from_edit(trace)
+    if not output.strip():
+        return []  # a student would learn to say nothing, or that something unsaid is bad
     if verdict is False:
         return [Lesson("kto_neg", None, output, "a reviewer found it bad")]
     if verdict is None and action == "rejected":
         return [Lesson("kto_neg", None, output, "the user rejected it")]
-    if trace["producer"] not in TRUSTED:
+    # A cut one, whoever liked it: a student would learn to stop in the middle.
+    if trace["producer"] not in TRUSTED or was_cut(trace["finish_reason"]):
         return []
     if trace["flag"] and (not verdict or trace["tier"] == "T0"):
-        if verdict:  # praised, yet it breaks its contract: nobody learns from a contradiction
-            return []
-        heard = "accepted but flagged" if action == "accepted" else "flagged"
-        why = "; ".join(map(str, trace["reasons"]))
-        return [Lesson("kto_neg", None, output, f"{heard}: {why}")]
+        # Praised, yet it breaks its contract: nobody learns from a contradiction.
+        return [] if verdict else [_flagged(trace, output)]
     if verdict:
         return _positive(output, "a reviewer found it good")
     return _by_score(output, action, trace["score"], trace["threshold"])
+
+
+def _flagged(trace: dict[str, Any], output: str) -> Lesson:
+    heard = "accepted but flagged" if trace.get("action") == "accepted" else "flagged"
+    why = "; ".join(map(str, trace["reasons"]))
+    return Lesson("kto_neg", None, output, f"{heard}: {why}")
 
 
 def _by_score(
@@ -182,6 +191,8 @@ def _edit_stands(trace: dict[str, Any]) -> bool:
     """A reviewer's correction always does, a user's unless a newer action took it back."""
     if "edit" not in trace or trace.get("verdict") is True:
         return False
+    if not said(trace["edit"]).strip():
+        return False
     if trace["edit_flag"] and trace["edit_tier"] == "T0":
         return False  # a target outside the contract would teach to break it
     return trace["edit_action"] == "review" or trace.get("action") == "modified"
@@ -189,11 +200,12 @@ def _edit_stands(trace: dict[str, Any]) -> bool:
 
 def _from_edit(trace: dict[str, Any]) -> list[Lesson]:
     """The correction is the target; with the original it makes a pair if they are comparable."""
-    edit, output = trace["edit"], trace["output"]
+    edit, output = said(trace["edit"]), said(trace["output"])
     who = "a reviewer" if trace["edit_action"] == "review" else "the user"
     distance = edit_distance(output, edit)
     lessons = _positive(edit, f"{who} corrected it (edit distance {distance:.2f})")
-    if EDIT_RANGE[0] <= distance <= EDIT_RANGE[1] and not trace["edit_flag"]:
+    comparable = EDIT_RANGE[0] <= distance <= EDIT_RANGE[1] and output.strip() != ""
+    if comparable and not trace["edit_flag"]:
         reason = f"{who} preferred the correction (edit distance {distance:.2f})"
         lessons.append(Lesson("dpo", edit, output, reason))
     return lessons

@@ -14,6 +14,7 @@ import pandas as pd
 
 from loop_pipeline.evaluation.gallery import to_html
 from loop_pipeline.report.pictures.plots import contestants_figure, reliability_figure
+from loop_pipeline.traces.shown_text import text_table
 from loop_pipeline.whole_file import whole_file, write_whole
 
 GALLERY = "gallery.jsonl"
@@ -44,7 +45,7 @@ def contestants_table(metrics: Mapping[str, Any]) -> str:
             rows.append({"task": task, "contestant": name} | _cells(part))
     order = {"all": 0}
     rows.sort(key=lambda row: (order.get(row["task"], 1), row["task"]))
-    return pd.DataFrame(rows).to_markdown(index=False)
+    return text_table(pd.DataFrame(rows), index=False)
 
 
 def _cells(part: Mapping[str, Any]) -> dict[str, str]:
@@ -77,7 +78,7 @@ def differences_table(metrics: Mapping[str, Any]) -> str:
             }
             for figure, part in shown.items()
         ]
-    return pd.DataFrame(rows).to_markdown(index=False)
+    return text_table(pd.DataFrame(rows), index=False)
 
 
 def fresh_sentence(metrics: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from loop_pipeline.report.pictures.plots import (
     threshold_figure,
     weights_figure,
 )
+from loop_pipeline.traces.shown_text import text_table
 
 
 def quality_figures(model: QualityModel) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def promise_table(promises: dict[str, Promise]) -> str:
         {"task": name, "threshold": p.threshold, "reviews": p.reviews, "says": p.reason}
         for name, p in promises.items()
     ]
-    return pd.DataFrame(rows).to_markdown(index=False) if rows else "none"
+    return text_table(pd.DataFrame(rows), index=False) if rows else "none"
 
 
 def mean_table(model: QualityModel) -> str:
@@ -53,7 +54,7 @@ def mean_table(model: QualityModel) -> str:
     if not means:
         return "none"
     frame = pd.DataFrame(means).T.reset_index(names="task")
-    return frame.to_markdown(index=False, floatfmt=".3f")
+    return text_table(frame, index=False, floatfmt=".3f")
 
 
 def weights_table(model: QualityModel) -> str:
@@ -62,4 +63,4 @@ def weights_table(model: QualityModel) -> str:
         return "none"
     weights = pd.DataFrame(model.stack.weights, index=pd.Index(model.stack.columns))
     weights = weights.rename(columns={"": "all tasks"}).sort_values("all tasks", key=abs)[::-1]
-    return weights.to_markdown(floatfmt="+.2f")
+    return text_table(weights, floatfmt="+.2f")

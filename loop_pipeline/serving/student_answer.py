@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loop_pipeline.confidence.answer_score import ROUNDING, lowest_tenth
+from loop_pipeline.traces.student_turns import NotAText, student_turns
 
 # What an answer without a single token counts as: surely wrong, yet a finite number.
 NO_TOKENS = -100.0
@@ -77,13 +78,21 @@ def question_body(model: str, messages: Messages, max_tokens: int) -> dict[str, 
     """
     return {
         "model": model,
-        "messages": list(messages),
+        "messages": _readable(messages),
         "max_tokens": max_tokens,
         "temperature": 0,
         # As in training; a template without this switch is not given it by vLLM.
         "chat_template_kwargs": {"enable_thinking": False},
         "logprobs": True,
     }
+
+
+def _readable(messages: Messages) -> list[Any]:
+    """The turns as they are learned; what a student cannot read the server refuses by itself."""
+    try:
+        return student_turns(messages)
+    except NotAText:
+        return list(messages)
 
 
 def too_long(status: int, words: str) -> bool:

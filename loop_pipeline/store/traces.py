@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, func, or_, select
 
 from loop_pipeline.store.database import CHUNK, insert_rows, of_app, query, read
 from loop_pipeline.store.tables import (
     ContractRow,
     FeedbackRow,
+    HallucinationFlagRow,
     QualityScoreRow,
     TraceRow,
     TraceUnitRow,
@@ -74,6 +75,22 @@ def read_feedback(
     if kind is not None:
         statement = statement.where(FeedbackRow.kind == kind)
     return query(engine, statement.order_by(mapped.c.ts, mapped.c.feedback_id))
+
+
+def days_unlabelled(engine: Engine, first: str, last: str) -> dict[str, int]:
+    """How many answers of each day have no flag yet; of these days, both included."""
+    flag = HallucinationFlagRow.prompt_id
+    ended = TraceRow.finish_reason
+    statement = (
+        select(TraceRow.day, func.count())
+        .join(HallucinationFlagRow, flag == TraceRow.prompt_id, isouter=True)
+        .where(flag.is_(None), TraceRow.day.between(first, last), of_app(engine))
+        .where(or_(ended.is_(None), ended.not_in(BROKEN)))
+        .group_by(TraceRow.day)
+        .order_by(TraceRow.day)
+    )
+    with engine.connect() as connection:
+        return {day: number for day, number in connection.execute(statement)}  # noqa: C416
 
 
 def days_touched(engine: Engine, since: dt.datetime) -> dict[str, dt.datetime]:

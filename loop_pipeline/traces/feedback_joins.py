@@ -21,6 +21,10 @@ from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
 from loop_pipeline.traces.records import Feedback
 
 WAITS = "feedback on a prompt id that is not in the store; it waits for its trace"
+NO_REVIEWER = (
+    "kind: a line of a log is no review, whoever it names; hand reviews in as a sheet"
+    " (loop review import) or at the review desk, or vouch for the file: loop import --reviews"
+)
 # Clocks differ, and a date without a time may be tomorrow's somewhere.
 AHEAD = dt.timedelta(days=1)
 
@@ -63,6 +67,8 @@ def feedback_rows(
     feedback: Sequence[Said],
     source: str,
     refused: Collection[str],
+    *,
+    reviews: bool = False,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """Sort feedback into rows of ``feedback``, and of ``quarantine``: what waits, what is wrong.
 
@@ -72,6 +78,7 @@ def feedback_rows(
         source: where they come from.
         refused: prompt ids whose traces were refused: what was said of the one that came is not
             said of the one that is stored.
+        reviews: whether the source is one where reviewers speak.
     """
     named = traces_named(connection, {said.record.prompt_id for said in feedback})
     good, waiting, bad = [], [], []
@@ -79,7 +86,10 @@ def feedback_rows(
         meant = named.get(record.prompt_id)
         names = {record.prompt_id, meant.prompt_id if meant else None}
         elsewhere = not names.isdisjoint(refused) if own is None else own
-        if why := _wrong(record, meant, elsewhere):
+        why = _wrong(record, meant, elsewhere)
+        if record.kind == "review" and not reviews:
+            why = NO_REVIEWER
+        if why:
             bad.append(quarantined(source, line, why, record.model_dump_json()))
         elif meant is None:
             waiting.append(_waits(source, line, record))

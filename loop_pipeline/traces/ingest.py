@@ -5,16 +5,18 @@ Not here: reading files (``importers``), and how feedback finds its trace (``fee
 
 from __future__ import annotations
 
+import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
+from loop_pipeline.costs.prices import price_of
 from loop_pipeline.installation_secret import user_hash
 from loop_pipeline.store.database import insert_new
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
@@ -25,7 +27,9 @@ from loop_pipeline.traces.feedback_joins import (
     join_waiting,
     quarantined,
 )
-from loop_pipeline.traces.importers.jsonl import BadLine, Record, read_jsonl
+from loop_pipeline.traces.import_summary import Imported
+from loop_pipeline.traces.importers.import_files import read_file
+from loop_pipeline.traces.importers.jsonl import BadLine, Note, Record
 from loop_pipeline.traces.records import Feedback, Trace
 from loop_pipeline.traces.trace_inserts import as_quarantined, insert_batch
 from loop_pipeline.traces.trace_lines import TraceLine
@@ -37,46 +41,14 @@ TRACES = (TraceLine, Trace)
 Batch = Sequence[tuple[int, Record]]
 
 
-class Imported(BaseModel):
-    """What an import did."""
-
-    traces: int = 0
-    traces_known: int = 0
-    feedback: int = 0
-    feedback_known: int = 0
-    quarantined: int = 0
-    quarantined_known: int = 0
-    waiting: int = 0
-    """Feedback in the store, of this import or an earlier one, whose trace has not come yet."""
-    joined: int = 0
-    """Feedback that had waited and whose trace has come now; not counted in ``feedback``."""
-
-    def __str__(self) -> str:
-        """One line for people."""
-        traces = f"{self.traces} new traces ({self.traces_known} were there)"
-        joined = f", {self.joined} feedback joined to traces they waited for" if self.joined else ""
-        return f"{traces}, {self.feedback_only()}{joined}"
-
-    def feedback_only(self) -> str:
-        """One line for an import that brings no traces."""
-        waiting = f", {self.waiting} feedback still wait for their trace" if self.waiting else ""
-        return (
-            f"{self.feedback} new feedback ({self.feedback_known} were there), "
-            f"{self.quarantined} lines quarantined ({self.quarantined_known} were there){waiting}"
-        )
-
-    def add(self, more: Imported) -> None:
-        """Count what another part of the import did."""
-        for name, value in more:
-            setattr(self, name, getattr(self, name) + value)
-
-
 @dataclass
 class _Import:
     """What the batches of one import share."""
 
     source: str
     hash_user: Callable[[str], str]
+    reviews: bool
+    """Whether a line may be a reviewer's verdict: whoever writes a log is no reviewer."""
     refused: set[str] = field(default_factory=set)
     """Prompt ids whose traces contradict what is stored: what is said of them counts nowhere."""
 
@@ -91,17 +63,30 @@ def import_file(
     progress: Callable[[Imported], None] | None = None,
     *,
     secret: Callable[[], bytes] | None = None,
+    reviews: bool = False,
+    zone: dt.tzinfo = dt.UTC,
 ) -> Imported:
-    """Import a JSON-lines file. The same file twice gives the same rows.
+    """Import JSON lines, or one JSON document, packed or not. The same file twice: the same rows.
 
     Each batch is one transaction: an import that is killed can simply be run again.
+
+    Args:
+        engine: the store.
+        path: the file.
+        progress: told after each batch what was done so far.
+        secret: see ``import_records``.
+        reviews: whether its lines may be reviewers' verdicts, because reviewers wrote them.
+        zone: of times that name none.
 
     Raises:
         FileNotFoundError: there is no such file.
         NoSecret: see ``import_records``.
+        UnreadableFile: it holds no traces and no feedback. Nothing was imported.
     """
-    records = read_jsonl(path)
-    return import_records(engine, records, source=path.name, secret=secret, progress=progress)
+    records = read_file(path, zone)
+    return import_records(
+        engine, records, source=path.name, secret=secret, progress=progress, reviews=reviews
+    )
 
 
 def import_records(
@@ -111,21 +96,23 @@ def import_records(
     source: str,
     secret: Callable[[], bytes] | None = None,
     progress: Callable[[Imported], None] | None = None,
+    reviews: bool = False,
 ) -> Imported:
     """Import (line, record) pairs under the name of their source.
 
     Args:
         engine: the store.
-        records: what was read.
-        source: where it comes from.
+        records: as they were read.
+        source: where they come from.
         secret: gives the secret of the installation (``LoopSettings.secret``), by which names of
             users become hashes; asked once, and only if a trace names a user.
-        progress: is told of each batch.
+        progress: told after each batch what was done so far.
+        reviews: whether reviewers speak here. Elsewhere what calls itself a review is quarantined.
 
     Raises:
         NoSecret: a trace names a user, and there is no ``secret``.
     """
-    total, shared = Imported(), _Import(source, _user_hasher(secret))
+    total, shared = Imported(), _Import(source, _user_hasher(secret), reviews)
     for batch in _batches(records):
         total.add(_import_what_can_be(engine, batch, shared))
         if progress:
@@ -207,12 +194,24 @@ def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Impo
         if isinstance(record, BadLine)
     ]
     said = list(_said(batch, found.refused_records))
-    rows, waiting, wrong = feedback_rows(connection, said, shared.source, shared.refused)
+    rows, waiting, wrong = feedback_rows(
+        connection, said, shared.source, shared.refused, reviews=shared.reviews
+    )
     done = _count_quarantined(connection, bad + wrong)
     done.traces, done.traces_known = found.new, len(found.rows) - found.new
     done.feedback = insert_new(connection, FeedbackRow, rows)
     done.feedback_known = len({row["feedback_id"] for row in rows}) - done.feedback
     insert_new(connection, QuarantineRow, waiting)
+    done.notes = dict(Counter(r.text for _, r in batch if isinstance(r, Note)))
+    done.notes |= Counter(
+        f"no price is known for {row['model'][:60]!r}, it counts as 0 USD: give cost_usd"
+        for row in found.rows.values()
+        if not row["cost_usd"]
+        and row["tokens_in"]
+        and row["producer"] == "frontier"
+        and price_of(row["model"]) is None
+    )
+    done.days = dict(Counter(row["day"] for row in found.rows.values()))
     done.joined, refused = join_waiting(connection, list(found.rows.values()))
     done.quarantined += refused
     return done

@@ -26,23 +26,36 @@ def request_text(messages: Sequence[Mapping[str, Any]]) -> str:
     for message in reversed(messages):
         if message.get("role") != "user":
             continue
-        content = message.get("content")
-        if isinstance(content, str):
-            return content
-        parts = content if isinstance(content, list) else []
-        texts = [p.get("text") for p in parts if isinstance(p, dict) and p.get("type") == "text"]
-        whole = len(texts) == len(parts) and all(isinstance(t, str) for t in texts)
-        return "\n".join(str(t) for t in texts) if whole else ""
+        return content_text(message.get("content")) or ""
     return ""
 
 
+def content_text(content: Any) -> str | None:
+    """What a turn says as one text, also where it comes in parts; None if a part is no text."""
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return ""
+    if not isinstance(content, list):
+        return None
+    texts = [
+        part.get("text") if isinstance(part, dict) and part.get("type") in TEXT_PARTS else None
+        for part in content
+    ]
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    return "\n".join(map(str, texts))
+
+
+# A part that is a text, in the words of different APIs.
+TEXT_PARTS = ("text", "input_text", "output_text")
 MAX_CHARS = 20_000  # read of one request; more says nothing about its task
 
 
 def template_hash(messages: Sequence[Mapping[str, Any]]) -> str:
     """Names the prompt template: a digest of the system messages, whichever role they have."""
     return _template(
-        tuple(str(m.get("content")) for m in messages if m.get("role") in SYSTEM_ROLES)
+        tuple(_said(m.get("content")) for m in messages if m.get("role") in SYSTEM_ROLES)
     )
 
 
@@ -57,12 +70,32 @@ def dedup_key(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None
     Tools, and calls of tools in the conversation, make another request; the vendors' ids of calls
     do not.
     """
-    words = [" ".join(str(m.get("content")).split()).strip(" .!?").lower() for m in messages]
+    words = [" ".join(_said(m.get("content")).split()).strip(" .!?").lower() for m in messages]
     key = digest(*words)[:32]
     calls = [_without_ids(m["tool_calls"]) for m in messages if m.get("tool_calls")]
     if not calls and not tools:
         return key
     return digest("tools", key, canonical([calls, list(tools or ())]))[:32]
+
+
+def without_answer(
+    messages: list[dict[str, Any]], output: str, tool_calls: Sequence[Any] | None = None
+) -> list[dict[str, Any]]:
+    """The request alone where its log ends with the answer, as files for fine-tuning do."""
+    last = messages[-1]
+    if len(messages) < 2 or last.get("role") != "assistant":
+        return messages
+    said = answer_text(content_text(last.get("content")) or "", last.get("tool_calls"))
+    answer = output or answer_text("", tool_calls)
+    same = said.split() == answer.split() or said.split() == answer_text(output, tool_calls).split()
+    return messages[:-1] if said.strip() and same else messages
+
+
+def _said(content: Any) -> str:
+    """A turn in its keys: text in parts counts as the text, what is no text as it is written."""
+    if isinstance(content, list) and content and (text := content_text(content)) is not None:
+        return text
+    return str(content)
 
 
 def answer_text(text: str, tool_calls: Sequence[Any] | None) -> str:

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import orjson
 
 from loop_pipeline.traces.records import Producer
-from loop_pipeline.traces.storable import MOST_ID_BYTES, MOST_INT, MOST_NESTED
+from loop_pipeline.traces.storable import MOST_AMOUNT, MOST_ID_BYTES, MOST_INT, MOST_NESTED
 from loop_pipeline.traces.trace_lines import DEFAULTS, TraceLine
 
 # An integer of so many digits keeps them in Python's own reader only.
@@ -31,10 +31,8 @@ def plain_trace(raw: bytes) -> TraceLine | None:
     value = _read(raw)
     if value is None:
         return None
-    for name, item in value.items():
-        check = CHECKS.get(name)
-        if check is None or not check(item):
-            return None
+    if not _as_expected(value):
+        return None
     try:
         value["ts"] = dt.datetime.fromisoformat(value["ts"])
     except ValueError:
@@ -46,6 +44,14 @@ def plain_trace(raw: bytes) -> TraceLine | None:
         value["logprobs"] = {name: float(item) for name, item in value["logprobs"].items()}
     value["messages"] = [_in_order(message) for message in value["messages"]]
     return TraceLine(DEFAULTS | value, raw)
+
+
+def _as_expected(value: dict[str, Any]) -> bool:
+    for name, item in value.items():
+        check = CHECKS.get(name)
+        if check is None or not check(item):
+            return False
+    return value.get("tokens_cached", 0) <= value.get("tokens_in", 0)
 
 
 def _read(raw: bytes) -> dict[str, Any] | None:
@@ -98,7 +104,7 @@ def _count(value: Any) -> bool:
 
 
 def _amount(value: Any) -> bool:
-    return type(value) in (int, float) and value >= 0
+    return type(value) in (int, float) and 0 <= value <= MOST_AMOUNT
 
 
 def _mapping(value: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from loop_pipeline.hashing import digest
-from loop_pipeline.traces.storable import MOST_INT, too_long
+from loop_pipeline.traces.storable import MOST_AMOUNT, MOST_INT, too_long
 
 FeedbackKind = Literal[
     "accepted",
@@ -58,7 +58,9 @@ class Feedback(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     prompt_id: str = Field(min_length=1)
     kind: FeedbackKind
-    value: float | None = Field(None, ge=0, description="0 to 1; seconds for dwell.")
+    value: float | None = Field(
+        None, ge=0, le=MOST_AMOUNT, description="0 to 1; seconds for dwell."
+    )
     edited_output: str | None = None
     actor: str | None = None
     app: str | None = Field(
@@ -101,8 +103,10 @@ class Trace(BaseModel):
     tokens_in: int = Field(0, ge=0, le=MOST_INT)
     tokens_cached: int = Field(0, ge=0, le=MOST_INT)
     tokens_out: int = Field(0, ge=0, le=MOST_INT)
-    cost_usd: float | None = Field(None, ge=0, description="None: from the price table.")
-    latency_ms: float | None = Field(None, ge=0)
+    cost_usd: float | None = Field(
+        None, ge=0, le=MOST_AMOUNT, description="None: from the price table."
+    )
+    latency_ms: float | None = Field(None, ge=0, le=MOST_AMOUNT)
     finish_reason: str | None = None
     logprobs: dict[str, float] | None = None
     route: dict[str, Any] | None = None
@@ -112,7 +116,7 @@ class Trace(BaseModel):
     served_model: str | None = Field(None, description="The model that answered, as it says.")
     response_id: str | None = Field(None, description="The vendor's id of the answer.")
     retries: int = Field(0, ge=0, le=MOST_INT)
-    first_byte_ms: float | None = Field(None, ge=0)
+    first_byte_ms: float | None = Field(None, ge=0, le=MOST_AMOUNT)
     tags: dict[str, Any] | None = None
     simulated: bool = False
     feedback: list[dict[str, Any]] = Field(default_factory=list)

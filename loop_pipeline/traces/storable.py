@@ -11,6 +11,8 @@ from typing import Any
 
 # Widest integer column of PostgreSQL that the tables use.
 MOST_INT = 2**31 - 1
+# Of US dollars, milliseconds and seconds: larger ones are mistakes, and sums of them infinite.
+MOST_AMOUNT = 1e9
 # PostgreSQL indexes no longer key: a third of a page.
 MOST_ID_BYTES = 2000
 # Deeper JSON ends in a recursion error somewhere, here or in whoever reads the store.

@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-from loop_pipeline.costs.prices import PRICES
+from loop_pipeline.costs.prices import price_of
 from loop_pipeline.hashing import digest
-from loop_pipeline.traces.messages import answer_text, dedup_key, template_hash
+from loop_pipeline.traces.messages import answer_text, dedup_key, template_hash, without_answer
 from loop_pipeline.traces.records import Trace, split_of
 from loop_pipeline.traces.storable import YEARS
 
@@ -56,7 +56,8 @@ class TraceLine:
         """
         values = self.values
         moment = utc(values["ts"])
-        key = dedup_key(values["messages"], values["tools"])
+        messages = without_answer(values["messages"], values["output"], values["tool_calls"])
+        key = dedup_key(messages, values["tools"])
         user = values["user_hash"] or (hash_user(values["user"]) if values["user"] else None)
         contract = values["contract"]
         contract_id = _contract_id(_compact(contract)) if contract else None
@@ -65,7 +66,8 @@ class TraceLine:
         row["output"] = _output(values)
         row["ts"] = moment
         row["day"] = moment.date().isoformat()
-        row["template_hash"] = template_hash(values["messages"])
+        row["messages"] = messages
+        row["template_hash"] = template_hash(messages)
         row["contract_id"] = contract_id
         row["cost_usd"] = _cost(values)
         row["split"] = split_of(key)
@@ -94,6 +96,8 @@ def utc(moment: dt.datetime) -> dt.datetime:
         ValueError: the store, or a frame of its rows, cannot hold it.
     """
     low, high = YEARS
+    if moment.year == 1 or (moment.year <= 1970 and not moment.timestamp()):
+        raise ValueError(f"ts: no time was logged, only a zero ({moment.isoformat()})")
     if not low < moment.year < high:
         raise ValueError(f"ts: the year {moment.year} is not between {low} and {high}")
     return moment.astimezone(dt.UTC)
@@ -113,7 +117,7 @@ def _output(values: dict[str, Any]) -> str:
 def _cost(values: dict[str, Any]) -> float:
     if values["cost_usd"] is not None:
         return values["cost_usd"]
-    known = PRICES.get(values["model"])
+    known = price_of(values["model"])
     counts = (values["tokens_in"], values["tokens_cached"], values["tokens_out"])
     return known.cost(*counts) if known else 0.0
 

@@ -17,6 +17,7 @@ from transformers import Qwen2ForCausalLM
 
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.training.base_folder import META, made_before
+from loop_pipeline.training.chat_rows import encode_usable, renderable
 from loop_pipeline.training.dataset.frozen_check import check_frozen
 from loop_pipeline.training.endings import cut_short, ending
 from loop_pipeline.training.pretraining import fit, new_model
@@ -50,8 +51,9 @@ def pretrain_tiny(
     rows, validation = read_rows(dataset_dir), read_validation(dataset_dir)
     torch.manual_seed(config.seed)
     tokenizer = train_tokenizer(rows, config.max_length)
-    encoded, _ = encode(tokenizer, rows, config.max_length)
-    held_out = encode(tokenizer, validation, config.max_length)[0] if validation else []
+    encoded, _ = encode_usable(tokenizer, rows, config.max_length, log)
+    seen = renderable(tokenizer, validation)[0]
+    held_out = encode(tokenizer, seen, config.max_length)[0]
     model = new_model(len(tokenizer), tokenizer.model_max_length)
     meta = fit(model, encoded, held_out, config, log)
     snap_to_nf4(model)

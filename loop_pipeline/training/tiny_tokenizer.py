@@ -8,6 +8,7 @@ from __future__ import annotations
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from loop_pipeline.traces.messages import content_text
 from loop_pipeline.training.qlora.tokens import Row
 
 # A small set cannot teach the meaning of rare tokens: one token for every third row.
@@ -47,7 +48,8 @@ def train_tokenizer(rows: list[Row], max_length: int) -> PreTrainedTokenizerFast
         special_tokens=SPECIALS,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    texts = (m["content"] for row in rows for m in row["prompt"] + row["completion"])
+    turns = (turn for row in rows for turn in row["prompt"] + row["completion"])
+    texts = (content_text(turn.get("content")) or "" for turn in turns)
     bpe.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine
 
 from loop_pipeline.definitions import defs
-from loop_pipeline.defs.automation import enough_new_pairs, late_feedback
+from loop_pipeline.defs.automation import enough_new_pairs, late_feedback, unlabelled_days
 from loop_pipeline.defs.jobs import label_traces, retrain
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.store.database import insert_new, upsert
@@ -21,6 +21,7 @@ from loop_pipeline.store.tables import (
     CheckpointRow,
     DatasetRow,
     FeedbackRow,
+    HallucinationFlagRow,
     LabeledPairRow,
     QualityScoreRow,
     TraceRow,
@@ -209,3 +210,39 @@ def test_schedules_and_sensors_are_on_where_the_setting_says_so(setting: str, st
     states = json.loads(said.stdout.splitlines()[-1])
     assert len(states) >= 9
     assert set(states.values()) == {state}
+
+
+def _open_days(instance: dg.DagsterInstance) -> tuple[list[str | None], str]:
+    context = dg.build_sensor_context(
+        instance=instance,
+        resources={"loop": Loop()},
+        repository_def=defs().get_repository_def(),
+    )
+    data = unlabelled_days.evaluate_tick(context)
+    return [request.run_key for request in data.run_requests or []], data.skip_message or ""
+
+
+def test_days_with_answers_without_a_flag_are_labelled(
+    engine: Engine, instance: dg.DagsterInstance
+) -> None:
+    assert "has its flag" in _open_days(instance)[1]
+    _pairs(engine, 3)
+    assert _open_days(instance)[0] == ["unlabelled-2026-01-01-3"]
+    flag = {
+        "day": "2026-01-01",
+        "grounded": "yes",
+        "score": 0.0,
+        "flag": False,
+        "tier": "T0",
+        "reasons": [],
+        "spans": [],
+        "version": "1",
+    }
+    with engine.begin() as connection:
+        insert_new(
+            connection, HallucinationFlagRow, [flag | {"prompt_id": f"p{i}"} for i in (0, 2)]
+        )
+    assert _open_days(instance)[0] == ["unlabelled-2026-01-01-1"]
+    run = dg.DagsterRun(job_name=label_traces.name, status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    assert "is not over yet" in _open_days(instance)[1]

@@ -50,7 +50,7 @@ def bring(
             feedback = [review] if i % 10 == 0 else []
             ts = f"2026-09-{1 + i // 100:02d}T10:00:00Z"
             lines.append(trace(i, ts=ts, messages=messages, feedback=feedback))
-        import_file(engine, jsonl(*lines, name=f"{start}.jsonl"))
+        import_file(engine, jsonl(*lines, name=f"{start}.jsonl"), reviews=True)
 
     return make
 

@@ -32,8 +32,9 @@ def kinds(make_traces: Maker, make_feedback: Maker, make_flags: Maker) -> Maker:
         flag: str | None = None,
         score: float | None = 0.99,
         threshold: float | None = 0.9,
+        **fields: Any,
     ) -> pd.DataFrame:
-        traces = make_traces({"contract": LABEL, "producer": producer})
+        traces = make_traces({"contract": LABEL, "producer": producer} | fields)
         flags = make_flags(traces, flag=flag is not None, tier=flag or "T0")
         scores = _scores(score, threshold)
         said = make_feedback(*feedback)
@@ -70,6 +71,13 @@ def kinds(make_traces: Maker, make_feedback: Maker, make_flags: Maker) -> Maker:
         ([REJECTED, ACCEPTED], {}, POSITIVE),
         ([EDIT, REJECTED], {}, {"kto_neg"}),
         ([REJECTED, EDIT], {}, CORRECTION),
+        ([GOOD], {"finish_reason": "max_tokens"}, set()),
+        ([ACCEPTED], {"finish_reason": "length"}, set()),
+        ([BAD], {"finish_reason": "length"}, {"kto_neg"}),
+        ([GOOD], {"output": ""}, set()),
+        ([GOOD], {"output": "<think>nothing comes of it"}, set()),
+        ([REJECTED], {"output": " "}, set()),
+        ([GOOD | {"edited_output": "<think>refunds"}], {"output": ""}, set()),
         ([], {"producer": "student"}, set()),
         ([ACCEPTED], {"producer": "student"}, set()),
         ([GOOD], {"producer": "student"}, set()),
@@ -117,3 +125,8 @@ def test_missing_flag_or_score_is_named(make_traces, make_feedback, make_flags) 
 def test_a_look_is_no_reaction(kinds, kind: str) -> None:
     assert set(kinds(REJECTED, {"kind": kind, "value": 1.0})["kind"]) == {"kto_neg"}
     assert set(kinds({"kind": kind, "value": 0.0})["kind"]) == POSITIVE
+
+
+def test_a_thought_is_no_part_of_what_is_learned(kinds: Maker) -> None:
+    pairs = kinds(GOOD, output="<think>a refund, surely</think>\n\nrefund")
+    assert set(pairs["chosen"]) == {"refund"}

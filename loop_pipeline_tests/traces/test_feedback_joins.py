@@ -78,14 +78,14 @@ def test_what_was_said_of_a_refused_answer_does_not_move_to_the_stored_one(
     bad = good | {"value": 0}
     first = trace(1, feedback=[good])
     second = trace(1, output="refund", feedback=[bad])
-    import_file(engine, jsonl(first, second, name="both.jsonl"))
+    import_file(engine, jsonl(first, second, name="both.jsonl"), reviews=True)
     assert read(engine, FeedbackRow)["value"].tolist() == [1]
     reasons = _reasons(engine)
     assert reasons[0] == "its trace was refused: another one is stored under p1"
     assert reasons[1] == "prompt_id p1 is already stored with another output"
     # The same, the feedback on lines of its own.
     later = jsonl(trace(1, output="refund"), _said("p1", actor="bob"), name="later.jsonl")
-    import_file(engine, later)
+    import_file(engine, later, reviews=True)
     assert read(engine, FeedbackRow)["value"].tolist() == [1]
     assert read(engine, TraceRow)["output"].tolist() == ["delivery"]
 

@@ -93,10 +93,10 @@ def test_a_bad_line_is_quarantined_and_the_rest_goes_on(
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("ts", "2026-09-01T00:00:00", "timezone"),
+        ("ts", "04/09/2026 08:30", "datetime"),
         ("tokens_in", -1, "greater than or equal to 0"),
         ("messages", [], "at least 1"),
-        ("colour", "red", "Extra inputs"),
+        ("latency_ms", 1e12, "less than or equal to"),
     ],
 )
 def test_a_wrong_field_is_named(
@@ -132,13 +132,15 @@ def _review(prompt_id: str, value: float = 1, hour: int = 0) -> dict[str, Any]:
 
 def test_late_feedback_joins_its_trace(engine: Engine, trace: Make, jsonl: Write) -> None:
     early = jsonl(_review("p1"), _review("never"), name="early.jsonl")
-    done = import_file(engine, early)
+    done = import_file(engine, early, reviews=True)
     assert (done.feedback, done.quarantined, done.waiting, done.joined) == (0, 0, 2, 0)
     assert "2 feedback still wait for their trace" in str(done)
     row = read(engine, QuarantineRow, prompt_id="p1").iloc[0]
     assert (row["source"], row["line"]) == ("early.jsonl", 1)
     assert "waits for its trace" in row["reason"]
-    assert import_file(engine, early).waiting == 2  # twice the same file: the same rows
+    assert (
+        import_file(engine, early, reviews=True).waiting == 2
+    )  # twice the same file: the same rows
     assert read_feedback(engine).empty
 
     done = import_file(engine, jsonl(trace(1)))
@@ -158,7 +160,7 @@ def test_feedback_before_its_trace_in_one_file_is_joined(
 ) -> None:
     monkeypatch.setattr(ingest, "BATCH", 2)
     lines = [_review("p9"), _review("p2"), trace(2), trace(3), trace(9)]
-    done = import_file(engine, jsonl(*lines))
+    done = import_file(engine, jsonl(*lines), reviews=True)
     assert (done.traces, done.waiting, count(engine, FeedbackRow)) == (3, 0, 2)
     assert count(engine, QuarantineRow) == 0
 
@@ -193,7 +195,7 @@ def test_any_order_over_any_files_ends_in_the_same_store(
             for table in tables:
                 connection.execute(delete(table))
         for part in parts:
-            ingest.import_records(engine, enumerate(part, start=1), source="files")
+            ingest.import_records(engine, enumerate(part, start=1), source="files", reviews=True)
         timed = ["received_at", "ts", "line"]
         found = [read(engine, table).drop(columns=timed, errors="ignore") for table in tables]
         return [frame.to_dict("records") for frame in found]
@@ -228,3 +230,45 @@ def test_an_import_killed_half_way_can_simply_be_run_again(
     assert done.traces == 30_000 - there
     assert count(engine, TraceRow) == 30_000
     engine.dispose()
+
+
+REVIEW = {"kind": "review", "value": 1, "actor": "ann", "ts": "2026-09-04T00:00:00Z"}
+
+
+@pytest.mark.parametrize("edited", [{}, {"edited_output": "refund"}])
+def test_a_log_line_that_says_review_is_no_review(
+    engine: Engine, trace: Make, jsonl: Write, edited: dict[str, Any]
+) -> None:
+    """Inside a trace, beside it, or before it: whoever writes a log is no reviewer."""
+    said = REVIEW | edited
+    early, beside = said | {"prompt_id": "p2"}, said | {"prompt_id": "p1"}
+    path = jsonl(early, trace(1, feedback=[said]), beside, trace(2), trace(3))
+    done = import_file(engine, path)
+    assert (done.traces, done.feedback, done.waiting, done.quarantined) == (3, 0, 0, 3)
+    assert read_feedback(engine).empty
+    assert read(engine, QuarantineRow)["reason"].str.contains("no review").all()
+    assert import_file(engine, path, reviews=True).feedback == 2, "they were vouched for"
+
+
+def test_days_that_no_step_sees_are_named(engine: Engine, trace: Make, jsonl: Write) -> None:
+    early, late = "2025-03-01T00:00:00Z", "2150-01-01T00:00:00Z"
+    done = import_file(engine, jsonl(trace(1, ts=early), trace(2, ts=late), trace(3)))
+    assert {"2025-03-01": 1, "2150-01-01": 1}.items() < done.days.items()
+    said = done.remarks("2026-01-01")
+    assert "LOOP_FIRST_DAY=2025-03-01" in said[0]
+    assert "in the future (until 2150-01-01)" in said[1]
+
+
+@pytest.mark.parametrize(("good", "bad", "status"), [(0, 3, 1), (1, 1, 3), (20, 1, 0), (3, 0, 0)])
+def test_the_exit_status_says_how_much_could_be_read(
+    engine: Engine, trace: Make, jsonl: Write, good: int, bad: int, status: int
+) -> None:
+    wrong = [trace(100 + n, tokens_in=-1) for n in range(bad)]
+    done = import_file(engine, jsonl(*wrong, *(trace(n) for n in range(good))))
+    assert (done.traces, done.quarantined, done.exit_status) == (good, bad, status)
+
+
+def test_a_model_without_a_price_is_said_so(engine: Engine, trace: Make, jsonl: Write) -> None:
+    lines = (trace(1, model="own-9", tokens_in=5), trace(2, model="own-9", cost_usd=0.1))
+    [note] = import_file(engine, jsonl(*lines, trace(3, tokens_in=5))).notes
+    assert "no price is known for 'own-9'" in note

@@ -49,10 +49,10 @@ def _with(line: dict[str, Any], name: str, raw: str) -> str:
         ("route", '{"score": NaN}', "route.score: nan is no number"),
         ("route", _nested(MOST_NESTED + 1), "route: nested deeper than"),
         ("route", _nested(100_000), "nested too deep"),
-        ("ts", '"0001-01-01T00:00:00+14:00"', "ts: the year 1 is not between"),
+        ("ts", '"0001-01-01T00:00:00+14:00"', "ts: no time was logged"),
         ("ts", '"9999-12-31T23:59:59-14:00"', "ts: the year 9999 is not between"),
         ("prompt_id", json.dumps("ü" * 1001), "prompt_id: longer than 2000 bytes"),
-        ("tokens_cached", "7", "impossible token counts"),
+        ("tokens_cached", "-7", "tokens_cached: Input"),
     ],
 )
 def test_a_line_that_cannot_be_stored_costs_itself_only(

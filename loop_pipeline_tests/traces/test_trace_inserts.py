@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 
 from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import QuarantineRow, TraceRow
-from loop_pipeline.traces.ingest import Imported, NoSecret, import_file
+from loop_pipeline.traces.import_summary import Imported
+from loop_pipeline.traces.ingest import NoSecret, import_file
 from loop_pipeline.traces.trace_lines import former_id
 
 Make = Callable[..., dict[str, Any]]

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from loop_pipeline.costs.prices import PRICES
+from loop_pipeline.costs.prices import price_of
 
 MINUTE_S, DAY_S = 60.0, 86_400.0
 # What a request is taken to cost until it is known: JSON has about so many bytes a token, and an
@@ -90,7 +90,7 @@ class Limits:
 
 def usd_at_most(model: str, body_bytes: int, max_tokens: int | None) -> float:
     """What a request is taken to cost before it is answered; 0 where no price is known."""
-    price = PRICES.get(model)
+    price = price_of(model)
     if price is None:
         return 0.0
     return price.cost(body_bytes // BYTES_A_TOKEN, 0, max_tokens or USUAL_ANSWER)
@@ -98,7 +98,7 @@ def usd_at_most(model: str, body_bytes: int, max_tokens: int | None) -> float:
 
 def usd_of(model: str, tokens_in: int, tokens_cached: int, tokens_out: int) -> float:
     """What an answer did cost; 0 where no price is known."""
-    price = PRICES.get(model)
+    price = price_of(model)
     if price is None or min(tokens_in, tokens_out) < 0:
         return 0.0
     return price.cost(tokens_in, max(0, min(tokens_cached, tokens_in)), tokens_out)

@@ -43,6 +43,9 @@ def read_feedback(body: bytes, caller: Caller, _secret: bytes) -> Batch:
 def _row(item: Any, now: str, caller: Caller, where: str) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise Problem(400, "loop_bad_feedback", f"{where or 'the body '}is no JSON object")
+    if item.get("kind") == "review":
+        said = "a review is handed in as a sheet or at the review desk, by people who review"
+        raise Problem(400, "loop_bad_feedback", f"{where}kind: {said}", param=f"{where}kind")
     # `chatcmpl-…`, `resp_…` and `msg_…` find their trace when it is imported.
     given = item | {"app": caller.fence}
     if item.get("ts") is None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from loop_pipeline.answers.contract import check_contract
 from loop_pipeline.answers.facts import fact_spans, spans_of
 from loop_pipeline.answers.json_schema import UnsupportedContract
+from loop_pipeline.answers.said import CUT_OFF, no_target, said, was_cut
 from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder
 from loop_pipeline.labels.hallucination.wording_features import design_of, novel_words
 from loop_pipeline.labels.hallucination.wording_score import FLAG_FROM
@@ -81,21 +82,25 @@ def completed(trace: Mapping[str, Any]) -> dict[str, Any]:
     context = context if isinstance(context, str) and context else None
     if not isinstance(contract, dict):
         contract = FREE_TEXT if context else None
-    return {n: trace.get(n) for n in NEEDED} | {"context": context, "contract": contract}
+    output = said(str(trace.get("output") or ""))
+    known = {"context": context, "contract": contract, "output": output}
+    return {n: trace.get(n) for n in NEEDED} | known
 
 
 def by_contract(trace: Mapping[str, Any]) -> dict[str, Any] | None:
     """T0; None if the answer is a text that keeps its contract."""
     output, contract = trace["output"], trace["contract"]
     if contract is None:
+        if why := no_target(output, trace["finish_reason"]):
+            return _finding("no", 1.0, "T0", [why])
         return _cannot_tell("T1", "free text without contract or context", trace)
     source = source_text(trace["messages"], trace["context"])
     try:
         reasons = check_contract(output, contract, source)
     except UnsupportedContract as error:
         return _cannot_tell("T0", str(error), trace)
-    if trace["finish_reason"] == "length":
-        reasons.append("cut off at the token limit")
+    if was_cut(trace["finish_reason"]):
+        reasons.append(CUT_OFF)
     text = contract["kind"] == "text"
     if reasons:
         facts = fact_spans(output, source) if text else []

@@ -20,7 +20,7 @@ import requests
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Engine
 
-from loop_pipeline.costs.prices import PRICES
+from loop_pipeline.costs.prices import price_of
 from loop_pipeline.hashing import digest
 from loop_pipeline.http_calls.http_retries import retrying_session
 from loop_pipeline.http_calls.http_safety import Redirected, refuse_redirect
@@ -207,7 +207,7 @@ def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
             ]
             import_records(engine, enumerate(verdicts, start=1), source="judge")
             _count(done, replies)
-    price = PRICES.get(judge.model)
+    price = price_of(judge.model)
     if price and done.tokens_in:
         done.usd = price.cost(done.tokens_in, 0, done.tokens_out)
     return done

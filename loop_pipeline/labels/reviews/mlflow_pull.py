@@ -22,8 +22,9 @@ from sqlalchemy import Engine
 from loop_pipeline.labels.reviews.mlflow_push import PAGE
 from loop_pipeline.labels.reviews.spreadsheets import VERDICTS
 from loop_pipeline.store.tracking import Tracking, experiment_id, few_retries, mlflow_client
+from loop_pipeline.traces.import_summary import Imported
 from loop_pipeline.traces.importers.jsonl import BadLine, Record
-from loop_pipeline.traces.ingest import Imported, import_records
+from loop_pipeline.traces.ingest import import_records
 from loop_pipeline.traces.records import Feedback
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def pull_verdicts(engine: Engine, tracking: Tracking) -> Imported:
     """
     with few_retries(tracking.tracking_uri):
         records = list(_assessments(tracking))
-    return import_records(engine, enumerate(records, start=1), source="mlflow")
+    return import_records(engine, enumerate(records, start=1), source="mlflow", reviews=True)
 
 
 def _assessments(tracking: Tracking) -> Iterator[Record]:

@@ -13,6 +13,7 @@ import csv
 import datetime as dt
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,26 @@ from sqlalchemy import Engine
 
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
-from loop_pipeline.traces.importers.jsonl import BadLine, Record
-from loop_pipeline.traces.ingest import Imported, import_records
+from loop_pipeline.traces.import_summary import Imported
+from loop_pipeline.traces.importers.jsonl import BadLine, Record, bad_line
+from loop_pipeline.traces.importers.lenient import moment
+from loop_pipeline.traces.ingest import import_records
 from loop_pipeline.traces.records import Feedback
+from loop_pipeline.traces.storable import unstorable
+from loop_pipeline.traces.trace_lines import utc
 
 SHOWN: tuple[str, ...] = ("prompt_id", "task", "request", "context", "answer", "flags")
 ASKED: tuple[str, ...] = ("good", "edited_output", "reviewer", "comment")
-VERDICTS: dict[str, float] = dict.fromkeys(("1", "1.0", "yes", "true", "good"), 1.0)
-VERDICTS |= dict.fromkeys(("0", "0.0", "no", "false", "bad"), 0.0)
-# A spreadsheet takes cells that begin like this for formulas; the sign before them is its own.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+YES = ("1", "1.0", "yes", "y", "true", "good", "ok", "ja", "oui", "si", "sí", "✓", "✔", "☑", "👍")
+NO = ("0", "0.0", "no", "n", "false", "bad", "nein", "non", "✗", "✘", "❌", "👎")
+VERDICTS: dict[str, float] = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
+# A spreadsheet takes cells that begin like this for formulas, also full-width and after what it
+# trims; the sign before them is its own mark of a text.
+SIGNS = "=+\\-@＝＋－＠﹦﹢﹣﹫−"
+TRIMMED = '[\\s"\ufeff\u200b\u2060\u00ad]*'
+FORMULA = re.compile(rf"['\t\r]|{TRIMMED}[{SIGNS}]")
+# Where semicolons or tabs separate, a cell goes on as another one, whatever is quoted.
+NEXT_CELL = re.compile(rf"([;\t]{TRIMMED}'*)(?=[{SIGNS}])")
 GUARD = "'"
 
 
@@ -65,7 +76,7 @@ def write_sheet(items: pd.DataFrame, path: Path) -> None:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
         out = io.StringIO()
-        writer = csv.DictWriter(out, [*SHOWN, *ASKED])
+        writer = csv.DictWriter(out, [*SHOWN, *ASKED], quoting=csv.QUOTE_ALL)
         writer.writeheader()
         writer.writerows({name: guarded(cell) for name, cell in row.items()} for row in rows)
         text = "\ufeff" + out.getvalue()  # without it Excel reads UTF-8 as something else
@@ -84,12 +95,18 @@ def _row(item: Mapping[Any, Any]) -> dict[str, str]:
 
 def guarded(cell: str) -> str:
     """The cell as a spreadsheet may have it: what looks like a formula is marked as text."""
-    return GUARD + cell if cell.startswith((*FORMULA, GUARD)) else cell
+    cell = NEXT_CELL.sub(rf"\1{GUARD}", cell)
+    return GUARD + cell if FORMULA.match(cell) else cell
 
 
 def unguarded(cell: str) -> str:
     """The cell as it was before ``guarded``."""
-    return cell[1:] if cell.startswith(tuple(GUARD + sign for sign in (*FORMULA, GUARD))) else cell
+    marked = cell.startswith(GUARD) and FORMULA.match(cell[1:])
+    return NEXT_CELL.sub(_less_one, cell[1:] if marked else cell)
+
+
+def _less_one(match: re.Match[str]) -> str:
+    return match[0].removesuffix(GUARD)
 
 
 def read_sheet(engine: Engine, path: Path, *, reviewer: str) -> SheetRead:
@@ -111,18 +128,18 @@ def read_sheet(engine: Engine, path: Path, *, reviewer: str) -> SheetRead:
     said = _last_words(engine, source)
     saved = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC).isoformat()
     for line, row in _rows(path):
-        record = _verdict(row, reviewer, saved)
+        record = row if isinstance(row, BadLine) else _verdict(row, reviewer, saved)
         if record is None:
             blank += 1
         elif isinstance(record, Feedback) and said.get(_who(record)) == _words(record):
             repeated += 1
         else:
             records.append((line, record))
-    imported = import_records(engine, records, source=source)
+    imported = import_records(engine, records, source=source, reviews=True)
     return SheetRead(imported=imported, blank=blank, repeated=repeated)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str] | BadLine]]:
     """(line or row number, cells by column) of a sheet; column names in lower case."""
     raw = path.read_bytes()
     try:
@@ -130,7 +147,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     except UnicodeDecodeError:
         text = raw.decode("cp1252", errors="replace")  # Excel's "CSV" without "UTF-8"
     if path.suffix == ".jsonl":
-        yield from _json_rows(path.name, text)
+        yield from _json_rows(text)
         return
     csv.field_size_limit(2**31 - 1)
     for delimiter in ",;\t":
@@ -142,14 +159,19 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     raise ValueError(f"{path.name} has no columns prompt_id and good")
 
 
-def _json_rows(name: str, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _json_rows(text: str) -> Iterator[tuple[int, dict[str, str] | BadLine]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            yield number, _lower(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{name}, line {number} is no JSON object: {error}") from None
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield number, bad_line(line.encode(errors="replace"), f"no JSON object: {error}")
+            continue
+        if not isinstance(value, dict):
+            yield number, bad_line(line.encode(), f"no JSON object but {type(value).__name__}")
+            continue
+        yield number, _lower(value)
 
 
 def _lower(row: Mapping[str | None, Any]) -> dict[str, str]:
@@ -160,25 +182,32 @@ def _lower(row: Mapping[str | None, Any]) -> dict[str, str]:
 
 def _verdict(row: dict[str, str], reviewer: str, saved: str) -> Record | None:
     """A row as feedback, as a bad line, or None if nothing was answered."""
-    said = row.get("good", "").strip().lower()
+    # A picture of a hand or a tick may come with a sign that says how to show it.
+    said = row.get("good", "").strip().lower().rstrip("\ufe0f\ufe0e")
     if not said:
         return None
     shown = json.dumps({name: row.get(name, "") for name in ("prompt_id", *ASKED)})
     if said not in VERDICTS:
         allowed = ", ".join(VERDICTS)
-        return BadLine(shown, f"good: {said!r} is none of {allowed}")
+        return bad_line(shown.encode(), f"good: {said!r} is none of {allowed}")
+    if why := unstorable(row):
+        return bad_line(shown.encode(), why)
     try:
-        return Feedback(
+        verdict = Feedback(
             prompt_id=row.get("prompt_id", ""),
             kind="review",
             value=VERDICTS[said],
             edited_output=row.get("edited_output") or None,
             actor=row.get("reviewer", "").strip() or reviewer,
-            ts=row.get("ts", "").strip() or saved,  # pyright: ignore[reportArgumentType]
+            ts=moment(row.get("ts", "").strip() or saved)[0],
         )
+        utc(verdict.ts)
     except ValidationError as error:
         first = error.errors()[0]
-        return BadLine(shown, f"{first['loc'][0]}: {first['msg']}")
+        return BadLine(shown, f"{'.'.join(map(str, first['loc'])) or 'row'}: {first['msg']}")
+    except (ValueError, OverflowError) as error:
+        return BadLine(shown, str(error))
+    return verdict
 
 
 def _last_words(engine: Engine, source: str) -> dict[tuple[str, str], tuple[float, str]]:

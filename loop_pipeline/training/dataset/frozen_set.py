@@ -32,6 +32,7 @@ from sqlalchemy import Engine
 from loop_pipeline.store.database import records, upsert
 from loop_pipeline.store.tables import DatasetExclusionRow, DatasetMemberRow, DatasetRow
 from loop_pipeline.store.training_data import count_validated_pairs
+from loop_pipeline.traces.student_turns import student_turns
 from loop_pipeline.training.dataset.frozen_check import name_of
 from loop_pipeline.training.dataset.selection import Selection
 from loop_pipeline.whole_file import write_whole
@@ -132,7 +133,7 @@ def _said(text: str) -> list[dict[str, str]]:
 def _lesson(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "prompt_id": row["prompt_id"],
-        "prompt": row["messages"],
+        "prompt": student_turns(row["messages"]),
         "completion": _said(row["chosen"]),
         "group": row["template_hash"],
         "multiplicity": int(row["multiplicity"]),
@@ -142,7 +143,7 @@ def _lesson(row: dict[str, Any]) -> dict[str, Any]:
 def _preference(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "prompt_id": row["prompt_id"],
-        "prompt": row["messages"],
+        "prompt": student_turns(row["messages"]),
         "chosen": _said(row["chosen"]),
         "rejected": _said(row["rejected"]),
     }
@@ -152,7 +153,7 @@ def _kto_row(row: dict[str, Any]) -> dict[str, Any]:
     good = row["kind"] == "kto_pos"
     return {
         "prompt_id": row["prompt_id"],
-        "prompt": row["messages"],
+        "prompt": student_turns(row["messages"]),
         "completion": _said(row["chosen"] if good else row["rejected"]),
         "label": good,
     }

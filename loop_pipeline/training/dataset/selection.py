@@ -20,7 +20,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from loop_pipeline.answers.said import said
 from loop_pipeline.traces.messages import request_text
+from loop_pipeline.traces.student_turns import NotAText, student_turns
 from loop_pipeline.training.dataset.leakage import FENCES, shared
 from loop_pipeline.training.dataset.near_duplicates import components, jaccard, similar_pairs
 from loop_pipeline.training.dataset.poisoning import find_poison
@@ -78,6 +80,8 @@ def select_rows(
     common = background(traces)
     lessons = pairs.drop(columns="day").merge(traces, on="prompt_id", validate="many_to_one")
     mine = lessons[lessons["split"].isin(["train", "validation"])]
+    unreadable = _unreadable(mine)
+    mine = mine[~mine["prompt_id"].isin(unreadable["prompt_id"])]
     touching = _touching(mine, traces, common)
     apart = mine[~mine["prompt_id"].isin(touching["prompt_id"])]
     apart = _ranked(apart.assign(copies=_copies(apart, common)))
@@ -89,12 +93,13 @@ def select_rows(
     rest = apart[(apart["split"] == "train") & ~apart["copies"].isin(best.loc[bad, "copies"])]
     preferences, unpreferred = _best_within_caps(rest[rest["kind"].isin(PREFERENCES)])
     feedback, unheard = _best_within_caps(rest[rest["kind"].isin(FEEDBACK)])
-    reasons = pd.concat([touching, copied, poisoned, capped, unpreferred, unheard])
+    reasons = pd.concat([unreadable, touching, copied, poisoned, capped, unpreferred, unheard])
     learned = pd.concat([rows, preferences, feedback])["prompt_id"]
     positive = lessons[lessons["kind"] == "sft"]
     counts = {
         "positive_pairs": len(positive),
         "held_out": len(positive) - int((mine["kind"] == "sft").sum()),
+        "unreadable": len(unreadable),
         "touching_held_out": int(positive["prompt_id"].isin(touching["prompt_id"]).sum()),
         "copies": len(copied),
         "conflicts": int(copied["reason"].str.startswith("another").sum()),
@@ -115,6 +120,20 @@ def select_rows(
 def _reasons(prompt_ids: Iterable[str], reasons: Iterable[str]) -> pd.DataFrame:
     made = {"prompt_id": list(prompt_ids), "reason": list(reasons)}
     return pd.DataFrame(made, columns=pd.Index(list(made)), dtype=object)
+
+
+def _unreadable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of which a text student could not read the request, or whose answer says nothing."""
+    found: dict[str, str] = {}
+    names = ("prompt_id", "kind", "messages", "chosen", "rejected")
+    for prompt_id, kind, messages, *answers in zip(*(rows[n] for n in names), strict=True):
+        try:
+            student_turns(messages)
+        except NotAText as error:
+            found[str(prompt_id)] = f"its request is no text: {error}"
+        if kind != "kto_neg" and not str(answers[0] or "").strip():
+            found[str(prompt_id)] = "its answer is empty"
+    return _reasons(found, found.values())
 
 
 def _touching(rows: pd.DataFrame, traces: pd.DataFrame, common: Background) -> pd.DataFrame:
@@ -150,7 +169,8 @@ def _copies(rows: pd.DataFrame, common: Background) -> Ints:
 def _ranked(rows: pd.DataFrame) -> pd.DataFrame:
     """Best first: what a person wrote, then the higher score, then the newer."""
     order = rows.assign(
-        edited=rows["chosen"] != rows["output"], known=rows["score"].astype(float).fillna(-1)
+        edited=rows["chosen"] != rows["output"].map(said),
+        known=rows["score"].astype(float).fillna(-1),
     ).sort_values(
         ["edited", "known", "ts", "prompt_id", "kind"], ascending=[False, False, False, True, True]
     )

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from loop_pipeline.traces.messages import SYSTEM_ROLES
+
 # A text is known by at most this many of its shingles, those with the lowest hashes: the same ones
 # for like texts (bottom-k sketch, Broder 1997), so that long ones cost no more than short ones.
 SKETCH = 512
@@ -50,7 +52,7 @@ def plain_text(messages: Sequence[Mapping[str, Any]]) -> str:
     said: list[str] = []
     for message in messages:
         content = message.get("content")
-        if message.get("role") == "system" or content is None:
+        if message.get("role") in SYSTEM_ROLES or content is None:
             continue
         for part in content if isinstance(content, list) else [content]:
             text = part.get("text") if isinstance(part, dict) else part

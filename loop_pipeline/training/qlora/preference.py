@@ -23,6 +23,7 @@ from trl.trainer.kto_trainer import KTOTrainer
 
 from loop_pipeline.hashing import file_sha256
 from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.training.chat_rows import renderable
 from loop_pipeline.training.qlora.adapter_folder import checked_meta, read_meta
 from loop_pipeline.training.qlora.load_model import load_quantised
 from loop_pipeline.training.qlora.run import Job, run_stage
@@ -122,10 +123,11 @@ def choose_rows(
 def _short(
     rows: list[Row], answers: tuple[str, ...], tokenizer: PreTrainedTokenizerFast, limit: int
 ) -> list[Row]:
+    rows, _ = renderable(tokenizer, rows, answers)
     fits = [True] * len(rows)
     for name in answers:
         asked = [{"prompt": row["prompt"], "completion": row[name]} for row in rows]
-        encoded = encode(tokenizer, asked, 2**31)[0] if rows else []
+        encoded = encode(tokenizer, asked, 2**31)[0]
         fits = [ok and len(p) + len(a) <= limit for ok, (p, a) in zip(fits, encoded, strict=True)]
     return [row for row, ok in zip(rows, fits, strict=True) if ok]
 

@@ -19,6 +19,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from loop_pipeline.recipe import QLoRAConfig
 from loop_pipeline.store.tracking import Tracking
+from loop_pipeline.training.chat_rows import encode_usable, renderable
 from loop_pipeline.training.endings import ending
 from loop_pipeline.training.qlora.adapter_folder import base_identity
 from loop_pipeline.training.qlora.load_model import flash_attention, load_quantised, resolve_base
@@ -45,21 +46,22 @@ class Tokens:
     truncated: int
 
 
-def tokenise(config: QLoRAConfig, dataset_dir: Path, tokenizer: PreTrainedTokenizerFast) -> Tokens:
+def tokenise(
+    config: QLoRAConfig, dataset_dir: Path, tokenizer: PreTrainedTokenizerFast, log: Log = print
+) -> Tokens:
     """Read the training rows and a fixed sample of the validation rows.
 
     Raises:
         ValueError: if there is nothing to train on, or a line is no row.
     """
-    rows = read_rows(dataset_dir)
-    sample = read_validation(dataset_dir)
+    sample = renderable(tokenizer, read_validation(dataset_dir))[0]
     length = config.max_length
-    train, truncated = encode(tokenizer, rows, length)
+    train, truncated = encode_usable(tokenizer, read_rows(dataset_dir), length, log)
     if config.p99_max_length:
         length = min(length, p99_length(train))
         train, shorter = cut(train, length)
         truncated = max(truncated, shorter)
-    validation = encode(tokenizer, sample, length)[0] if sample else []
+    validation = encode(tokenizer, sample, length)[0]
     return Tokens(train, validation, length, truncated)
 
 
@@ -210,7 +212,7 @@ def train_adapter(job: Job) -> dict[str, Any]:
 
     def load() -> tuple[Build, dict[str, Any]]:
         tokenizer = AutoTokenizer.from_pretrained(job.base)
-        tokens = tokenise(job.config, job.train_file.parent, tokenizer)
+        tokens = tokenise(job.config, job.train_file.parent, tokenizer, job.log)
 
         def build(recipe: QLoRAConfig, callback: TrainerCallback) -> SFTTrainer:
             return build_trainer(recipe, tokens, job.base, job.run_dir, callback)

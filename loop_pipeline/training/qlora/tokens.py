@@ -88,25 +88,36 @@ def encode(
 ) -> tuple[list[Encoded], int]:
     """Render and tokenise rows; a row that is too long loses the start of its prompt.
 
+    Args:
+        tokenizer: of the base.
+        rows: as ``chat_rows.renderable`` leaves them: the base's template takes every one.
+        max_length: tokens of a row, at most.
+
     Returns:
-        Tokens of prompt and completion of each row, and how many rows were cut.
+        Tokens of prompt and completion of each row whose answer fits, and how many were cut.
     """
-    arguments = template_arguments(tokenizer)
-    texts: list[str] = []
-    for generation, field in ((True, "prompt"), (False, "completion")):
-        for row in rows:
-            turns = row["prompt"] if generation else row["prompt"] + row[field]
-            text = tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=generation, **arguments
-            )
-            texts.append(str(text))
-    prompts, wholes = texts[: len(rows)], texts[len(rows) :]
-    for i, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
-        wholes[i] = _after(prompt, wholes[i], row["completion"][0]["content"])
-    tokens = tokenizer(prompts + wholes, add_special_tokens=False)["input_ids"]
+    texts = [rendered(tokenizer, row) for row in rows]
+    prompts = [prompt for prompt, _ in texts]
+    wholes = [
+        _after(prompt, whole, row["completion"][0]["content"])
+        for (prompt, whole), row in zip(texts, rows, strict=True)
+    ]
+    tokens = tokenizer(prompts + wholes, add_special_tokens=False)["input_ids"] if rows else []
     pairs = zip(tokens[: len(rows)], tokens[len(rows) :], strict=True)
     whole_rows = [_split(prompt, whole) for prompt, whole in pairs]
     return cut(whole_rows, max_length)
+
+
+def rendered(tokenizer: PreTrainedTokenizerFast, row: Row) -> tuple[str, str]:
+    """What the base's template makes of the prompt, and of the prompt with its answer."""
+    arguments = template_arguments(tokenizer)
+    prompt, whole = (
+        tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=asked, **arguments
+        )
+        for turns, asked in ((row["prompt"], True), (row["prompt"] + row["completion"], False))
+    )
+    return str(prompt), str(whole)
 
 
 def _after(prompt: str, whole: str, answer: str) -> str:
@@ -127,16 +138,22 @@ def _split(prompt: list[int], whole: list[int]) -> Encoded:
 
 
 def cut(encoded: list[Encoded], max_length: int) -> tuple[list[Encoded], int]:
-    """Shorten rows to ``max_length`` tokens: the prompt's start goes, the answer keeps a half.
+    """Shorten rows to ``max_length`` tokens: the prompt's start goes, an answer is never cut.
+
+    A row whose answer would leave its prompt less than half is left out.
 
     Returns:
         The rows, and how many of them were cut.
     """
     short: list[Encoded] = []
+    shortened = 0
     for prompt, answer in encoded:
-        kept = answer[: max_length // 2] if len(prompt) + len(answer) > max_length else answer
-        short.append((prompt[max(0, len(prompt) + len(kept) - max_length) :], kept))
-    return short, sum(a != b for a, b in zip(encoded, short, strict=True))
+        over = len(prompt) + len(answer) - max_length
+        if over > 0 and len(answer) > max_length // 2:
+            continue
+        short.append((prompt[max(0, over) :], answer))
+        shortened += over > 0
+    return short, shortened
 
 
 def p99_length(encoded: list[Encoded]) -> int:

@@ -42,6 +42,7 @@ def test_ids_are_those_that_clients_know(gateway: Live) -> None:
     ("piece", "field"),
     [
         (GOOD | {"kind": "thumbs"}, "kind"),
+        (GOOD | {"kind": "review", "value": 1, "actor": "ann"}, "kind"),
         ({"kind": "thumb_up"}, "prompt_id"),
         (GOOD | {"prompt_id": ""}, "prompt_id"),
         (GOOD | {"prompt_id": 7}, "prompt_id"),

@@ -212,7 +212,7 @@ def test_reviews_make_a_detector_that_flagging_uses(
     out = tmp_path / "detector.json"
     refused = CliRunner().invoke(app, ["fit-detector", str(out)])
     assert "0 labelled texts" in str(refused.exception)
-    import_file(engine, jsonl(*lines))
+    import_file(engine, jsonl(*lines), reviews=True)
     done = CliRunner().invoke(app, ["fit-detector", str(out)])
     assert done.exit_code == 0, done.exception
     assert "150 labels, 33% bad" in done.output

@@ -53,7 +53,7 @@ def _say(engine: Engine, jsonl: Callable[..., Path], *words: tuple[str, str, int
         {"prompt_id": p, "kind": "review", "actor": who, "value": value, "ts": now.isoformat()}
         for p, who, value in words
     ]
-    import_file(engine, jsonl(*lines, name="reviews.jsonl"))
+    import_file(engine, jsonl(*lines, name="reviews.jsonl"), reviews=True)
     return take_reviews_in(engine)
 
 
@@ -71,7 +71,7 @@ def test_only_what_is_new_or_reacted_to_is_drawn_again(
     desk_of(10, start=40)
     assert set(update_queue(engine, base_rate=0.2)["prompt_id"]) == {f"p{i}" for i in range(40, 50)}
     late = {"prompt_id": "p3", "kind": "rejected", "ts": "2026-09-05T00:00:00Z"}
-    import_file(engine, jsonl(late, name="late.jsonl"))
+    import_file(engine, jsonl(late, name="late.jsonl"), reviews=True)
     with engine.begin() as connection:
         connection.execute(
             update(TraceSignalRow).where(TraceSignalRow.prompt_id == "p3").values(action="rejected")

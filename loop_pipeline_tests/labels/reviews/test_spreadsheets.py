@@ -144,7 +144,71 @@ def test_a_file_that_is_no_sheet_is_refused(waiting: Engine, tmp_path: Path) -> 
         read_sheet(waiting, path, reviewer="ann")
     with pytest.raises(FileNotFoundError):
         read_sheet(waiting, tmp_path / "none.csv", reviewer="ann")
+
+
+@pytest.mark.parametrize("bad", ['{"prompt', "[1]", "null", "word", "[" * 100_000])
+def test_a_bad_line_of_a_sheet_costs_itself(waiting: Engine, tmp_path: Path, bad: str) -> None:
     path = tmp_path / "x.jsonl"
-    path.write_text('{"prompt_id": "p0", "good": 1}\n{"prompt')
-    with pytest.raises(ValueError, match=r"x.jsonl, line 2 is no JSON object"):
-        read_sheet(waiting, path, reviewer="ann")
+    path.write_text(f'{{"prompt_id": "p0", "good": 1}}\n{bad}\n{{"prompt_id": "p1", "good": 0}}\n')
+    done = read_sheet(waiting, path, reviewer="ann").imported
+    assert (done.feedback, done.quarantined) == (2, 1)
+    assert "no JSON object" in read(waiting, QuarantineRow)["reason"].iloc[0]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+13:00", "2998-01-01T00:00:00Z", "soon"])
+def test_a_verdict_of_no_possible_time_costs_itself(
+    waiting: Engine, tmp_path: Path, moment: str
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"prompt_id,good,ts\np0,yes,{moment}\np1,yes,2026-10-01T00:00:00Z\n")
+    done = read_sheet(waiting, path, reviewer="ann").imported
+    assert (done.feedback, done.quarantined) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("Y", 1),
+        (" nein ", 0),
+        ("👍", 1),
+        ("👎", 0),
+        ("✔️", 1),
+        ("❌", 0),
+        ("x", None),
+        ("maybe", None),
+    ],
+)
+def test_verdicts_are_read_as_people_type_them(
+    waiting: Engine, tmp_path: Path, word: str, value: float | None
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"prompt_id,good\np0,{word}\n", encoding="utf-8")
+    done = read_sheet(waiting, path, reviewer="ann").imported
+    assert (done.feedback, done.quarantined) == ((1, 0) if value is not None else (0, 1))
+    assert read(waiting, FeedbackRow)["value"].tolist() == ([] if value is None else [value])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "＝1",
+        "＋1",
+        "－1",
+        "＠x",
+        " =1",
+        "\n=1",
+        "\ufeff=1",
+        '"=1',
+        "\u200b+1",
+        "b;=A1",
+        "b\t@x",
+        "\r=1",
+    ],
+)
+def test_no_cell_begins_a_formula_for_any_spreadsheet(cell: str) -> None:
+    kept = guarded(cell)
+    assert unguarded(kept) == cell
+    for part in kept.replace("\t", ";").split(";")[0 if cell[0] != "\r" else 1 :]:
+        assert not part.strip(' "\n\r\ufeff\u200b').startswith(
+            ("=", "+", "@", "＝", "＋", "－", "＠")
+        )

@@ -33,11 +33,10 @@ def test_a_long_row_keeps_its_answer(work: Path):
     assert tokenizer.decode(answer) == "blue<|im_end|>"
 
 
-def test_a_long_answer_is_cut_only_if_the_row_is_too_long(work: Path):
+def test_a_long_answer_is_learned_whole_or_not_at_all():
     encoded = [(list(range(4)), list(range(10)))]
     assert rows.cut(encoded, 14) == (encoded, 0)
-    [(prompt, answer)], cut = rows.cut(encoded, 12)
-    assert (len(prompt), len(answer), cut) == (4, 6, 1)
+    assert rows.cut(encoded, 13) == ([], 0)
 
 
 def test_one_row_in_a_hundred_is_longer_than_the_p99_length():

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from loop_pipeline.costs.prices import PRICES
+from loop_pipeline.costs.prices import price_of
 from loop_pipeline.traces.messages import request_text
 
 # Of a request that is listed, so many characters are shown.
@@ -95,7 +95,7 @@ def cost_of(row: Mapping[str, Any]) -> float:
     """USD of a trace: what it says, or its model's price, as an import would have it."""
     if row.get("cost_usd") is not None:
         return float(row["cost_usd"])
-    price = PRICES.get(str(row.get("model")))
+    price = price_of(str(row.get("model")))
     counts = [int(row.get(name) or 0) for name in ("tokens_in", "tokens_cached", "tokens_out")]
     return price.cost(counts[0], min(counts[1], counts[0]), counts[2]) if price else 0.0
 

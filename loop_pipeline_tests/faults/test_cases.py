@@ -1,0 +1,254 @@
+"""Every file of a folder of odd records through the steps of a day, among sound neighbours.
+
+The folder is named by LOOP_CASES and lies beside the repository; a file that is dropped there is
+taken through all steps. What has to come out of a file that is known here is said in ``RIGHT``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from loop_pipeline.store.database import read
+from loop_pipeline.store.tables import TraceRow
+from loop_pipeline.traces.importers.import_files import UnreadableFile
+from loop_pipeline.training.dataset import frozen_set
+from loop_pipeline_tests.faults.case_stages import (
+    NEIGHBOURS,
+    Day,
+    import_with_neighbours,
+    reasons,
+    whole_day,
+)
+
+CASES = Path(os.environ.get("LOOP_CASES") or Path(__file__).parents[3] / "shared" / "cases")
+SUFFIXES = (".jsonl", ".json", ".gz")
+# Of files that are no traffic: they are for other stages.
+OTHERS = ("adapters.list", "models_reply", "positive_logprob", "sheet_one_bad_line")
+FILES = sorted(
+    path
+    for folder in (CASES, CASES / "faults")
+    if folder.is_dir()
+    for path in folder.iterdir()
+    if path.suffix in SUFFIXES and not path.name.startswith(OTHERS)
+)
+GOOD = ("good-", "sound-")
+MOMENT = "2026-09-04 08:30:00"
+
+Check = Callable[[Day], bool]
+
+
+def _stored(*prompt_ids: str) -> Check:
+    return lambda day: set(prompt_ids) <= set(day.traces["prompt_id"])
+
+
+def _refused(word: str, *, stored: int) -> Check:
+    """One line is quarantined for this reason; so many traces of the file are stored."""
+
+    def check(day: Day) -> bool:
+        own = ~day.traces["prompt_id"].str.startswith("sound-")
+        why = day.quarantine["reason"].tolist()
+        return len(why) == 1 and word in why[0] and int(own.sum()) == stored
+
+    return check
+
+
+def _column(name: str, **wanted: Any) -> Check:
+    def check(day: Day) -> bool:
+        values = day.traces.set_index("prompt_id")[name]
+        return all(values[p.replace("_", "-")] == value for p, value in wanted.items())
+
+    return check
+
+
+def _at(*prompt_ids: str) -> Check:
+    def check(day: Day) -> bool:
+        moments = day.traces.set_index("prompt_id")["ts"]
+        return all(str(moments[p]).startswith(MOMENT) for p in prompt_ids)
+
+    return check
+
+
+def _no_target(prompt_id: str) -> Check:
+    return lambda day: not day.kinds(prompt_id) & {"sft", "kto_pos", "dpo"}
+
+
+def _flag(prompt_id: str, grounded: str) -> Check:
+    return lambda day: day.flag(prompt_id)["grounded"] == grounded
+
+
+def _learned(prompt_id: str, answer: str) -> Check:
+    def check(day: Day) -> bool:
+        return [r["completion"][0]["content"] for r in day.rows if r["prompt_id"] == prompt_id] == [
+            answer
+        ]
+
+    return check
+
+
+def _asked(prompt_id: str, *turns: tuple[str, str]) -> Check:
+    def check(day: Day) -> bool:
+        [row] = [row for row in day.rows if row["prompt_id"] == prompt_id]
+        return [(turn["role"], turn["content"]) for turn in row["prompt"]] == list(turns)
+
+    return check
+
+
+def _one(name: str, *prompt_ids: str) -> Check:
+    return lambda day: len(_values(day, name, prompt_ids)) == 1
+
+
+def _several(name: str, *prompt_ids: str) -> Check:
+    return lambda day: len(_values(day, name, prompt_ids)) == len(prompt_ids)
+
+
+def _values(day: Day, name: str, prompt_ids: tuple[str, ...]) -> set[Any]:
+    return set(day.traces.set_index("prompt_id").loc[list(prompt_ids), name])
+
+
+def _excluded(prompt_id: str, word: str) -> Check:
+    def check(day: Day) -> bool:
+        why = day.selection.excluded.set_index("prompt_id")["reason"]
+        return word in why[prompt_id]
+
+    return check
+
+
+SHOP = ("system", "Sort the request of a bicycle shop's customer.")
+BAD_CONTRACTS = {
+    f"contract_{name}": [
+        *(_flag(f"{mark}-{number}", "yes") for number in range(3)),
+        _flag(f"{mark}-bad", "no" if name == "slow_pattern" else "cannot_tell"),
+    ]
+    for mark, name in {
+        "c1": "label_without_labels",
+        "c3": "labels_null",
+        "c4": "json_without_schema",
+        "c6": "bad_pattern",
+        "c7": "max_words_text",
+        "c9": "boolean_part",
+        "cs": "slow_pattern",
+    }.items()
+}
+RIGHT: dict[str, list[Check]] = {
+    "k01-anthropic-style": [_column("tokens_in", cache_1=3914), _stored("good-1", "good-2")],
+    "k01-cache-only": [_column("tokens_in", cache_2=2048)],
+    "k02-dated-model": [lambda day: _values(day, "cost_usd", ("price-1", "price-2")) == {0.00078}],
+    "k02-provider-prefix": [_column("cost_usd", price_3=0.00078, price_4=0.00075)],
+    "k03-surrogate-answer": [_refused("half a character", stored=2)],
+    "k03-surrogate-request": [_refused("half a character", stored=1)],
+    "k04-line-separator": [_learned("sep-1", "delivery")],
+    "k04-next-line": [_learned("sep-2", "Dear customer,\x85the fork is in stock.")],
+    "k05-text-parts": [
+        _asked("part-1", ("user", "My brake pads are worn.\nWhich ones fit a 2019 model?")),
+        _asked("part-2", ("system", "Sort the request."), ("user", "Return my helmet please")),
+    ],
+    "k05-tool-call-null-content": [_stored("tool-1")],
+    "k05-image-part": [_excluded("part-3", "no text")],
+    "k06-answer-null": [_refused("the answer is a tool call", stored=1)],
+    "k07-tools-metadata": [_stored("extra-1", "extra-2", "extra-3")],
+    "k08-null-tokens": [_column("tokens_in", null_1=0, null_2=120)],
+    "k09-integer-ids": [
+        _stored("4711", "id-2"),
+        lambda day: "4711" in set(day.feedback["prompt_id"]),
+    ],
+    "k10-nanoseconds": [_at("time-1", "time-2", "time-3")],
+    "k10-naive-and-mail": [_at("time-5", "time-6")],
+    "k10-year-one": [_refused("no time was logged", stored=2)],
+    "k11-bom": [_stored("file-1", "file-2")],
+    "k11-array": [_stored("file-1", "file-2")],
+    "k11-pretty": [_stored("file-1")],
+    "k11-gzip": [_stored("file-1", "file-2")],
+    "k12-nul-answer": [_refused("NUL", stored=1)],
+    "k12-nan-logprobs": [_refused("nan is no number", stored=1)],
+    "k13-deep": [_refused("nested too deep", stored=1)],
+    "k14-tool-call-differs": [_several("dedup_key", "dd-1", "dd-2")],
+    "k14-same-id-other-call": [_refused("already stored with another messages", stored=1)],
+    "k15-parts-are-text": [
+        _one(name, "eq-1", "eq-2", "eq-3") for name in ("dedup_key", "template_hash", "split")
+    ],
+    "k16-developer-role": [
+        _several("template_hash", "dev-1", "dev-2"),
+        _asked("dev-1", ("system", "Answer with one label."), ("user", "My order came twice")),
+    ],
+    "k17-feedback-is-text": [_refused("not a JSON object but str", stored=1)],
+    "k18-before-first-day": [_stored("day-1", "day-2", "good-22")],
+    "k19-answer-inside": [_asked("in-1", ("user", "Where is my bicycle pump?"))],
+    "k27-max-tokens": [_no_target("cut-1"), _flag("cut-1", "no")],
+    "k27-length-no-contract": [_no_target("cut-2")],
+    "k28-empty-answer": [lambda day: day.kinds("emp-1") == set()],
+    "k29-think-label": [_flag("th-1", "yes"), _learned("th-1", "delivery")],
+    "k29-think-text": [_flag("th-2", "yes")],
+    "k31-label-without-labels": [_flag("con-1", "cannot_tell")],
+    "k31-json-without-schema": [_flag("con-2", "cannot_tell"), _flag("con-3", "cannot_tell")],
+    "k35-template-roles": [
+        _asked("tp-1", ("system", "Sort the request."), ("user", "Hello\n\nMy pump is lost"))
+    ],
+    "reviewed_conflict": [_column("output", rc="delivery"), lambda day: "bad" not in _words(day)],
+    "same_id_other_model": [_refused("another model, producer", stored=1)],
+    "same_id_roles_swapped": [_refused("another messages", stored=1)],
+    "review_from_2999": [lambda day: day.feedback.query("kind == 'review'")["value"].eq(0).all()],
+    "cost_infinity": [lambda day: bool(day.traces["cost_usd"].sum() < 1e9)],
+    **BAD_CONTRACTS,
+}
+# What others still have to mend; each fails today, and a mended one has to leave this list.
+TO_DO: set[str] = set()
+
+
+def _words(day: Day) -> str:
+    return " ".join(day.pairs["reason"])
+
+
+@pytest.fixture
+def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen_set, "MIN_ROWS", 1)
+
+
+@pytest.mark.skipif(not FILES, reason=f"no cases in {CASES}: name their folder in LOOP_CASES")
+@pytest.mark.parametrize("case", FILES, ids=[path.name for path in FILES])
+@pytest.mark.usefixtures("small_sets")
+def test_a_file_of_odd_records_comes_out_right_and_harms_no_neighbour(
+    engine: Engine, tmp_path: Path, case: Path
+) -> None:
+    try:
+        import_with_neighbours(engine, case, tmp_path)
+    except UnreadableFile as error:
+        assert case.name in str(error)
+        assert reasons(engine) == []
+        assert len(read(engine, TraceRow)) == NEIGHBOURS
+        return
+    day = whole_day(engine, tmp_path)
+    _neighbours_are_sound(day, case)
+    failed = [
+        n for n, check in enumerate(RIGHT.get(case.name.partition(".")[0], ())) if not check(day)
+    ]
+    assert failed == []
+
+
+def _neighbours_are_sound(day: Day, case: Path) -> None:
+    """All that is sound is stored, flagged, scored, grouped and, where it was liked, learned."""
+    sound = [f"sound-{number}" for number in range(NEIGHBOURS)]
+    named = [p for p in _ids(case) if p.startswith(GOOD)]
+    for frame in (day.traces, day.flags, day.signals, day.scores, day.members):
+        assert not {*sound, *named} - set(frame["prompt_id"])
+    for prompt_id in sound:
+        assert day.kinds(prompt_id) == {"sft", "kto_pos"}
+    assert set(sound) <= {row["prompt_id"] for row in day.rows}
+    assert all(isinstance(turn["content"], str) for row in day.rows for turn in row["prompt"])
+
+
+def _ids(case: Path) -> list[str]:
+    """Prompt ids of the lines that can be read at all."""
+    found = []
+    for line in case.read_bytes().split(b"\n"):
+        try:
+            found.append(json.loads(line)["prompt_id"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+    return [name for name in found if isinstance(name, str)]
