@@ -103,14 +103,16 @@ class Cascade:
             return Plan("the request asks for the frontier", forced=True)
         known = Plan("")
         try:
-            known = replace(known, contract=request.contract or self._contract(app, task))
+            contract = request.contract or self._contract(app, task)
             router = self._router()
             if router is None:
-                return replace(known, reason="there is no policy in force")
-            known = replace(known, policy_sha256=router.bundle.sha256)
+                return Plan("there is no policy in force", contract=contract)
+            policy = router.bundle.sha256
+            known = Plan("", policy_sha256=policy, contract=contract)
             if (why := self._beyond(router, request, app)) is not None:
                 return replace(known, reason=why)
-            return replace(known, router=router, messages=hidden(request.messages, self._hide))
+            messages = hidden(request.messages, self._hide)
+            return replace(known, router=router, messages=messages)
         except Exception as error:  # noqa: BLE001  see plan
             return doubt(known, error)
 
