@@ -132,17 +132,19 @@ class Cascade:
         return dict((self._contract_of(app, task) if task else None) or {}) or None
 
     def _planned(self, known: Plan, decision: Decision, app: str) -> Plan:
-        if known.contract is None and known.router is not None:
-            task = known.router.task_of(decision.group_id)
-            known = replace(known, contract=self._contract(app, task))
+        contract = known.contract
+        if contract is None and known.router is not None:
+            contract = self._contract(app, known.router.task_of(decision.group_id))
         if decision.group_id is not None and decision.group_id in self._holds():
             held = f"group {decision.group_id} is held back by a person"
             none = {"arm": "frontier", "adapter": None, "canary": False, "score": None}
             decision = replace(decision, **none, reason=held)
         adapters = known.router.adapters if known.router and decision.shadow else ()
-        known = replace(known, reason=decision.reason, decision=decision)
         return replace(
             known,
+            reason=decision.reason,
+            decision=decision,
+            contract=contract,
             adapter=decision.adapter if decision.arm == "student" else None,
             shadows=tuple(name for name in adapters if name != decision.adapter),
             shadow=decision.shadow,
