@@ -140,6 +140,8 @@ def ours(
     } | variables
     command = [sys.executable, "-m", "loop_pipeline.cli.main", "gateway"]
     name = "gateway" if chars is None else f"gateway, routing, {chars} characters"
+    if workers := variables.get("LOOP_GATEWAY_WORKERS"):
+        name += f", {workers} workers"
     with running(command, log, os.environ | settings) as process:
         wait_for(f"http://127.0.0.1:{port}/health/ready", process, log)
         yield Target(name, f"http://127.0.0.1:{port}/v1", process, kind="ours", home=home)

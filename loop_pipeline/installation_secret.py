@@ -6,7 +6,6 @@ Not here: keys of applications (``store``) and of vendors (``settings``).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import os
 import secrets
@@ -50,7 +49,7 @@ def installation_secret(home: Path, given: str = "") -> bytes:
 
 def keyed_digest(secret: bytes, purpose: str, text: str) -> str:
     """HMAC-SHA256 in hex: the same text under another purpose or secret is another name."""
-    return hmac.new(secret, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(secret, f"{purpose}\0{text}".encode(), "sha256").hex()
 
 
 def user_hash(secret: bytes, user: str) -> str:

@@ -102,14 +102,16 @@ class Cascade:
             return Plan("the request asks for the frontier", forced=True)
         known = Plan("")
         try:
-            known = replace(known, contract=request.contract or self._contract(app, task))
+            contract = request.contract or self._contract(app, task)
             router = self._router()
             if router is None:
-                return replace(known, reason="there is no policy in force")
-            known = replace(known, policy_sha256=router.bundle.sha256)
+                return Plan("there is no policy in force", contract=contract)
+            policy = router.bundle.sha256
+            known = Plan("", policy_sha256=policy, contract=contract)
             if (why := self._beyond(router, request, app)) is not None:
                 return replace(known, reason=why)
-            return replace(known, router=router, messages=hidden(request.messages, self._hide))
+            messages = hidden(request.messages, self._hide)
+            return replace(known, router=router, messages=messages)
         except Exception as error:  # noqa: BLE001  see plan
             return doubt(known, error)
 
@@ -129,17 +131,19 @@ class Cascade:
         return dict((self._contract_of(app, task) if task else None) or {}) or None
 
     def _planned(self, known: Plan, decision: Decision, app: str) -> Plan:
-        if known.contract is None and known.router is not None:
-            task = known.router.task_of(decision.group_id)
-            known = replace(known, contract=self._contract(app, task))
+        contract = known.contract
+        if contract is None and known.router is not None:
+            contract = self._contract(app, known.router.task_of(decision.group_id))
         if decision.group_id is not None and decision.group_id in self._holds():
             held = f"group {decision.group_id} is held back by a person"
             none = {"arm": "frontier", "adapter": None, "canary": False, "score": None}
             decision = replace(decision, **none, reason=held)
         adapters = known.router.adapters if known.router and decision.shadow else ()
-        known = replace(known, reason=decision.reason, decision=decision)
         return replace(
             known,
+            reason=decision.reason,
+            decision=decision,
+            contract=contract,
             adapter=decision.adapter if decision.arm == "student" else None,
             shadows=tuple(name for name in adapters if name != decision.adapter),
             shadow=decision.shadow,

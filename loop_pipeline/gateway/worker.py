@@ -5,6 +5,7 @@ Not here: starting workers (``parent.py``), and the routes (``app.py``).
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -16,11 +17,10 @@ from pathlib import Path
 import aiohttp
 import uvicorn
 import uvloop
-from starlette.routing import Router
 
 from loop_pipeline.gateway.access.access import Access
 from loop_pipeline.gateway.access.live_files import LiveFiles
-from loop_pipeline.gateway.app import make_app
+from loop_pipeline.gateway.app import Exact, make_app
 from loop_pipeline.gateway.asking.patience import Patience
 from loop_pipeline.gateway.capture import Capture
 from loop_pipeline.gateway.cascade import Cascade
@@ -38,6 +38,9 @@ from loop_pipeline.labels.hallucination.wording_score import load_detector, ship
 FINISH_S = 30
 # A client's idle connection is kept for so long: longer than most clients' own patience.
 IDLE_S = 75
+# New objects until the youngest are looked through for rings: a request leaves hardly any, and
+# Python's own 700 are reached every few requests.
+GC_OBJECTS = 20_000
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +138,7 @@ class Worker(uvicorn.Server):
     ) -> None:
         self._gateway, self._secrets, self._hide = config, secrets, hide
         self.parts: Parts | None = None
-        self._routes: Router | None = None
+        self._routes: Exact | None = None
         super().__init__(
             uvicorn.Config(
                 self._app,
@@ -159,7 +162,7 @@ class Worker(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until SIGTERM or SIGINT, then finish what is under way and seal the segments."""
         self.parts = await make_parts(self._gateway, self._secrets, self._hide)
-        self._routes = make_app(self.parts)
+        self._routes = Exact(make_app(self.parts))
         try:
             await super().serve(sockets)
         finally:
@@ -185,6 +188,10 @@ def main() -> None:
     config = config_from_text(sys.stdin.read())
     listener = socket.socket(fileno=int(sys.argv[1]))
     worker = Worker(config, secrets_of(os.environ))
+    # What was imported stays: no collection has to walk through it.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_OBJECTS)
     uvloop.run(worker.serve([listener]))
 
 
