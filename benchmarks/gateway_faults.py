@@ -33,7 +33,7 @@ from sqlalchemy import select
 from benchmarks.decision import fitted, prompts
 from benchmarks.gateway_targets import ADAPTER, Target, ours, upstream
 from benchmarks.record import Start, record, table
-from loop_pipeline.demo.live_replay import free_port
+from loop_pipeline.http_calls.local_server import free_port
 from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.routing.policy import seal
 from loop_pipeline.routing.policy_files import signed

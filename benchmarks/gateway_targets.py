@@ -13,8 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decision import fitted
-from loop_pipeline.demo.live_replay import free_port
+from loop_pipeline.http_calls.local_server import free_port, running, wait_for
 from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.routing.policy_files import signed
 from loop_pipeline.store.database import open_store
@@ -99,51 +97,12 @@ class Target:
 
 
 @contextlib.contextmanager
-def running(command: list[str], log: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, ended afterwards with all that it started."""
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=os.environ | variables,
-            start_new_session=True,
-            cwd=log.parent if "node" in command[0] else None,
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(40)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until something answers there, whatever it says."""
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=2).close()  # noqa: S310
-        except urllib.error.HTTPError as error:
-            if error.code != 503:  # it is not ready yet
-                return
-            time.sleep(0.1)
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise RuntimeError(f"nothing answers at {url}: {log.read_text()[-500:]}")
-
-
-@contextlib.contextmanager
 def upstream(folder: Path, **variables: str) -> Iterator[Target]:
     """The canned upstream itself."""
     port = free_port()
     log = folder / f"upstream-{port}.log"
     command = [sys.executable, "-m", "benchmarks.gateway_upstream"]
-    with running(command, log, PORT=str(port), **variables) as process:
+    with running(command, log, os.environ | {"PORT": str(port)} | variables) as process:
         wait_for(f"http://127.0.0.1:{port}/health", process, log)
         yield Target("direct", f"http://127.0.0.1:{port}/v1", process)
 
@@ -181,7 +140,7 @@ def ours(
     } | variables
     command = [sys.executable, "-m", "loop_pipeline.cli.main", "gateway"]
     name = "gateway" if chars is None else f"gateway, routing, {chars} characters"
-    with running(command, log, **settings) as process:
+    with running(command, log, os.environ | settings) as process:
         wait_for(f"http://127.0.0.1:{port}/health/ready", process, log)
         yield Target(name, f"http://127.0.0.1:{port}/v1", process, kind="ours", home=home)
 
@@ -210,7 +169,7 @@ def tensorzero(folder: Path, frontier: str) -> Iterator[Target]:
         f'model_name = "stub"\napi_base = "{frontier}/"\napi_key_location = "none"\n'
     )
     log = folder / "tensorzero.log"
-    with running([python, "-c", TENSORZERO, str(config), str(told)], log) as process:
+    with running([python, "-c", TENSORZERO, str(config), str(told)], log, os.environ) as process:
         end = time.monotonic() + START_S
         while not told.exists() and time.monotonic() < end and process.poll() is None:
             time.sleep(0.1)
@@ -242,8 +201,8 @@ def litellm(folder: Path, frontier: str) -> Iterator[Target]:
     }
     command = [str(Path(python).with_name("litellm")), "--config", str(config)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
-    with running(command, log, **quiet) as process:
-        wait_for(f"http://127.0.0.1:{port}/health/liveliness", process, log)
+    with running(command, log, os.environ | quiet) as process:
+        wait_for(f"http://127.0.0.1:{port}/health/liveliness", process, log, START_S)
         headers = {"Authorization": f"Bearer {key}"}
         yield Target("LiteLLM", f"http://127.0.0.1:{port}/v1", process, headers=headers)
 
@@ -258,7 +217,7 @@ def portkey(folder: Path, frontier: str) -> Iterator[Target]:
     preload.write_text(LOOPBACK_ONLY)
     start = Path(place) / "node_modules/@portkey-ai/gateway/build/start-server.js"
     command = [node, "-r", str(preload), str(start), "--headless", f"--port={port}"]
-    with running(command, log) as process:
+    with running(command, log, os.environ, cwd=folder) as process:
         wait_for(f"http://127.0.0.1:{port}/", process, log)
         headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": frontier}
         headers |= {"Authorization": "Bearer none"}

@@ -46,7 +46,7 @@ def labelled(work: Path, traces: int) -> tuple[pd.DataFrame, dict[str, Any], Qua
     with mock.patch.multiple(traffic, **WORSE):
         traffic.simulate(work / "traffic.jsonl", traces=traces)
     engine = open_store(f"sqlite:///{work / 'loop.db'}")
-    import_file(engine, work / "traffic.jsonl")
+    import_file(engine, work / "traffic.jsonl", secret=lambda: b"of this run only, thrown away")
     frame = read_traces(engine)
     drawn = [p for p in frame["prompt_id"] if coin("review", p) < REVIEWED]
     reviews = traffic.answer_reviews(work / "truth.jsonl", drawn)

@@ -82,11 +82,14 @@ def figures(numbers: LoopNumbers) -> dict[str, Any]:
 def main(*words: str) -> None:
     """Print a row a turn, and write them down."""
     start = Start()
-    lines = [turn(word) for word in words or ("demo",)]
-    sys.stdout.write(pd.DataFrame(lines).round(3).to_string(index=False) + "\n")
     units = dict.fromkeys(SHARES, "share") | {"time": "s"}
-    tables = [table("Whole turns, one after another", lines, units)]
-    record(__file__, __doc__, tables, start, packages=["torch", "transformers", "peft", "trl"])
+    lines: list[dict[str, Any]] = []
+    for word in words or ("demo",):
+        lines.append(turn(word))
+        # After each: a series that is interrupted keeps what it measured.
+        tables = [table("Whole turns, one after another", lines, units)]
+        record(__file__, __doc__, tables, start, packages=["torch", "transformers", "peft", "trl"])
+    sys.stdout.write(pd.DataFrame(lines).round(3).to_string(index=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ class RawServer:
     def __init__(self, script: Callable[[socket.socket, Any], None]) -> None:
         self.script = script
         self.asked: list[Any] = []
+        self.headers: list[dict[str, str]] = []
+        """Of each request, with names in small letters."""
         self.ended = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
@@ -36,7 +38,9 @@ class RawServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            while (body := _request(connection)) is not None:
+            while (asked := _request(connection)) is not None:
+                headers, body = asked
+                self.headers.append(headers)
                 self.asked.append(body)
                 self.script(connection, body)
 
@@ -63,8 +67,8 @@ def saying(data: bytes) -> Callable[[socket.socket, Any], None]:
     return lambda connection, _: connection.sendall(data)
 
 
-def _request(connection: socket.socket) -> Any:
-    """The body of the next request (its path, if it has none); None at the end."""
+def _request(connection: socket.socket) -> tuple[dict[str, str], Any] | None:
+    """Headers and body of the next request (its path, if it has none); None at the end."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = connection.recv(65536)
@@ -72,8 +76,9 @@ def _request(connection: socket.socket) -> Any:
             return None
         data += more
     head, _, body = data.partition(b"\r\n\r\n")
-    lines = head.decode().lower().split("\r\n")
-    length = next((int(x.split(":")[1]) for x in lines if x.startswith("content-length")), 0)
+    pairs = (line.partition(":") for line in head.decode().split("\r\n")[1:])
+    headers = {name.lower(): value.strip() for name, _, value in pairs}
+    length = int(headers.get("content-length", 0))
     while len(body) < length:
         body += connection.recv(65536)
-    return json.loads(body) if body else head.split()[1].decode()
+    return headers, json.loads(body) if body else head.split()[1].decode()

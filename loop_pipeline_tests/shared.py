@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -24,17 +23,11 @@ from filelock import FileLock
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
+from loop_pipeline.http_calls.local_server import free_port as free_port
 from loop_pipeline.store.database import open_store
 
 TEMPLATE = "loop_template"
 POSTGRES = "postgres.json"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -39,9 +39,14 @@ EVERY_KIND = {
 }
 
 
+def secret() -> bytes:
+    """Of an installation."""
+    return b"s" * 32
+
+
 def test_the_traces_come_in_whole_and_twice_the_same_file_is_the_same_rows(engine: Engine) -> None:
-    first = import_file(engine, EXAMPLES / "traces.jsonl")
-    again = import_file(engine, EXAMPLES / "traces.jsonl")
+    first = import_file(engine, EXAMPLES / "traces.jsonl", secret=secret)
+    again = import_file(engine, EXAMPLES / "traces.jsonl", secret=secret)
     assert (first.traces, first.feedback, first.quarantined) == (20, 20, 0)
     assert (again.traces, again.feedback, again.quarantined) == (0, 0, 0)
     assert (count(engine, TraceRow), count(engine, FeedbackRow)) == (20, 20)
@@ -50,7 +55,7 @@ def test_the_traces_come_in_whole_and_twice_the_same_file_is_the_same_rows(engin
 
 
 def test_the_traces_show_every_kind_of_contract_and_what_breaks_one(engine: Engine) -> None:
-    import_file(engine, EXAMPLES / "traces.jsonl")
+    import_file(engine, EXAMPLES / "traces.jsonl", secret=secret)
     traces = read_traces(engine)
     kinds = [c["kind"] if isinstance(c, dict) else "none" for c in traces["contract"]]
     assert set(kinds) == {"label", "tags", "json", "text", "none"}
@@ -63,7 +68,7 @@ def test_the_traces_show_every_kind_of_contract_and_what_breaks_one(engine: Engi
 
 
 def test_prices_come_from_the_table_and_a_price_of_the_log_wins(engine: Engine) -> None:
-    import_file(engine, EXAMPLES / "traces.jsonl")
+    import_file(engine, EXAMPLES / "traces.jsonl", secret=secret)
     cost = read(engine, TraceRow).set_index("prompt_id")["cost_usd"]
     assert cost["example-01"] == pytest.approx((60 * 5 + 5 * 25) / 1e6)
     assert cost["example-17"] == pytest.approx((20 * 0.25 + 40 * 0.025 + 5 * 2) / 1e6)

@@ -49,9 +49,10 @@ def import_traces(files: list[Path]) -> None:
     from loop_pipeline.store.database import open_store
     from loop_pipeline.traces.ingest import import_file
 
-    engine = open_store(load_settings().store_url)
+    settings = load_settings()
+    engine = open_store(settings.store_url)
     for path in files:
-        typer.echo(f"{path}: {import_file(engine, path)}")
+        typer.echo(f"{path}: {import_file(engine, path, secret=settings.secret)}")
 
 
 @app.command()

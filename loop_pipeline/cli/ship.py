@@ -24,7 +24,13 @@ def ship(
     if not once:
         typer.echo(f"shipping from {spool}; Ctrl-C ends it")
     try:
-        done = bring(lambda: open_store(settings.store_url), spool, once=once, say=typer.echo)
+        done = bring(
+            lambda: open_store(settings.store_url),
+            spool,
+            once=once,
+            say=typer.echo,
+            secret=settings.secret,
+        )
     except KeyboardInterrupt:
         return
     typer.echo(done)

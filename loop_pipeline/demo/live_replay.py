@@ -8,14 +8,12 @@ The frontier is a local server that answers what the set, or the simulation, say
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -24,14 +22,11 @@ from loop_pipeline.child_environment import child_environment
 from loop_pipeline.demo.live_figures import live_numbers, reacts, trace_rows
 from loop_pipeline.demo.live_traffic import LiveAnswer, LiveRequest, send_all
 from loop_pipeline.demo.turn import Turn, TurnFailed
+from loop_pipeline.http_calls.local_server import NotAnswering, free_port, running, wait_for
 from loop_pipeline.report.live import NAME, LiveNumbers, live_text
 from loop_pipeline.routing.policy import PolicyBundle, load_bundle
-from loop_pipeline.serving.server_errors import last_lines
 from loop_pipeline.store.policies import active_policy
 from loop_pipeline.whole_file import write_whole
-
-START_S = 60.0
-STOP_S = 60.0
 
 
 def load_unseen(path: Path) -> list[LiveRequest]:
@@ -84,12 +79,16 @@ def live_stretch(
     }
     url = f"http://127.0.0.1:{port}"
     gateway = [sys.executable, "-m", "loop_pipeline.cli.main", "gateway"]
+    logs = home / "frontier.log", home / "gateway.log"
     with (
-        _process([*frontier, str(upstream)], home / "frontier.log", {}) as first,
-        _process(gateway, home / "gateway.log", variables) as second,
+        running([*frontier, str(upstream)], logs[0], child_environment()) as first,
+        running(gateway, logs[1], child_environment(**variables)) as second,
     ):
-        _wait(f"http://127.0.0.1:{upstream}/health", first, home / "frontier.log")
-        _wait(f"{url}/health/ready", second, home / "gateway.log")
+        try:
+            wait_for(f"http://127.0.0.1:{upstream}/health", first, logs[0])
+            wait_for(f"{url}/health/ready", second, logs[1])
+        except NotAnswering as error:
+            raise TurnFailed(str(error)) from None
         began = time.monotonic()
         answers = send_all(
             f"{url}/v1",
@@ -125,41 +124,6 @@ def _policy_in_force(engine: Engine) -> PolicyBundle:
     if active is None:
         raise TurnFailed("no policy is in force: there is nothing to route by")
     return load_bundle(active["bundle"])
-
-
-@contextlib.contextmanager
-def _process(
-    command: list[str], log: Path, variables: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of the live stretch, asked to end afterwards."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=child_environment(**variables),
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310
-            return
-        time.sleep(0.2)
-    raise TurnFailed(f"nothing answers at {url}: {last_lines(log, 3)}")
 
 
 def _react(url: str, answers: Sequence[LiveAnswer]) -> int:
@@ -199,10 +163,3 @@ def _learn(turn: Turn) -> None:
     turn.run("label_traces", days=True)
     turn.run("regroup")
     turn.run("refresh_policy")
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -72,7 +72,7 @@ class Turn:
     def import_traces(self, path: Path) -> None:
         """Import a JSON-lines file of traces and feedback."""
         self.stage(f"importing {path.name}")
-        self.say(f"          {import_file(self.engine, path)}")
+        self.say(f"          {import_file(self.engine, path, secret=self.settings.secret)}")
 
     def run(
         self,

@@ -18,8 +18,9 @@ from loop_pipeline.gateway.http.page_proxy import PageProxy
 from loop_pipeline.gateway.http.parts import FORMATS, Parts
 from loop_pipeline.gateway.http.pass_through import PassThrough
 from loop_pipeline.gateway.http.problems import Problem, send_problem
-from loop_pipeline.gateway.intake.feedback_in import FeedbackIn
-from loop_pipeline.gateway.intake.litellm_in import LiteLLMIn
+from loop_pipeline.gateway.intake.feedback_in import read_feedback
+from loop_pipeline.gateway.intake.handed_in import HandedIn
+from loop_pipeline.gateway.intake.litellm_in import read_litellm
 
 
 class Endpoint:
@@ -64,8 +65,8 @@ def make_app(parts: Parts) -> Router:
             Route("/v1/messages", Answering(parts, "messages")),
             Route("/v1/responses", Answering(parts, "responses")),
             Route("/v1/completions", Answering(parts, "completions")),
-            Route("/v1/feedback", FeedbackIn(parts)),
-            Route("/v1/ingest/litellm", LiteLLMIn(parts)),
+            Route("/v1/feedback", HandedIn(parts, "feedback", read_feedback)),
+            Route("/v1/ingest/litellm", HandedIn(parts, "ingest", read_litellm)),
             Route("/v1/models", Models(parts)),
             Route("/v1/models/auto", Endpoint(send_ours)),
             Route("/v1/{path:path}", PassThrough(parts)),

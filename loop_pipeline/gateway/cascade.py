@@ -21,9 +21,7 @@ from loop_pipeline.gateway.asking.request_plan import (
     Answered,
     Plan,
     Tried,
-    as_it_is,
     doubt,
-    hidden,
     route_of,
     tried_of,
 )
@@ -32,6 +30,7 @@ from loop_pipeline.gateway.asking.shadows import Shadows, within
 from loop_pipeline.gateway.asking.turn_batch import TurnBatch
 from loop_pipeline.gateway.formats.exchange import Reply, Request
 from loop_pipeline.gateway.students import NoAnswer, Students
+from loop_pipeline.gateway.trace_row import as_it_is, hidden
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.routing.decision import Asked, Decision
 from loop_pipeline.routing.router import Router
@@ -167,7 +166,7 @@ class Cascade:
                 late = self._shadows.call(plan, plan.adapter)
                 answer = await within(late, limit.seconds)
             else:
-                answer = await self._students.answer(plan.adapter, plan.messages, limit)
+                answer = await self._students.answer(plan.adapter, plan.messages, limit, plan.trace)
             verdict = judged(plan, request, answer, self._tiers, self._forms)
         except NoAnswer as error:
             route = route_of(plan, "frontier", failed=str(error))

@@ -11,9 +11,10 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +39,7 @@ SAY_SECONDS = 10.0
 LONGEST_WAIT = 30.0
 
 T = TypeVar("T")
+Bring = Callable[[Iterable[tuple[int, Record]]], Imported]
 
 
 @dataclass
@@ -63,6 +65,7 @@ def ship(
     *,
     once: bool,
     say: Callable[[str], object],
+    secret: Callable[[], bytes] | None = None,
 ) -> Shipped:
     """Bring in what is sealed, oldest first, and what comes; with ``once`` until nothing is left.
 
@@ -71,6 +74,7 @@ def ship(
         spool: folder of the segments.
         once: end when there is nothing left.
         say: takes lines for people.
+        secret: as for ``import_records``; the gateway itself writes hashes of users only.
 
     Raises:
         RuntimeError: another process ships this spool.
@@ -79,9 +83,10 @@ def ship(
     done, said, told = Shipped(), time.monotonic(), 0
     with _alone(spool):
         engine = _patiently(open_engine, spool, say)
+        bring = partial(import_records, engine, source=SOURCE, secret=secret)
         while True:
             adopt(spool)
-            took = _patiently(lambda: _take_next(engine, spool, done, say), spool, say)
+            took = _patiently(lambda: _take_next(bring, spool, done, say), spool, say)
             if not took and once:
                 break
             if not took:
@@ -122,12 +127,12 @@ def _patiently(do: Callable[[], T], spool: Path, say: Callable[[str], object]) -
         return result
 
 
-def _take_next(engine: Engine, spool: Path, done: Shipped, say: Callable[[str], object]) -> bool:
+def _take_next(bring: Bring, spool: Path, done: Shipped, say: Callable[[str], object]) -> bool:
     """Bring in the oldest segments; False: there are none."""
     paths = _next(spool)
     try:
         if paths:
-            _take(engine, paths, done, say)
+            _take(bring, paths, done, say)
     except FileNotFoundError:
         # Capture has dropped a segment just now, to make room: the others are there.
         return True
@@ -145,18 +150,16 @@ def _next(spool: Path) -> list[Path]:
     return taken
 
 
-def _take(
-    engine: Engine, paths: Sequence[Path], done: Shipped, say: Callable[[str], object]
-) -> None:
+def _take(bring: Bring, paths: Sequence[Path], done: Shipped, say: Callable[[str], object]) -> None:
     """Import segments and delete them; one that cannot be imported is set aside."""
     try:
-        imported, torn = _import(engine, paths)
+        imported, torn = _import(bring, paths)
     except (DBAPIError, FileNotFoundError):
         raise
     except Exception as error:  # noqa: BLE001  whatever a segment holds, the others go on
         if len(paths) > 1:
             for path in paths:
-                _take(engine, [path], done, say)
+                _take(bring, [path], done, say)
             return
         reason = mask_secrets(f"{type(error).__name__}: {error}")
         _set_aside(paths[0])
@@ -176,7 +179,7 @@ def _set_aside(path: Path) -> None:
     path.replace(path.with_name(path.name + SET_ASIDE))
 
 
-def _import(engine: Engine, paths: Sequence[Path]) -> tuple[Imported, int]:
+def _import(bring: Bring, paths: Sequence[Path]) -> tuple[Imported, int]:
     torn: list[Path] = []
     with ExitStack() as reading:
         # Whoever makes room in a spool that is too large leaves these.
@@ -186,7 +189,7 @@ def _import(engine: Engine, paths: Sequence[Path]) -> tuple[Imported, int]:
         # Line 0: which segment a line stood in says nothing once the segment is gone, and the same
         # bad line twice is one row.
         records = ((0, record) for path in paths for record in _records(path, torn))
-        return import_records(engine, records, source=SOURCE), len(torn)
+        return bring(records), len(torn)
 
 
 def _records(path: Path, torn: list[Path]) -> Iterator[Record]:

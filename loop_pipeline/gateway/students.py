@@ -9,7 +9,8 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -31,6 +32,7 @@ from loop_pipeline.serving.student_answer import (
 MAX_BYTES = 8 * 1024**2
 # Between two looks at which adapters a replica holds, and how long one may take.
 LOOK_S, LOOK_LIMIT_S = 5.0, 2.0
+NO_TRACE: Mapping[str, str] = {}
 
 
 class NoAnswer(Exception):
@@ -39,6 +41,14 @@ class NoAnswer(Exception):
 
 class _Elsewhere(NoAnswer):
     """This replica gave none, another one may."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What one request sends to a replica, whichever it is."""
+
+    body: bytes
+    headers: Mapping[str, str]
 
 
 class Students:
@@ -71,7 +81,9 @@ class Students:
         if api_key:
             self._headers["authorization"] = f"Bearer {api_key}"
 
-    async def answer(self, adapter: str, messages: Messages, limit: Limit) -> Answer:
+    async def answer(
+        self, adapter: str, messages: Messages, limit: Limit, trace: Mapping[str, str] = NO_TRACE
+    ) -> Answer:
         """Ask one replica, and another one once if it fails.
 
         Args:
@@ -79,16 +91,18 @@ class Students:
             messages: the request.
             limit: for all of it, to the last byte; then the connection is closed, so that the
                 server stops.
+            trace: headers of the distributed trace that the server's work belongs to.
 
         Raises:
             NoAnswer: there is none; the text says why.
         """
         body = _bytes(question_body(adapter, messages, self._max_tokens))
+        question = _Question(body, {**self._headers, **trace})
         start = self._clock()
         tried: list[Replica] = []
         try:
             async with asyncio.timeout(limit.seconds):
-                answer = await self._from_one_or_another(adapter, body, tried)
+                answer = await self._from_one_or_another(adapter, question, tried)
         except TimeoutError:
             self._gave_up(adapter, limit, tried)
             raise NoAnswer(f"the student did not answer within {limit.seconds:.3g} s") from None
@@ -107,7 +121,9 @@ class Students:
             if tried:
                 tried[-1].failed(self._clock())
 
-    async def _from_one_or_another(self, adapter: str, body: bytes, tried: list[Replica]) -> Answer:
+    async def _from_one_or_another(
+        self, adapter: str, question: _Question, tried: list[Replica]
+    ) -> Answer:
         problem = f"no server that does not rest holds {adapter}"
         for _ in range(2):
             replica = self._choose(adapter, tried)
@@ -116,7 +132,7 @@ class Students:
             tried.append(replica)
             replica.in_flight += 1
             try:
-                return await self._ask(replica, adapter, body)
+                return await self._ask(replica, adapter, question)
             except _Elsewhere as error:
                 problem = str(error)
             finally:
@@ -128,11 +144,11 @@ class Students:
         able = [r for r in self.replicas if r not in tried and r.holds(adapter) and r.ready(now)]
         return min(able, key=lambda replica: replica.in_flight, default=None)
 
-    async def _ask(self, replica: Replica, adapter: str, body: bytes) -> Answer:
+    async def _ask(self, replica: Replica, adapter: str, question: _Question) -> Answer:
         """One answer of one replica; what it does is counted for or against it."""
         start = self._clock()
         try:
-            status, reply = await self._post(replica, body)
+            status, reply = await self._post(replica, question)
             if status == HTTPStatus.OK:
                 answer = read_answer(_json(reply), 1000 * (self._clock() - start))
                 replica.failures = 0
@@ -153,20 +169,20 @@ class Students:
             raise _Elsewhere(f"the student's server said HTTP {status}")
         raise NoAnswer(f"the student's server said HTTP {status}: {words:.200}")
 
-    async def _post(self, replica: Replica, body: bytes) -> tuple[int, bytes]:
+    async def _post(self, replica: Replica, question: _Question) -> tuple[int, bytes]:
         try:
-            return await self._once(replica, body)
+            return await self._once(replica, question)
         except aiohttp.ClientConnectorError:
             raise  # nobody listens there
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             # A kept connection may have been closed meanwhile.
-            return await self._once(replica, body)
+            return await self._once(replica, question)
 
-    async def _once(self, replica: Replica, body: bytes) -> tuple[int, bytes]:
+    async def _once(self, replica: Replica, question: _Question) -> tuple[int, bytes]:
         async with self._session.post(
             f"{replica.url}/v1/chat/completions",
-            data=body,
-            headers=self._headers,
+            data=question.body,
+            headers=question.headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None),
         ) as reply:

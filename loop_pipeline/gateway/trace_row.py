@@ -17,6 +17,11 @@ from loop_pipeline.traces.messages import answer_text
 # Models that say so of themselves: what they answer is marked wherever figures rest on it.
 SIMULATED = "simulated/"
 SUMMARY = ("sum", "min", "p10", "mean")
+# Fields of traces and feedback that hold what people and models wrote.
+WRITTEN = (
+    *("messages", "tools", "parameters", "tags", "context"),
+    *("output", "tool_calls", "edited_output"),
+)
 
 
 def as_it_is(text: str) -> str:
@@ -62,7 +67,7 @@ def trace_row(
         model: the one that was asked for, which has a price; the one that answered is in ``reply``.
         hide: what takes personal data out of a text.
     """
-    calls = _hidden(reply.tool_calls, hide) or None
+    calls = hidden(reply.tool_calls, hide) or None
     more = {"tokens_reasoning": reply.tokens_reasoning, "refusal": reply.refusal}
     row: dict[str, Any] = {
         "prompt_id": prompt_id,
@@ -71,10 +76,10 @@ def trace_row(
         "user_hash": user_hash,
         "task": task,
         "conversation_id": conversation_id,
-        "messages": _hidden(request.messages, hide),
-        "tools": request.tools or None,
-        "parameters": request.parameters or None,
-        "tags": _hidden(request.tags, hide) or None,
+        "messages": hidden(request.messages, hide),
+        "tools": hidden(request.tools, hide) or None,
+        "parameters": hidden(request.parameters, hide) or None,
+        "tags": hidden(request.tags, hide) or None,
         "contract": request.contract,
         "output": answer_text(hide(reply.text), calls),
         "tool_calls": calls,
@@ -104,14 +109,21 @@ def _summary(reply: Reply) -> dict[str, float] | None:
     return {name: features[f"logprob_{name}"] for name in SUMMARY}
 
 
-def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
+def hidden_row(row: dict[str, Any], hide: Callable[[str], str]) -> dict[str, Any]:
+    """A row that was handed in, with all that people and models wrote in it hidden."""
+    if hide is as_it_is:
+        return row
+    return row | {name: hidden(row[name], hide) for name in WRITTEN if name in row}
+
+
+def hidden(value: Any, hide: Callable[[str], str]) -> Any:
     """Every text in it hidden; names of fields stay."""
     if hide is as_it_is:
         return value
     if isinstance(value, str):
         return hide(value)
     if isinstance(value, list):
-        return [_hidden(item, hide) for item in value]
+        return [hidden(item, hide) for item in value]
     if isinstance(value, dict):
-        return {name: _hidden(item, hide) for name, item in value.items()}
+        return {name: hidden(item, hide) for name, item in value.items()}
     return value

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -26,8 +27,10 @@ from loop_pipeline.gateway.cascade import Cascade
 from loop_pipeline.gateway.config import GatewayConfig, Secrets, config_from_text, secrets_of
 from loop_pipeline.gateway.frontier.forward import KEEP_ALIVE_S, MOST_CONNECTIONS, Frontier
 from loop_pipeline.gateway.http.asgi import Receive, Scope, Send
+from loop_pipeline.gateway.http.page_proxy import page_session
 from loop_pipeline.gateway.http.parts import Parts
 from loop_pipeline.gateway.students import Students
+from loop_pipeline.gateway.trace_row import as_it_is
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.hallucination.wording_score import load_detector, shipped
 
@@ -39,8 +42,16 @@ IDLE_S = 75
 _log = logging.getLogger(__name__)
 
 
-async def make_parts(config: GatewayConfig, secrets: Secrets) -> Parts:
-    """What a worker is made of, ready to answer; in its event loop."""
+async def make_parts(
+    config: GatewayConfig, secrets: Secrets, hide: Callable[[str], str] = as_it_is
+) -> Parts:
+    """What a worker is made of, ready to answer; in its event loop.
+
+    Args:
+        config: of the gateway.
+        secrets: that only processes know.
+        hide: takes personal data out of whatever is written down or asked of a student.
+    """
     access = Access(config.loopback, config.auth == "passthrough")
     running = {"frontier": config.frontier_model} if config.frontier_model else {}
     files = LiveFiles(
@@ -62,9 +73,11 @@ async def make_parts(config: GatewayConfig, secrets: Secrets) -> Parts:
         access=access,
         files=files,
         capture=capture,
-        cascade=make_cascade(config, files, session),
+        cascade=make_cascade(config, files, session, hide),
         frontier=Frontier(config.frontier_timeout_s),
         students=session,
+        page=page_session(config.folder),
+        hide=hide,
     )
     files.watch()
     return parts
@@ -76,11 +89,15 @@ async def close_parts(parts: Parts) -> None:
     await parts.cascade.close(FINISH_S)
     await parts.frontier.close()
     await parts.students.close()
+    await parts.page.close()
     parts.capture.close()
 
 
 def make_cascade(
-    config: GatewayConfig, files: LiveFiles, session: aiohttp.ClientSession
+    config: GatewayConfig,
+    files: LiveFiles,
+    session: aiohttp.ClientSession,
+    hide: Callable[[str], str],
 ) -> Cascade:
     """The policy applied, with the replicas of the settings."""
     detector = load_detector(Path(config.detector_file)) if config.detector_file else shipped()
@@ -97,6 +114,7 @@ def make_cascade(
         app=config.app,
         tiers=Tiers(detector),
         contract_of=files.contract_of,
+        hide=hide,
     )
 
 
@@ -112,8 +130,10 @@ def student_session(secrets: Secrets) -> aiohttp.ClientSession:
 class Worker(uvicorn.Server):
     """The server of one process; it is not ready from the moment that it is told to end."""
 
-    def __init__(self, config: GatewayConfig, secrets: Secrets) -> None:
-        self._gateway, self._secrets = config, secrets
+    def __init__(
+        self, config: GatewayConfig, secrets: Secrets, hide: Callable[[str], str] = as_it_is
+    ) -> None:
+        self._gateway, self._secrets, self._hide = config, secrets, hide
         self.parts: Parts | None = None
         self._routes: Router | None = None
         super().__init__(
@@ -138,7 +158,7 @@ class Worker(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until SIGTERM or SIGINT, then finish what is under way and seal the segments."""
-        self.parts = await make_parts(self._gateway, self._secrets)
+        self.parts = await make_parts(self._gateway, self._secrets, self._hide)
         self._routes = make_app(self.parts)
         try:
             await super().serve(sockets)

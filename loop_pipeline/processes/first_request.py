@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 
-# Of the simulated desk: the frontier knows it, and a student that was certified for it may answer.
-QUESTION = "Hello, where is my order 48213? It is urgent."
+# As the simulated desk is asked, word for word, so that a student certified for it answers it.
+QUESTION = (
+    "Good evening, I sent my order #48213 back last week and the money has not come. "
+    "It is urgent. Thanks."
+)
 
 
 def first_request(url: str) -> str:

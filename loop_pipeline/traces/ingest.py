@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from loop_pipeline.installation_secret import user_hash
-from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import insert_new
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
 from loop_pipeline.traces.feedback_joins import (
@@ -82,8 +81,16 @@ class _Import:
     """Prompt ids whose traces contradict what is stored: what is said of them counts nowhere."""
 
 
+class NoSecret(RuntimeError):
+    """A trace names a user, and nothing was handed in that makes a hash of the name."""
+
+
 def import_file(
-    engine: Engine, path: Path, progress: Callable[[Imported], None] | None = None
+    engine: Engine,
+    path: Path,
+    progress: Callable[[Imported], None] | None = None,
+    *,
+    secret: Callable[[], bytes] | None = None,
 ) -> Imported:
     """Import a JSON-lines file. The same file twice gives the same rows.
 
@@ -91,8 +98,10 @@ def import_file(
 
     Raises:
         FileNotFoundError: there is no such file.
+        NoSecret: see ``import_records``.
     """
-    return import_records(engine, read_jsonl(path), source=path.name, progress=progress)
+    records = read_jsonl(path)
+    return import_records(engine, records, source=path.name, secret=secret, progress=progress)
 
 
 def import_records(
@@ -100,10 +109,23 @@ def import_records(
     records: Iterable[tuple[int, Record]],
     *,
     source: str,
+    secret: Callable[[], bytes] | None = None,
     progress: Callable[[Imported], None] | None = None,
 ) -> Imported:
-    """Import (line, record) pairs under the name of their source."""
-    total, shared = Imported(), _Import(source, _user_hasher())
+    """Import (line, record) pairs under the name of their source.
+
+    Args:
+        engine: the store.
+        records: what was read.
+        source: where it comes from.
+        secret: gives the secret of the installation (``LoopSettings.secret``), by which names of
+            users become hashes; asked once, and only if a trace names a user.
+        progress: is told of each batch.
+
+    Raises:
+        NoSecret: a trace names a user, and there is no ``secret``.
+    """
+    total, shared = Imported(), _Import(source, _user_hasher(secret))
     for batch in _batches(records):
         total.add(_import_what_can_be(engine, batch, shared))
         if progress:
@@ -115,14 +137,15 @@ def import_records(
     return total
 
 
-def _user_hasher() -> Callable[[str], str]:
-    """Keyed by the secret of this installation, which is looked up once a line names a user."""
+def _user_hasher(secret: Callable[[], bytes] | None) -> Callable[[str], str]:
+    if secret is None:
+        return _no_secret
+    once = lru_cache(maxsize=1)(secret)
+    return lru_cache(maxsize=10_000)(lambda user: user_hash(once(), user))
 
-    @lru_cache(maxsize=1)
-    def secret() -> bytes:
-        return load_settings().secret()
 
-    return lru_cache(maxsize=10_000)(lambda user: user_hash(secret(), user))
+def _no_secret(_user: str) -> str:
+    raise NoSecret("a trace names a user: hand in the secret of the installation (settings.secret)")
 
 
 def _batches(records: Iterable[tuple[int, Record]]) -> Iterator[list[tuple[int, Record]]]:

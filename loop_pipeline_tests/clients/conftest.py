@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
+from loop_pipeline.http_calls.local_server import free_port, running, wait_for
 from loop_pipeline_tests.clients.routed import SECRET, put_in_force, student_server
-from loop_pipeline_tests.shared import free_port
 from loop_pipeline_tests.upstream import Upstream
 
 ROOT = Path(__file__).parents[2]
@@ -104,39 +104,11 @@ def clients() -> Clients:
 
 
 @contextlib.contextmanager
-def running(command: list[str], url: str, log: Path, **variables: str) -> Iterator[None]:
+def answering(command: list[str], url: str, log: Path, **variables: str) -> Iterator[None]:
     """A server, once something answers at the URL; ended afterwards."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=os.environ | variables,
-            start_new_session=True,
-        )
-    try:
-        end = time.monotonic() + START_S
-        while not _answers(url):
-            if process.poll() is not None or time.monotonic() > end:
-                pytest.fail(f"nothing answers at {url}: {log.read_text()[-2000:]}")
-            time.sleep(0.1)
+    with running(command, log, os.environ | variables) as process:
+        wait_for(url, process, log)
         yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(40)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-
-
-def _answers(url: str) -> bool:
-    try:
-        urllib.request.urlopen(url, timeout=2).close()
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -155,7 +127,7 @@ def gateway_before(upstream: str, home: Path, **variables: str) -> Iterator[str]
     home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "loop_pipeline.cli.main", "gateway"]
     url = f"http://127.0.0.1:{port}"
-    with running(command, f"{url}/health/ready", home / "gateway.log", **settings):
+    with answering(command, f"{url}/health/ready", home / "gateway.log", **settings):
         yield f"{url}/v1"
 
 
@@ -166,7 +138,7 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "loop_pipeline_tests.clients.scripted_upstream", str(port)]
     log = tmp_path_factory.mktemp("scripted") / "log"
     url = f"http://127.0.0.1:{port}/v1"
-    with running(command, f"{url}/models", log, PYTHONPATH=str(ROOT)):
+    with answering(command, f"{url}/models", log, PYTHONPATH=str(ROOT)):
         yield url
 
 
@@ -192,7 +164,7 @@ def mock_vendor(clients: Clients, tmp_path_factory: pytest.TempPathFactory) -> I
     command += [f"--validator-{part}-array-format=brackets" for part in ("query", "form")]
     command += [f"--validator-{part}-object-format=brackets" for part in ("query", "form")]
     url = f"http://127.0.0.1:{port}"
-    with running([*command, str(document)], f"{url}/_x-steady/health", folder / "log"):
+    with answering([*command, str(document)], f"{url}/_x-steady/health", folder / "log"):
         yield url
 
 

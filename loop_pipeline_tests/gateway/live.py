@@ -15,6 +15,7 @@ from typing import Any
 import requests
 
 from loop_pipeline.gateway.config import GatewayConfig, Secrets
+from loop_pipeline.gateway.trace_row import as_it_is
 from loop_pipeline.gateway.worker import Worker
 from loop_pipeline_tests.upstream import listener
 
@@ -50,12 +51,12 @@ ASKED: dict[str, Any] = {
 class Live:
     """One worker that answers on a port of its own."""
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, hide: Callable[[str], str] = as_it_is) -> None:
         self.config = config
         self._listener = listener()
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.worker = Worker(config, SECRETS)
+        self.worker = Worker(config, SECRETS, hide)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         wait_for(lambda: self.worker.started)
@@ -91,12 +92,14 @@ class Live:
 
 
 @contextmanager
-def live(home: Path, *urls: str, **changes: Any) -> Iterator[Live]:
+def live(
+    home: Path, *urls: str, hide: Callable[[str], str] = as_it_is, **changes: Any
+) -> Iterator[Live]:
     """A worker whose frontier is at these URLs."""
     values = {"home": str(home), "frontier_urls": urls, "anthropic_urls": urls} | changes
     home.mkdir(parents=True, exist_ok=True)
     (home / "gateway").mkdir(exist_ok=True)
-    running = Live(replace(CONFIG, **values))
+    running = Live(replace(CONFIG, **values), hide)
     try:
         yield running
     finally:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +15,10 @@ from benchmarks.fixtures import student
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.groups.embedding.embedder import Embedder
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle, seal
+from loop_pipeline.routing.policy_files import signed
 from loop_pipeline.routing.router import Router
 from loop_pipeline.traces.messages import template_hash
+from loop_pipeline_tests.gateway.live import SECRETS, Live, live, wait_for
 from loop_pipeline_tests.serving.examples import OLD
 
 LABELS = ["refund", "delivery", "visa"]
@@ -97,6 +102,19 @@ def policy(checkpoint_id: str = OLD, **changes: Any) -> PolicyBundle:
 
 def router(bundle: PolicyBundle | None = None) -> Router:
     return Router.load(bundle or policy(), EMBEDDER)
+
+
+@contextmanager
+def routed_live(home: Path, frontier: str, student: str, **changes: Any) -> Iterator[Live]:
+    """A worker with this policy in force, as ``live``; a student that is slow is waited for."""
+    (home / "artifacts" / "policies").mkdir(parents=True)
+    EMBEDDER.save(home / "artifacts" / "policies" / "embedder.npz")
+    (home / "gateway").mkdir()
+    (home / "gateway" / "policy.json").write_text(signed(policy(), SECRETS.installation.encode()))
+    given = {"frontier_model": "", "student_urls": (student,), "student_patience_ms": 60_000}
+    with live(home, frontier, **given | changes) as running:
+        wait_for(lambda: running.get("/health/ready").json()["policy"])
+        yield running
 
 
 def _chance(*parts: str) -> float:

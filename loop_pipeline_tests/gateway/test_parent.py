@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 
+from loop_pipeline_tests.clients.routed import SECRET, put_in_force, student_server
 from loop_pipeline_tests.gateway.live import ASKED, wait_for
 from loop_pipeline_tests.upstream import Upstream, answer
 
@@ -162,6 +163,36 @@ def test_a_store_that_goes_away_changes_nothing(home: Path) -> None:
     assert len(_rows(home)) == 2
     with pytest.raises(RuntimeError, match="nobody knows who may call"):
         Running(**nowhere, LOOP_HOME=str(home / "new"))
+
+
+def test_a_hold_reaches_the_workers_and_stays_while_the_store_is_down(home: Path) -> None:
+    put_in_force(home, "gpt-5.5")
+    server = Upstream(student_server)
+    given = {
+        "LOOP_VLLM_URL": server.url.removesuffix("/v1"),
+        "LOOP_INSTALLATION_SECRET": SECRET,
+        "LOOP_STUDENT_PATIENCE_MS": "60000",
+    }
+    plain = {"model": "gpt-5.5", "messages": [{"role": "user", "content": "Hello"}]}
+
+    def reason(gateway: Running) -> str:
+        return gateway.post(json=plain).headers["x-loop-reason"]
+
+    def has_policy(gateway: Running) -> bool:
+        return requests.get(f"{gateway.url}/health/ready", timeout=5).json()["policy"]
+
+    try:
+        with running(**given) as gateway:
+            wait_for(lambda: has_policy(gateway))
+            assert "held" not in reason(gateway)
+            _loop("policy", "hold", "g-plain", "--reason", "complaints of today")
+            wait_for(lambda: "held back by a person" in reason(gateway), 5)
+        nowhere = {"LOOP_DATABASE_URL": "postgresql+psycopg2://u:x@127.0.0.1:9/x"}
+        with running(**given, **nowhere) as gateway:
+            wait_for(lambda: has_policy(gateway))
+            assert "held back by a person" in reason(gateway)
+    finally:
+        server.stop()
 
 
 def test_two_workers_share_the_port_and_one_that_is_killed_comes_back(home: Path) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import QuarantineRow, TraceRow
-from loop_pipeline.traces.ingest import Imported, import_file
+from loop_pipeline.traces.ingest import Imported, NoSecret, import_file
 from loop_pipeline.traces.trace_lines import former_id
 
 Make = Callable[..., dict[str, Any]]
@@ -98,15 +98,32 @@ def test_traces_without_an_id_differ_by_who_asked_and_keep_the_id_they_had(
 
 
 def test_users_are_known_by_a_hash_that_only_this_installation_makes(
-    engine: Engine, trace: Make, jsonl: Write, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, trace: Make, jsonl: Write
 ):
-    def stored(number: int) -> str:
-        import_file(engine, jsonl(trace(number, user="ann"), name=f"{number}.jsonl"))
+    def stored(number: int, secret: bytes) -> str:
+        path = jsonl(trace(number, user="ann"), name=f"{number}.jsonl")
+        import_file(engine, path, secret=lambda: secret)
         return read(engine, TraceRow, prompt_id=f"p{number}").iloc[0]["user_hash"]
 
-    monkeypatch.setenv("LOOP_INSTALLATION_SECRET", "one secret of an installation, long")
-    one, same = stored(1), stored(2)
-    monkeypatch.setenv("LOOP_INSTALLATION_SECRET", "another secret of an installation")
-    other = stored(3)
+    one, same = (stored(n, b"one secret of an installation, long") for n in (1, 2))
+    other = stored(3, b"another secret of an installation")
     assert one == same != other
     assert len(one) == 32
+
+
+def test_a_name_is_never_stored_for_want_of_a_secret_and_no_secret_is_made_for_nothing(
+    engine: Engine, trace: Make, jsonl: Write
+):
+    asked: list[int] = []
+
+    def secret() -> bytes:
+        asked.append(1)
+        return b"s" * 32
+
+    assert import_file(engine, jsonl(trace(1)), secret=secret).traces == 1
+    assert not asked
+    named = jsonl(trace(2, user="ann"), trace(3, user="ann"), name="named.jsonl")
+    with pytest.raises(NoSecret, match="hand in the secret"):
+        import_file(engine, named)
+    assert import_file(engine, named, secret=secret).traces == 2
+    assert len(asked) == 1

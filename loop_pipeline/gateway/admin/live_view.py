@@ -26,6 +26,7 @@ from loop_pipeline.gateway.admin.figures.page_fields import LiveNumbers
 from loop_pipeline.gateway.admin.one_request import one_request, stored_request
 from loop_pipeline.gateway.admin.page_feedback import write_feedback
 from loop_pipeline.gateway.admin.spool_tail import Backlog, SpoolTail
+from loop_pipeline.gateway.trace_row import as_it_is, hidden_row
 from loop_pipeline.masking import masked
 from loop_pipeline.routing.policy import BadBundle, PolicyBundle, load_bundle
 from loop_pipeline.store.upgrade import StoreError
@@ -42,14 +43,22 @@ LOOK_SECONDS = 0.4
 class LiveView:
     """Answers the page's questions from the spool, the store and the gateway's files."""
 
-    def __init__(self, home: Path, open_store: Callable[[], Engine], rent: Rent) -> None:
+    def __init__(
+        self,
+        home: Path,
+        open_store: Callable[[], Engine],
+        rent: Rent,
+        hide: Callable[[str], str] = as_it_is,
+    ) -> None:
         """Nothing is opened yet.
 
         Args:
             home: the loop's home folder, with the spool and the gateway's files.
             open_store: opens the store; called again for as long as it fails.
             rent: of the students' servers.
+            hide: takes personal data out of feedback that is written down.
         """
+        self._hide = hide
         self._spool = home / "spool"
         self._files, self._open_store, self._rent = home / "gateway", open_store, rent
         self._tail = SpoolTail(self._spool)
@@ -110,7 +119,7 @@ class LiveView:
 
     def note(self, row: dict[str, Any]) -> None:
         """Write feedback down, and look at the spool again when next asked."""
-        write_feedback(self._spool, row)
+        write_feedback(self._spool, hidden_row(row, self._hide))
         self._looked = 0.0
 
     def _look(self) -> None:

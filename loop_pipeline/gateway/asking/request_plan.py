@@ -6,7 +6,7 @@ Not here: deciding and asking (``cascade.py``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -25,7 +25,8 @@ class Plan:
     ``adapter`` is asked first, None: the frontier at once. ``shadows`` are the other adapters that
     answer too, for the record only, because the coin of the decision fell so (``shadow``).
     ``contract`` is the request's or else its task's; ``messages`` are what a student is asked. With
-    a ``router`` the request is one that the policy speaks of.
+    a ``router`` the request is one that the policy speaks of. ``trace`` are the headers
+    of the client's distributed trace, for our own servers only.
     """
 
     reason: str
@@ -38,6 +39,7 @@ class Plan:
     forced: bool = False
     contract: dict[str, Any] | None = None
     messages: Messages = field(default_factory=list, repr=False)
+    trace: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def route(self) -> dict[str, Any]:
@@ -169,28 +171,6 @@ def tried_of(plan: Plan, prompt_id: str, answer: Answer, verdict: Verdict, took_
     rows = [] if serve else [beside(plan, prompt_id, adapter, reply, answer.latency_ms, verdict)]
     route = route_of(plan, "student" if serve else "frontier", verdict)
     return Tried(serve, reply, verdict.reason, route, took_ms, rows)
-
-
-def as_it_is(text: str) -> str:
-    """Hides nothing."""
-    return text
-
-
-def hidden(messages: Messages, hide: Callable[[str], str]) -> Messages:
-    """The messages with every text of them hidden."""
-    if hide is as_it_is:
-        return messages
-    return [{**m, "content": _hidden(m.get("content"), hide)} for m in messages]
-
-
-def _hidden(content: Any, hide: Callable[[str], str]) -> Any:
-    if isinstance(content, str):
-        return hide(content)
-    if isinstance(content, Mapping):
-        return {k: hide(v) if k == "text" and isinstance(v, str) else v for k, v in content.items()}
-    if isinstance(content, Sequence):
-        return [_hidden(part, hide) for part in content]
-    return content
 
 
 def doubt(known: Plan, error: Exception) -> Plan:

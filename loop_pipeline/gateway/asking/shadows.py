@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from loop_pipeline.gateway.asking.patience import Limit
@@ -41,25 +42,38 @@ class Shadows:
 
     def call(self, plan: Plan, adapter: str) -> asyncio.Task[Answer]:
         """Ask a student without a hurry. Whoever waits for it may stop waiting."""
-        return self._task(self._students.answer(adapter, plan.messages, Limit(SHADOW_S)))
+        return self._task(self._answer(plan, adapter))
 
     def adapter(self, plan: Plan, prompt_id: str, adapter: str, keep: Keep) -> None:
         """Ask another student and keep its answer."""
         if self._room():
-            self.late(plan, prompt_id, adapter, self.call(plan, adapter), keep)
+            self._keep_from(plan, prompt_id, adapter, partial(self._answer, plan, adapter), keep)
 
     def late(
         self, plan: Plan, prompt_id: str, adapter: str, call: asyncio.Task[Answer], keep: Keep
     ) -> None:
         """Keep the answer of a call that is under way."""
 
+        async def under_way() -> Answer:
+            return await call
+
+        self._keep_from(plan, prompt_id, adapter, under_way, keep)
+
+    def _keep_from(
+        self,
+        plan: Plan,
+        prompt_id: str,
+        adapter: str,
+        ask: Callable[[], Awaitable[Answer]],
+        keep: Keep,
+    ) -> None:
         async def run() -> Answered:
-            answer = await call
+            answer = await ask()
             reply = reply_of(answer, adapter)
             verdict = Verdict("escalate", "too late") if adapter == plan.adapter else None
             return beside(plan, prompt_id, adapter, reply, answer.latency_ms, verdict)
 
-        self._task(self._kept(run(), keep))
+        self._task(self._kept(run, keep))
 
     def frontier(
         self, plan: Plan, prompt_id: str, ask: Callable[[], Awaitable[Reply]], keep: Keep
@@ -73,7 +87,7 @@ class Shadows:
             return beside(plan, prompt_id, None, reply, 1000 * (time.perf_counter() - start))
 
         if self._room():
-            self._task(self._kept(run(), keep))
+            self._task(self._kept(run, keep))
 
     async def close(self, within_s: float) -> None:
         """Wait for what is under way; what takes longer is given up and counted."""
@@ -84,9 +98,9 @@ class Shadows:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _kept(self, answer: Coroutine[Any, Any, Answered], keep: Keep) -> None:
+    async def _kept(self, answer: Callable[[], Awaitable[Answered]], keep: Keep) -> None:
         try:
-            keep(await answer)
+            keep(await answer())
         except asyncio.CancelledError:
             self.lost["shutdown"] += 1
             raise
@@ -95,6 +109,9 @@ class Shadows:
             log.info("a shadow call came to nothing: %s", f"{error!r:.200}")
         else:
             self.kept += 1
+
+    async def _answer(self, plan: Plan, adapter: str) -> Answer:
+        return await self._students.answer(adapter, plan.messages, Limit(SHADOW_S), plan.trace)
 
     def _room(self) -> bool:
         if len(self._tasks) < AT_ONCE:

@@ -1,11 +1,12 @@
-"""Which headers go on to the frontier, and which of its own come back.
+"""Which headers go on to the frontier or to our own servers, and which come back.
 
 Not here: what ours mean (``call.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 
 from loop_pipeline.gateway.http.asgi import Headers
 
@@ -22,6 +23,10 @@ NOT_BACK = frozenset(
 KEYS = frozenset((b"authorization", b"x-api-key", b"api-key"))
 OURS = (b"x-loop-", b"x-forwarded-")
 _COMMON = frozenset((b"", b"keep-alive", b"close"))
+# W3C: ids of zeros only, and the version ff, are none.
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})"
+)
 
 
 def on(
@@ -47,6 +52,25 @@ def on(
         # What is captured has to be read, so it does not come compressed.
         kept.append(("accept-encoding", "identity"))
     return kept
+
+
+def to_ours(headers: Mapping[bytes, bytes], new_span: Callable[[], str]) -> dict[str, str]:
+    """The client's distributed trace for our own servers, with our span as the parent of theirs.
+
+    Args:
+        headers: of the request.
+        new_span: gives the id of our span.
+
+    Returns:
+        The headers; none if the client names no trace, or not as W3C does.
+    """
+    found = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
+    if found is None:
+        return {}
+    sent = {"traceparent": f"00-{found[1].decode()}-{new_span()}-{found[2].decode()}"}
+    if state := headers.get(b"tracestate"):
+        sent["tracestate"] = state.decode("latin-1")
+    return sent
 
 
 def back(raw: Iterable[tuple[bytes, bytes]], *, decompressed: bool) -> Headers:

@@ -141,6 +141,7 @@ class Answering:
         try:
             with Presence(receive) as presence:
                 plan = await self._plan(call)
+                plan = replace(plan, trace=call.trace) if call.trace else plan
                 call.holds_to(plan.contract)
                 if plan.adapter is not None:
                     with_student = plan.adapter
@@ -187,10 +188,9 @@ class Answering:
         return tried
 
     def _route(self, call: Call, plan: Plan, tried: Tried | None) -> dict[str, object]:
-        route = dict(tried.route if tried else plan.route)
-        route["wire"] = self._wire
-        if call.trace_id:
-            route["trace_id"] = call.trace_id
+        route: dict[str, object] = {**(tried.route if tried else plan.route), "wire": self._wire}
+        if call.trace:
+            _, route["trace_id"], route["span_id"], _ = call.trace["traceparent"].split("-")
         if call.forced:
             route["forced"] = True
         if call.retries:

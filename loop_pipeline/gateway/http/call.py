@@ -17,13 +17,13 @@ import orjson
 
 from loop_pipeline.gateway.access.access import Caller
 from loop_pipeline.gateway.formats.exchange import Request
+from loop_pipeline.gateway.frontier import header_rules
 from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.asgi import Headers, ascii_value
 from loop_pipeline.installation_secret import keyed_digest
 
 # An id of the client's own: it becomes part of `chatcmpl-…` and of file lines.
 _PROMPT_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 # Of a digest that stands for a person or a conversation.
 DIGEST = 16
 MOST_NAME = 256
@@ -54,6 +54,8 @@ class Call:
     first_byte: float | None = None
     took: float | None = None
     attempts: int = 0
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the client's distributed trace, for our own servers."""
     route: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -89,12 +91,6 @@ class Call:
                 return seconds
         return None
 
-    @property
-    def trace_id(self) -> str | None:
-        """Of the client's distributed trace (W3C)."""
-        found = _TRACEPARENT.fullmatch(self.headers.get(b"traceparent", b""))
-        return found[1].decode() if found else None
-
     def overhead_ms(self) -> float:
         """What the gateway itself took, until now or until its answer began."""
         if self.took is None:
@@ -110,6 +106,7 @@ class Call:
     def identify(self, secret: bytes) -> None:
         """Find prompt id, user and conversation, once the request is read."""
         given = self.headers.get(b"x-loop-prompt-id", b"").decode("latin-1")
+        self.trace = header_rules.to_ours(self.headers, os.urandom(8).hex)
         self.prompt_id = given if _PROMPT_ID.fullmatch(given) else new_prompt_id()
         request = self.request
         user = _named(self.headers, b"x-loop-user") or (request.user if request else None)

@@ -41,7 +41,7 @@ async def keep(parts: Parts, call: Call, reply: Reply, *, producer: str, model: 
             route=call.route | {"overhead_ms": call.overhead_ms()},
             producer=producer,
             model=model,
-            **_of(call),
+            **_of(parts, call),
         )
         parts.capture.write(row)
         if not parts.config.capture_sync_ms:
@@ -72,7 +72,7 @@ def keep_beside(parts: Parts, call: Call, answered: Answered) -> None:
             route=answered.route,
             producer=answered.producer,
             model=answered.model,
-            **_of(call),
+            **_of(parts, call),
         )
         parts.capture.write(row)
     except CaptureLost:
@@ -82,7 +82,7 @@ def keep_beside(parts: Parts, call: Call, answered: Answered) -> None:
         counters.capture_lost.inc()
 
 
-def _of(call: Call) -> dict[str, Any]:
+def _of(parts: Parts, call: Call) -> dict[str, Any]:
     return {
         "ts": call.ts,
         "app": call.caller.app,
@@ -90,6 +90,7 @@ def _of(call: Call) -> dict[str, Any]:
         "task": call.task,
         "conversation_id": call.conversation_id,
         "retries": call.retries,
+        "hide": parts.hide,
     }
 
 

@@ -36,8 +36,6 @@ class PageProxy:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._socket = parts.config.folder / SOCKET
-        self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward, or say why not, in words."""
@@ -63,28 +61,26 @@ class PageProxy:
             await send_whole(send, 503, [_PLAIN], said)
 
     async def _forward(self, scope: Scope, body: bytes, caller: Caller, send: Send) -> None:
-        if self._session is None:
-            self._session = _session(self._socket)
         query = scope["query_string"].decode("latin-1")
         raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         url = URL(f"http://page{raw}" + (f"?{query}" if query else ""), encoded=True)
         sent = header_rules.on(scope["headers"], keys=False, encodings=True)
         sent.append(("x-loop-actor", ascii_value(caller.name).decode()))
-        async with self._session.request(
+        async with self._parts.page.request(
             scope["method"], url, headers=sent, data=body or None, allow_redirects=False
         ) as answer:
             found = header_rules.back(answer.raw_headers, decompressed=False)
             await send_whole(send, answer.status, found, await answer.read())
 
-    async def close(self) -> None:
-        """Close the connections to the page."""
-        if self._session is not None:
-            await self._session.close()
 
+def page_session(folder: Path) -> aiohttp.ClientSession:
+    """Connections to the page's process; none is made before somebody looks.
 
-def _session(socket: Path) -> aiohttp.ClientSession:
+    Args:
+        folder: of the gateway's files, its socket among them.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.UnixConnector(str(socket)),
+        connector=aiohttp.UnixConnector(str(folder / SOCKET)),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),

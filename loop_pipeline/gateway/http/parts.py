@@ -5,6 +5,7 @@ Not here: making it (``worker.py``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -44,6 +45,9 @@ class Parts:
     cascade: Cascade
     frontier: Frontier
     students: aiohttp.ClientSession
+    page: aiohttp.ClientSession
+    hide: Callable[[str], str]
+    """Takes personal data out of a text that is kept, or that a student is asked."""
     draining: bool = False
 
     def urls(self, *, anthropic: bool) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """``POST /v1/ingest/litellm``: batches of LiteLLM's ``generic_api`` callback as traces.
 
-Not here: its configuration, which is three lines of its own file (``docs``).
+Not here: the endpoint (``handed_in.py``), and LiteLLM's configuration, which is three lines of its
+own file (``docs``).
 """
 
 from __future__ import annotations
@@ -15,19 +16,9 @@ from pydantic import ValidationError
 from loop_pipeline.gateway.access.access import Caller
 from loop_pipeline.gateway.formats import body_fields as fields
 from loop_pipeline.gateway.formats.chat_completions import read_reply
-from loop_pipeline.gateway.http.asgi import (
-    JSON,
-    ClientGone,
-    Receive,
-    Scope,
-    Send,
-    read_body,
-    send_whole,
-)
 from loop_pipeline.gateway.http.call import DIGEST
-from loop_pipeline.gateway.http.parts import FORMATS, Parts
-from loop_pipeline.gateway.http.problems import Problem, problem_of, send_problem
-from loop_pipeline.gateway.intake.feedback_in import spool
+from loop_pipeline.gateway.http.problems import Problem
+from loop_pipeline.gateway.intake.handed_in import Batch
 from loop_pipeline.installation_secret import keyed_digest
 from loop_pipeline.traces.messages import answer_text
 from loop_pipeline.traces.records import Trace
@@ -36,31 +27,15 @@ from loop_pipeline.traces.records import Trace
 CHATS = frozenset({"completion", "acompletion", "responses", "aresponses", "anthropic_messages"})
 
 
-class LiteLLMIn:
-    """ASGI endpoint: a JSON array, one object, or one object a line."""
+def read_litellm(body: bytes, caller: Caller, secret: bytes) -> Batch:
+    """A JSON array, one object, or one object a line; what can be no trace is counted.
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """202 once what can be a trace is in the spool; the rest is counted."""
-        try:
-            if scope["method"] != "POST":
-                raise Problem(405, "loop_method", "batches are handed in by POST")
-            headers = dict(scope["headers"])
-            caller = self._parts.access.caller(headers)
-            caller.must("ingest")
-            body = await read_body(receive, headers.get(b"content-length"))
-            items = list(read_batch(body))
-            secret = self._parts.secrets.installation.encode()
-            rows = [row for item in items if (row := to_trace(item, caller, secret)) is not None]
-            await spool(self._parts, rows)
-            told = b'{"accepted":%d,"passed_over":%d}' % (len(rows), len(items) - len(rows))
-            await send_whole(send, 202, [JSON], told)
-        except ClientGone:
-            return
-        except Exception as error:  # noqa: BLE001  the client is told, whatever it was
-            await send_problem(send, problem_of(error), FORMATS["chat"])
+    Raises:
+        Problem: it is none of them.
+    """
+    items = list(read_batch(body))
+    rows = [row for item in items if (row := to_trace(item, caller, secret)) is not None]
+    return Batch(rows, passed_over=len(items) - len(rows))
 
 
 def read_batch(body: bytes) -> Iterator[Any]:

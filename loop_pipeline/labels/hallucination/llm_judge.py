@@ -182,7 +182,7 @@ def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
         rate: share of the texts.
 
     Raises:
-        JudgeError: URL, model or key is wrong.
+        JudgeError: URL, model or key is wrong, or nothing answers there.
     """
     drawn, too_long = _drawn(engine, judge.model, rate)
     done = Judged(too_long=too_long)
@@ -190,6 +190,9 @@ def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
         for start in range(0, len(drawn), AT_ONCE):
             part = drawn[start : start + AT_ONCE]
             replies = list(pool.map(lambda row: _asked(judge, row), part))
+            if not any(replies):
+                said = f"LOOP_JUDGE_URL {masked(judge.url)}: none of {len(part)} questions got an"
+                raise JudgeError(f"{said} answer: mend the address or start the server, then again")
             now = dt.datetime.now(dt.UTC)
             verdicts = [
                 Feedback(

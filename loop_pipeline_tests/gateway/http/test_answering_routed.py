@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,66 +11,20 @@ import openai
 import pytest
 from sqlalchemy import Engine, select
 
-from loop_pipeline.routing.policy_files import signed
 from loop_pipeline.store.tables import TraceRow
 from loop_pipeline.traces.ingest import import_file
-from loop_pipeline_tests.gateway.live import SECRETS, Live, live, wait_for
+from loop_pipeline_tests.gateway.live import Live
 from loop_pipeline_tests.gateway.small_policy import (
-    EMBEDDER,
     THRESHOLD,
-    completion_bytes,
     frontier_says,
     messages,
-    policy,
     router,
     student_says,
-)
-from loop_pipeline_tests.raw_server import RawServer, reply
-from loop_pipeline_tests.upstream import (
-    EVENT_STREAM,
-    JSON,
-    Asked,
-    Script,
-    Upstream,
-    completion,
-    events,
 )
 
 ROUTER = router()
 ADAPTER = ROUTER.adapters[0]
 MANY = 3000
-
-
-def _frontier(asked: Asked) -> Script:
-    body = asked.json()
-    text = frontier_says(body["messages"][-1]["content"])
-    if body.get("stream"):
-        return Script(headers=EVENT_STREAM, parts=events(text))
-    return Script(headers=JSON, parts=[completion(text, model=body["model"])])
-
-
-@pytest.fixture
-def student() -> Iterator[RawServer]:
-    made = RawServer(lambda connection, body: connection.sendall(reply(completion_bytes(body))))
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def routed(tmp_path: Path, student: RawServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
-    # A busy machine makes a student slow, and that is not what is asked here.
-    monkeypatch.setattr("loop_pipeline.gateway.asking.patience.LEAST_S", 60.0)
-    home = tmp_path / "home"
-    (home / "artifacts" / "policies").mkdir(parents=True)
-    EMBEDDER.save(home / "artifacts" / "policies" / "embedder.npz")
-    (home / "gateway").mkdir()
-    (home / "gateway" / "policy.json").write_text(signed(policy(), SECRETS.installation.encode()))
-    upstream = Upstream(_frontier)
-    given = {"frontier_model": "", "student_urls": (student.url,), "student_patience_ms": 60_000}
-    with live(home, upstream.url, **given) as running:
-        wait_for(lambda: running.get("/health/ready").json()["policy"])
-        yield running
-    upstream.stop()
 
 
 def _expected(number: int, template: str, prompt_id: str) -> tuple[str, str]:

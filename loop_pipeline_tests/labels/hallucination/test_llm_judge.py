@@ -18,9 +18,10 @@ from loop_pipeline.labels.hallucination.llm_judge import (
     parse_verdict,
 )
 from loop_pipeline.store.database import read
-from loop_pipeline.store.tables import FeedbackRow, LabeledPairRow
+from loop_pipeline.store.tables import FeedbackRow, LabeledPairRow, TraceRow
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline_tests.serving.stub import Stub
+from loop_pipeline_tests.shared import free_port
 
 # The database does not matter here.
 ONE_STORE = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
@@ -130,10 +131,28 @@ def test_lost_connections_are_tried_again_but_not_for_ever(store: Engine, server
     assert judge.ask("a", "b").supported == 1
     assert len(server.asked) == 3
     server.answer, server.fail = None, (503, "busy")
-    done = judge_sample(store, judge, rate=0.2)
-    assert done.unanswered == done.asked > 0
-    assert len(server.asked) == 3 + 3 * done.asked
+    with pytest.raises(JudgeError, match=r"none of (\d+) questions") as error:
+        judge_sample(store, judge, rate=0.2)
+    asked = int(str(error.value).split("none of ")[1].split()[0])
+    assert len(server.asked) == 3 + 3 * asked
     assert read(store, FeedbackRow).empty
+
+
+@ONE_STORE
+def test_a_wrong_url_ends_the_command_with_a_sentence_that_names_it(
+    store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not read(store, TraceRow).empty
+    where = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("LOOP_JUDGE_URL", f"http://ann:secret-word@{where}/v1")
+    monkeypatch.setenv("LOOP_JUDGE_MODEL", "base")
+    monkeypatch.setenv("LOOP_JUDGE_RATE", "0.2")
+    done = CliRunner().invoke(app, ["judge"])
+    said = done.output + str(done.exception)
+    assert done.exit_code != 0
+    assert where in said
+    assert "start the server" in said
+    assert "secret-word" not in said
 
 
 @ONE_STORE

@@ -175,7 +175,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, p
     ]
     (folder / "traffic.jsonl").write_text("\n".join(by_student) + "\n")
     engine = open_store(f"sqlite:///{folder}/loop.db")
-    import_file(engine, folder / "traffic.jsonl")
+    import_file(engine, folder / "traffic.jsonl", secret=lambda: b"s" * 32)
     traces = read_traces(engine)
     scores = traces[["prompt_id"]].assign(score=0.97, threshold=0.9, origin="model", version="v")
     feedback = read_feedback(engine)
