@@ -20,6 +20,9 @@ from loop_pipeline_tests.shared import TEMPLATE, free_port, fresh_database, made
 
 __all__ = ["free_port", "fresh_database"]
 STORES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+# Here a test is a whole run of Dagster or of the doctor, and only the store differs: PostgreSQL's
+# variant is slow. The statements themselves are tried on both stores where they are written.
+WHOLE_RUNS = {"defs", "doctor", "faults"}
 SLOW_FILE = re.compile(r"^pytestmark = (\[[^\]]*|.*)\bmark\.slow\b", re.MULTILINE)
 NIGHTLY = "installs or repeats in full what a smaller test shows: pytest --nightly runs it"
 
@@ -42,9 +45,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if SLOW_FILE.search(collection_path.read_text("utf-8")) else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses by the marks that are set here
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip the nightly ones with a reason; start the longest first."""
     for item in items:
+        if item.path.parent.name in WHOLE_RUNS and item.get_closest_marker("postgres"):
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("nightly") and not config.getoption("--nightly"):
             item.add_marker(pytest.mark.skip(reason=NIGHTLY))
     if hasattr(config, "workerinput"):
