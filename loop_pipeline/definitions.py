@@ -14,6 +14,6 @@ def defs() -> dg.Definitions:
     went wrong; Dagster's page has all of it.
     """
     found = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-    console = dg.colored_console_logger.configured({"log_level": "WARNING"}, name="console")
+    console = dg.colored_console_logger.configured({"log_level": "WARNING"})
     runs = dg.Definitions(executor=dg.in_process_executor, loggers={"console": console})
     return dg.Definitions.merge(found, runs)

@@ -88,7 +88,7 @@ def _summary(rows: pd.DataFrame) -> dict[str, Any]:
         "tokens_in": int(rows["tokens_in"].sum()),
         "tokens_out": int(rows["tokens_out"].sum()),
         "too_long": int((rows["finish_reason"] == "too_long").sum()),
-        "cut_off": int(rows["finish_reason"].map(was_cut).sum()),
+        "cut_off": sum(map(was_cut, rows["finish_reason"])),
     }
 
 

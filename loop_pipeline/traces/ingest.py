@@ -238,4 +238,6 @@ def _raw(record: Record) -> bytes:
         return record.raw
     if isinstance(record, BadLine):
         return record.raw.encode()
+    if isinstance(record, Note):
+        return record.text.encode()
     return record.model_dump_json().encode()

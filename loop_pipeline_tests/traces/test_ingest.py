@@ -26,6 +26,11 @@ Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
 
 
+def secret() -> bytes:
+    """Of an installation."""
+    return b"s" * 32
+
+
 def test_the_same_file_twice_gives_the_same_rows(engine: Engine, trace: Make, jsonl: Write) -> None:
     accepted = {"kind": "accepted", "actor": "u1", "ts": "2026-09-02T00:00:00Z"}
     path = jsonl(*(trace(i, feedback=[accepted]) for i in range(50)), "{broken", name="a.jsonl")
@@ -43,7 +48,7 @@ def test_what_goes_in_comes_out(engine: Engine, trace: Make, jsonl: Write) -> No
     line = trace(
         3, context="c", latency_ms=12.5, tokens_in=7, cost_usd=0.25, user="ann@example.org"
     )
-    import_file(engine, jsonl(line))
+    import_file(engine, jsonl(line), secret=secret)
     row = read_traces(engine).iloc[0]
     for name in (
         "prompt_id",

@@ -19,6 +19,11 @@ Write = Callable[..., Path]
 SWAPPED = [{"role": "user", "content": "Classify the request."}, {"role": "assistant"}]
 
 
+def secret() -> bytes:
+    """Of an installation."""
+    return b"s" * 32
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -48,9 +53,9 @@ def test_another_trace_under_a_known_id_is_quarantined_with_what_differs(
 
 
 def test_figures_may_be_told_anew(engine: Engine, trace: Make, jsonl: Write):
-    import_file(engine, jsonl(trace(1, tokens_in=5)))
+    import_file(engine, jsonl(trace(1, tokens_in=5)), secret=secret)
     told = jsonl(trace(1, tokens_in=6, latency_ms=3, cost_usd=9, user="ann"), name="again.jsonl")
-    done = import_file(engine, told)
+    done = import_file(engine, told, secret=secret)
     assert (done.traces_known, done.quarantined) == (1, 0)
 
 
@@ -82,11 +87,11 @@ def test_traces_without_an_id_differ_by_who_asked_and_keep_the_id_they_had(
 ):
     nameless = [trace(1, prompt_id="", user=user) for user in ("ann", "bob")]
     path = jsonl(*nameless)
-    assert import_file(engine, path).traces == 2
-    assert import_file(engine, path).traces_known == 2
+    assert import_file(engine, path, secret=secret).traces == 2
+    assert import_file(engine, path, secret=secret).traces_known == 2
     # As loop_pipeline 0.1 stored it.
     old = trace(7, prompt_id="", user="ann")
-    import_file(engine, jsonl(old, name="old.jsonl"))
+    import_file(engine, jsonl(old, name="old.jsonl"), secret=secret)
     rows = read(engine, TraceRow)
     new = rows[[messages == old["messages"] for messages in rows["messages"]]].iloc[0]
     former = former_id({"ts": new["ts"], "messages": new["messages"], "output": new["output"]})
@@ -94,7 +99,7 @@ def test_traces_without_an_id_differ_by_who_asked_and_keep_the_id_they_had(
         connection.exec_driver_sql(
             f"update traces set prompt_id = '{former}' where prompt_id = '{new['prompt_id']}'"
         )
-    done = import_file(engine, jsonl(old, name="old.jsonl"))
+    done = import_file(engine, jsonl(old, name="old.jsonl"), secret=secret)
     assert (done.traces, done.traces_known, count(engine, TraceRow)) == (0, 1, 3)
 
 

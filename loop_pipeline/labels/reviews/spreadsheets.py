@@ -36,7 +36,7 @@ SHOWN: tuple[str, ...] = ("prompt_id", "task", "request", "context", "answer", "
 ASKED: tuple[str, ...] = ("good", "edited_output", "reviewer", "comment")
 YES = ("1", "1.0", "yes", "y", "true", "good", "ok", "ja", "oui", "si", "sí", "✓", "✔", "☑", "👍")
 NO = ("0", "0.0", "no", "n", "false", "bad", "nein", "non", "✗", "✘", "❌", "👎")
-VERDICTS: dict[str, float] = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
+VERDICTS: dict[str, float] = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0)}
 # A spreadsheet takes cells that begin like this for formulas, also full-width and after what it
 # trims; the sign before them is its own mark of a text.
 SIGNS = "=+\\-@＝＋－＠﹦﹢﹣﹫−"

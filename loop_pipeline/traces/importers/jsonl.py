@@ -9,6 +9,7 @@ import datetime as dt
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,7 +77,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Record]]:
         yield from read_lines(file)
 
 
-def read_lines(file: IO[bytes], zone: dt.tzinfo = dt.UTC) -> Iterator[tuple[int, Record]]:
+def read_lines(
+    file: IO[bytes] | RawIOBase, zone: dt.tzinfo = dt.UTC
+) -> Iterator[tuple[int, Record]]:
     """As ``read_jsonl``, of a file that is open."""
     number = 0
     while raw := file.readline(MOST_LINE_BYTES + 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sqlalchemy import Engine, create_engine, insert
 from sqlalchemy.exc import OperationalError
 
 from loop_pipeline.gateway.admin.figures.live_bill import Rent
+from loop_pipeline.gateway.admin.figures.live_numbers import COUNTING
 from loop_pipeline.gateway.admin.figures.page_fields import LiveNumbers
 from loop_pipeline.gateway.admin.live_view import LiveView
 from loop_pipeline.stats.binomial import clopper_pearson
@@ -34,7 +36,7 @@ def look(view: LiveView) -> LiveNumbers:
     """The figures once the store has been counted."""
     until = time.monotonic() + 20
     while (found := view.numbers("alice")).counted_at is None and time.monotonic() < until:
-        assert not found.problems, found.problems
+        assert found.problems == [COUNTING], found.problems
     return found
 
 
@@ -86,6 +88,25 @@ def test_a_stored_month_has_the_figures_that_went_in(engine: Engine, home: Path)
     assert (letters.name, letters.requests, letters.checked) == ("letters", 20, 0)
     assert len(found.newest) == 50
     assert found.spool.traces == 0
+
+
+def test_what_is_not_counted_yet_is_said_and_the_page_does_not_wait_for_it(
+    home: Path, engine: Engine
+) -> None:
+    go_on = threading.Event()
+
+    def slow() -> Engine:
+        go_on.wait(60)
+        return engine
+
+    view = LiveView(home, slow, RENT)
+    store(engine, traffic())
+    early = view.numbers("alice")
+    assert (early.problems, early.counted_at, early.today.requests) == ([COUNTING], None, 0)
+    go_on.set()
+    found = look(view)
+    assert found.problems == []
+    check(found)
 
 
 def test_the_spool_gives_the_same_figures_while_the_store_is_down(home: Path) -> None:

@@ -25,6 +25,11 @@ Write = Callable[..., Path]
 NOON = dt.datetime(2026, 3, 5, 12, 0, 7, tzinfo=dt.UTC)
 
 
+def secret() -> bytes:
+    """Of an installation."""
+    return b"s" * 32
+
+
 def _parsed(line: Any) -> list[Any]:
     return parse_line(json.dumps(line).encode())
 
@@ -89,7 +94,7 @@ def test_numbers_as_ids_are_their_text_in_traces_and_feedback(
 ) -> None:
     said = {"prompt_id": 88, "kind": "accepted", "actor": 3, "ts": "2026-09-03T00:00:00Z"}
     lines = (trace(1, prompt_id=88, user=5, conversation_id=6, task=7), said, said | {"actor": "4"})
-    done = import_file(engine, jsonl(*lines))
+    done = import_file(engine, jsonl(*lines), secret=secret)
     assert (done.traces, done.feedback, done.quarantined) == (1, 2, 0)
     assert read(engine, TraceRow)[["prompt_id", "task"]].iloc[0].tolist() == ["88", "7"]
     assert set(read(engine, FeedbackRow)["actor"]) == {"3", "4"}

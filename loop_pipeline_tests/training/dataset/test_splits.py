@@ -25,6 +25,11 @@ from loop_pipeline.training.dataset.splits import (
 Make = Callable[..., pd.DataFrame]
 
 
+def secret() -> bytes:
+    """Of an installation."""
+    return b"s" * 32
+
+
 def _rows(rng: random.Random, n: int, start: int) -> list[dict[str, Any]]:
     """New requests, variants of old ones, and turns of old conversations."""
     things = ["card", "parcel", "refund", "invoice", "account", "password", "order", "device"]
@@ -116,7 +121,7 @@ def test_what_everything_carries_ties_nothing(traces_of: Make) -> None:
 
 def test_the_store_keeps_what_was_settled(engine: Engine, tmp_path: Any) -> None:
     simulate(tmp_path / "a.jsonl", traces=600, days=3, seed=1)
-    import_file(engine, tmp_path / "a.jsonl")
+    import_file(engine, tmp_path / "a.jsonl", secret=secret)
     drawn = read(engine, TraceRow, columns=["prompt_id", "split"])
     first = split_traces(engine)
     assert len(read(engine, TraceUnitRow)) == 600
@@ -124,7 +129,7 @@ def test_the_store_keeps_what_was_settled(engine: Engine, tmp_path: Any) -> None
     assert stored["split"].tolist() == first["split"].tolist()
     assert 0 < (stored["split"] != drawn["split"]).mean() < 0.2
     simulate(tmp_path / "b.jsonl", traces=300, days=3, seed=2)
-    import_file(engine, tmp_path / "b.jsonl")
+    import_file(engine, tmp_path / "b.jsonl", secret=secret)
     assert traces_with_splits(engine)["prompt_id"].tolist() == first["prompt_id"].tolist()
     second = split_traces(engine).set_index("prompt_id")
     assert len(second) == 900

@@ -30,6 +30,10 @@ from loop_pipeline.gateway.admin.spool_tail import Backlog
 from loop_pipeline.routing.policy import PolicyBundle
 
 NEWEST = 50
+COUNTING = (
+    "The store is being counted for the first time; until then the figures hold only what waits in"
+    " the spool."
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def live_numbers(known: Known) -> LiveNumbers:
         newest=[dict(r) | {"group": names.get(str(r["group_id"]))} for r in _newest(known.newest)],
         counted_at=known.view.at.isoformat(timespec="seconds") if known.view else None,
         count_took_s=known.view.took_s if known.view else None,
-        problems=list(known.problems),
+        problems=list(known.problems) or ([] if known.view else [COUNTING]),
     )
 
 
