@@ -18,7 +18,9 @@ class GatewaySettings(BaseSettings):
         "127.0.0.1", description="Where the gateway listens; elsewhere than here it needs keys."
     )
     gateway_port: int = Field(8200, gt=0, lt=65536, description="The gateway's port.")
-    gateway_workers: int = Field(1, gt=0, description="Processes that share the port.")
+    gateway_workers: int = Field(
+        1, gt=0, description="Processes that share the port; a key's limits count in each."
+    )
     gateway_auth: Literal["keys", "passthrough"] = Field(
         "keys",
         description="Keys of `loop keys`, or the client's own provider key, passed through.",

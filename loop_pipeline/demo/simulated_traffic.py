@@ -39,13 +39,7 @@ HALLUCINATED = 0.10
 OUT_OF_SET = ("other", "general_question", "spam")
 REACTIONS = {  # to a good answer and to a bad one; chances of 1
     True: {"accepted": 0.93, "thumb_up": 0.03, "regenerated": 0.03, "thumb_down": 0.01},
-    False: {
-        "accepted": 0.35,
-        "modified": 0.3,
-        "rejected": 0.15,
-        "regenerated": 0.1,
-        "thumb_down": 0.1,
-    },
+    False: {"accepted": 0.35, "modified": 0.35, "rejected": 0.2, "regenerated": 0.1},
 }
 SEEN = {True: 0.5, False: 0.8}  # chance that somebody reacts at all
 LATE = 0.15
