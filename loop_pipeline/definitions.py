@@ -10,10 +10,7 @@ def defs() -> dg.Definitions:
     """Load every asset, check, job, schedule and sensor under ``defs``.
 
     A run is a process already, and what is large in it starts its own: a process a step would
-    import everything again for each of a dozen short steps. Of a run's log the console shows what
-    went wrong; Dagster's page has all of it.
+    import everything again for each of a dozen short steps.
     """
     found = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-    console = dg.colored_console_logger.configured({"log_level": "WARNING"})
-    runs = dg.Definitions(executor=dg.in_process_executor, loggers={"console": console})
-    return dg.Definitions.merge(found, runs)
+    return dg.Definitions.merge(found, dg.Definitions(executor=dg.in_process_executor))
