@@ -113,13 +113,14 @@ def _contracts(connection: Connection) -> dict[str, dict[str, Any]]:
     """By app and task: the contract that most of the newest traces of it have."""
     newest = (
         select(TraceRow.app, TraceRow.task, TraceRow.contract_id)
+        # Traces without one say nothing, however many of them are newer.
+        .where(TraceRow.task.is_not(None), TraceRow.contract_id.is_not(None))
         .order_by(TraceRow.day.desc())
         .limit(NEWEST)
         .subquery()
     )
     columns = (newest.c.app, newest.c.task, newest.c.contract_id)
-    known = newest.c.task.is_not(None) & newest.c.contract_id.is_not(None)
-    counted = select(*columns).where(known).group_by(*columns).order_by(func.count())
+    counted = select(*columns).group_by(*columns).order_by(func.count())
     rows = connection.execute(select(ContractRow.contract_id, ContractRow.body))
     bodies = {row.contract_id: row.body for row in rows}
     found: dict[str, dict[str, Any]] = {}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from loop_pipeline.gateway.access.access import Access
+from loop_pipeline.gateway.access.access import OPEN, Access
 from loop_pipeline.routing.live_router import LiveRouter
 from loop_pipeline.routing.router import Router
 
@@ -147,8 +147,15 @@ class LiveFiles:
         self.contracts = apps
 
     def contract_of(self, app: str, task: str) -> Mapping[str, Any] | None:
-        """What the answers to a task of an app have to look like, if that is known."""
+        """What the answers to a task of an app have to look like, if that is known.
+
+        Without keys nobody says which app asks, and the traffic learned from has the name that its
+        log gave it: then the contract counts that all apps with such a task share.
+        """
         found = self.contracts.get(app, {}).get(task)
+        if found is None and app == OPEN.app:
+            of_all = [tasks[task] for tasks in self.contracts.values() if task in tasks]
+            found = of_all[0] if of_all and all(one == of_all[0] for one in of_all) else None
         return found if isinstance(found, dict) else None
 
     def _read_policy(self) -> None:

@@ -6,8 +6,10 @@ import datetime as dt
 import json
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Engine
 
+from loop_pipeline.gateway.access import copies
 from loop_pipeline.gateway.access.copies import Copies
 from loop_pipeline.gateway.access.live_files import CONTRACTS, HOLDS, KEYS, POLICY
 from loop_pipeline.traces.ingest import import_records
@@ -42,6 +44,18 @@ def test_a_task_has_the_contract_of_most_of_its_newest_traces(
     assert Copies(tmp_path / "copies", lambda: engine).refresh()
     found = json.loads((tmp_path / "copies" / CONTRACTS).read_text())
     assert found == {"apps": {"shop": {"classify": LABELS}, "desk": {"classify": OLDER}}}
+
+
+def test_newer_traces_without_a_contract_do_not_hide_those_with_one(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "NEWEST", 3)
+    later = {"ts": "2026-10-01T00:00:00Z", "contract": None}
+    traces = [trace(0)] + [trace(i, **later) for i in range(1, 9)]
+    import_records(engine, enumerate(traces), source="test")
+    assert Copies(tmp_path / "copies", lambda: engine).refresh()
+    found = json.loads((tmp_path / "copies" / CONTRACTS).read_text())
+    assert found == {"apps": {"shop": {"classify": LABELS}}}
 
 
 def test_an_empty_store_gives_empty_copies(engine: Engine, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from loop_pipeline.gateway.access.access import Access
-from loop_pipeline.gateway.access.live_files import HOLDS, KEYS, POLICY, LiveFiles
+from loop_pipeline.gateway.access.live_files import CONTRACTS, HOLDS, KEYS, POLICY, LiveFiles
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.policy_files import signed
 from loop_pipeline.whole_file import write_whole
@@ -154,3 +154,16 @@ def test_a_worker_without_the_secret_obeys_no_policy(
     files.look()
     assert files.router is None
     assert "was given no secret of the installation" in (files.problem or "")
+
+
+def test_without_keys_a_task_has_the_contract_that_all_apps_with_it_share(
+    folder: Path, access: Access
+) -> None:
+    one, other = {"kind": "label", "labels": ["a"]}, {"kind": "label", "labels": ["b"]}
+    apps = {"shop": {"sort": one, "tag": one}, "desk": {"tag": other}, "help": {"sort": one}}
+    write_whole(folder / CONTRACTS, json.dumps({"apps": apps}))
+    files = LiveFiles(folder, folder, access, {}, secret=OURS)
+    files.look()
+    asked = [("default", "sort"), ("default", "tag"), ("default", "chat"), ("desk", "sort")]
+    assert [files.contract_of(app, task) for app, task in asked] == [one, None, None, None]
+    assert files.contract_of("desk", "tag") == other
