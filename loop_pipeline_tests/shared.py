@@ -135,3 +135,8 @@ def _wait_for(url: str, process: subprocess.Popen[Any]) -> None:
     else:
         raise TimeoutError("PostgreSQL did not start in 60 s")
     engine.dispose()
+
+
+def secret() -> bytes:
+    """Of an installation, where an import needs one and which one says nothing."""
+    return b"s" * 32

@@ -21,6 +21,7 @@ from loop_pipeline.store.tables import FeedbackRow, QuarantineRow, TraceRow
 from loop_pipeline.store.traces import read_traces
 from loop_pipeline.traces.importers.jsonl import BadLine, read_jsonl
 from loop_pipeline.traces.ingest import import_file
+from loop_pipeline_tests.shared import secret
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -37,11 +38,6 @@ EVERY_KIND = {
     "judge",
     "review",
 }
-
-
-def secret() -> bytes:
-    """Of an installation."""
-    return b"s" * 32
 
 
 def test_the_traces_come_in_whole_and_twice_the_same_file_is_the_same_rows(engine: Engine) -> None:

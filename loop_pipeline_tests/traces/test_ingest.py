@@ -21,14 +21,10 @@ from loop_pipeline.traces import ingest
 from loop_pipeline.traces.importers.jsonl import Record
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.traces.records import Feedback, Trace
+from loop_pipeline_tests.shared import secret
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
-
-
-def secret() -> bytes:
-    """Of an installation."""
-    return b"s" * 32
 
 
 def test_the_same_file_twice_gives_the_same_rows(engine: Engine, trace: Make, jsonl: Write) -> None:

@@ -13,15 +13,11 @@ from loop_pipeline.store.tables import QuarantineRow, TraceRow
 from loop_pipeline.traces.import_summary import Imported
 from loop_pipeline.traces.ingest import NoSecret, import_file
 from loop_pipeline.traces.trace_lines import former_id
+from loop_pipeline_tests.shared import secret
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
 SWAPPED = [{"role": "user", "content": "Classify the request."}, {"role": "assistant"}]
-
-
-def secret() -> bytes:
-    """Of an installation."""
-    return b"s" * 32
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,11 @@ from loop_pipeline.traces.importers.lenient import moment
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.traces.records import Feedback
 from loop_pipeline.traces.trace_lines import TraceLine
+from loop_pipeline_tests.shared import secret
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
 NOON = dt.datetime(2026, 3, 5, 12, 0, 7, tzinfo=dt.UTC)
-
-
-def secret() -> bytes:
-    """Of an installation."""
-    return b"s" * 32
 
 
 def _parsed(line: Any) -> list[Any]:

@@ -21,13 +21,9 @@ from loop_pipeline.training.dataset.splits import (
     split_traces,
     traces_with_splits,
 )
+from loop_pipeline_tests.shared import secret
 
 Make = Callable[..., pd.DataFrame]
-
-
-def secret() -> bytes:
-    """Of an installation."""
-    return b"s" * 32
 
 
 def _rows(rng: random.Random, n: int, start: int) -> list[dict[str, Any]]:
