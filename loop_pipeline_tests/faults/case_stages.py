@@ -34,6 +34,7 @@ from loop_pipeline.training.dataset import frozen_set
 from loop_pipeline.training.dataset.frozen_check import check_frozen
 from loop_pipeline.training.dataset.selection import Selection, select_rows
 from loop_pipeline.training.dataset.splits import split_traces
+from loop_pipeline_tests.shared import secret
 
 GZIP = b"\x1f\x8b"
 NEIGHBOURS = 12
@@ -100,11 +101,11 @@ def import_with_neighbours(engine: Engine, case: Path, folder: Path) -> Imported
     if case.suffix == ".json" or raw.startswith((b"\xef\xbb\xbf", b"version ")):
         beside = folder / "neighbours.jsonl"
         beside.write_bytes(b"\n".join(first + rest) + b"\n")
-        import_file(engine, beside, reviews=True)
-        return import_file(engine, case, reviews=True)
+        import_file(engine, beside, reviews=True, secret=secret)
+        return import_file(engine, case, reviews=True, secret=secret)
     mixed = folder / f"{case.stem.removesuffix('.jsonl')}.jsonl"
     mixed.write_bytes(b"\n".join([*first, raw.rstrip(b"\n"), *rest]) + b"\n")
-    return import_file(engine, mixed, reviews=True)
+    return import_file(engine, mixed, reviews=True, secret=secret)
 
 
 def whole_day(engine: Engine, folder: Path) -> Day:
