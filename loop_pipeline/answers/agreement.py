@@ -6,12 +6,12 @@ Not here: how good an answer is (``labels/quality``).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from loop_pipeline.answers.facts import unsupported_facts
 from loop_pipeline.answers.said import said
+from loop_pipeline.answers.words import words
 
 LEXICAL = 0.8
 MEASURES = {
@@ -124,8 +124,8 @@ def _number(text: str) -> int | float:
 
 
 def rouge_l(a: str, b: str) -> float:
-    """ROUGE-L F1 over lower-case words (Lin 2004), without stemming. Two empty texts are equal."""
-    first, second = (re.findall(r"\w+", text.lower()) for text in (a, b))
+    """ROUGE-L F1 over words (Lin 2004), without stemming. Two empty texts are equal."""
+    first, second = (words(text) for text in (a, b))
     if not first or not second:
         return float(a.split() == b.split())
     return 2 * _common(first, second) / (len(first) + len(second))
