@@ -18,10 +18,10 @@ from loop_pipeline.answers.readings.number_values import NUMBER, multiplied, rea
 from loop_pipeline.answers.readings.signs import plain
 from loop_pipeline.answers.readings.source_facts import (
     GROUPS,
-    WORD,
     SourceFacts,
     joined_groups,
     source_facts,
+    words_of,
 )
 from loop_pipeline.answers.readings.worded_facts import worded_spans
 
@@ -106,24 +106,33 @@ def _digits(told: str, written: str, source: SourceFacts) -> Iterator[Span]:
     """Facts in digits: dates first, then times of day, then what is left as numbers and ids."""
     if TOKEN.search(told) is None:
         return
+    read: list[Span] = []
     for dated in dates(told):
+        read.append(dated[:2])
         if not _day_fits(dated, told, source):
             yield dated[:2]
-        told = _without(told, dated.start, dated.end)
+    told = _without(told, read)
+    read.clear()
     for clocked in times(told):
         if told[clocked.start - 1 : clocked.start] == "-":  # the end of a range
             continue
+        read.append(clocked[:2])
         if not _time_fits(clocked, told, source):
             yield clocked[:2]
-        told = _without(told, clocked.start, clocked.end)
-    tokens = [m.span() for m in TOKEN.finditer(told) if not _stands(told, *m.span(), source)]
+    told = _without(told, read)
+    tokens = [m.span() for m in TOKEN.finditer(told)]
+    tokens = [(a, b) for a, b in tokens if not _stands(told, a, b, source)]
     if tokens and (grouped := [*_grouped(told, source)]):
         tokens = [(a, b) for a, b in tokens if not any(c <= a and b <= d for c, d in grouped)]
     yield from (place for place in tokens if not _token_fits(told, written, *place, source))
 
 
-def _without(text: str, start: int, end: int) -> str:
-    return f"{text[:start]}{' ' * (end - start)}{text[end:]}"
+def _without(text: str, places: Iterable[Span]) -> str:
+    parts, done = [], 0
+    for start, end in sorted(places):
+        parts += [text[done:start], " " * (end - start)]
+        done = end
+    return "".join([*parts, text[done:]]) if parts else text
 
 
 def _stands(told: str, start: int, end: int, source: SourceFacts) -> bool:
@@ -143,8 +152,7 @@ def _day_fits(dated: Dated, told: str, source: SourceFacts) -> bool:
     if any(_named(day, source) for day in dated.days):
         return True
     # Not a date of the source, perhaps not one here: 10/15 may be ten of fifteen.
-    words = {*WORD.findall(told, dated.start, dated.end)}
-    if not words <= source.words or any(day.year for day in dated.days if words):
+    if dated.named and not words_of(told[dated.start : dated.end]) <= source.words:
         return False
     return all(
         _token_fits(told, told, *match.span(), source)
@@ -169,8 +177,8 @@ def _time_fits(clocked: Clocked, told: str, source: SourceFacts) -> bool:
         return True
     if not clocked.minutes.isdisjoint(source.minutes):
         return True
-    hour = int(clocked.hour)
-    same = [time for time in source.times if int(time.hour) % 12 == hour % 12]
+    hour = clocked.hour
+    same = [time for time in source.times if time.hour % 12 == hour % 12]
     if clocked.half is None:
         if hour <= 12 and any(t.half and m % 720 in {n % 720 for n in t.minutes} for t in same for m in clocked.minutes):
             return True
@@ -191,16 +199,12 @@ def _token_fits(told: str, written: str, start: int, end: int, source: SourceFac
         return False
     asked = [readings(told, *pieces[i][1:], asked=True) for i in numbers]
     if len(asked) == 1:
-        return _known(asked[0], source) or _parts_fit(told, *pieces[numbers[0]][1:], source)
+        return source.knows(asked[0]) or _parts_fit(told, *pieces[numbers[0]][1:], source)
     # 2026-01-03 is not supported by 2026-03-01, but 10-15 is by "10 to 15".
     return all(
         any((a, b) in source.pairs for a in first for b in second)
         for first, second in zip(asked, asked[1:], strict=False)
     )
-
-
-def _known(asked: frozenset[str], source: SourceFacts) -> bool:
-    return not asked.isdisjoint(source.numbers) or not asked.isdisjoint(source.values)
 
 
 def _parts_fit(told: str, start: int, end: int, source: SourceFacts) -> bool:

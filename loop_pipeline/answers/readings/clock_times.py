@@ -19,51 +19,74 @@ class Clocked(NamedTuple):
     start: int
     end: int
     minutes: frozenset[int]
+    hour: int
     half: str | None
     """am or pm where it is said."""
-    hour: str
 
 
-_AM_BEFORE = "上午|午前|早上|凌晨|清晨|सुबह"
-_PM_BEFORE = "下午|午後|晚上|傍晚|夜|दोपहर|शाम|रात"
-_AM_AFTER = (
-    r"a\.?m\b\.?|in the morning|morgens|vormittags|du matin|de la mañana|a\. ?m\.|صباحا|صباحًا|ص"
+_RUN = re.compile(r"\d+")
+_BEFORE = re.compile(
+    r"(?:(上午|午前|早上|凌晨|清晨|सुबह)|(下午|午後|晚上|傍晚|夜|दोपहर|शाम|रात)) ?(?:के |को )?$"
 )
-_PM_AFTER = (
-    r"p\.?m\b\.?|in the (?:afternoon|evening)|at night|nachmittags|abends"
-    r"|de l'après-midi|du soir|de la (?:tarde|noche)|p\. ?m\.|مساء|مساءً|عصرا|عصرًا|م"
+_AM = r"a\.? ?m\b\.?|in the morning|morgens|vormittags|du matin|de la mañana|صباح[اً]{1,2}|ص"
+_PM = (
+    r"p\.? ?m\b\.?|in the (?:afternoon|evening)|at night|nachmittags|abends|de l'après-midi"
+    r"|du soir|de la (?:tarde|noche)|مساء[اً]{0,2}|عصر[اً]{1,2}|م"
 )
 _TIME = re.compile(
-    rf"(?:(?P<am>{_AM_BEFORE})|(?P<pm>{_PM_BEFORE}))? ?(?<![\d.,:])(?P<hour>\d\d?)"
-    r"(?:(?P<sign>:| ?h ?(?=[0-5]\d(?!\d))|\.(?=[0-5]\d(?: uhr| ?[ap]\.?m\b)))(?P<minute>[0-5]\d)(?P<second>:[0-5]\d)?(?!\d)"
-    r"(?P<clock> ?(?:uhr|h)\b)?"
-    r"|(?P<named> ?(?:h\b|uhr\b|o'clock| heures?\b|[点點時时](?!间|間)| ?बजे))(?: ?(?P<past>[0-5]\d)(?!\d)分?|(?P<halfpast>半))?)?"
-    rf"(?: ?(?:(?P<am2>{_AM_AFTER})|(?P<pm2>{_PM_AFTER}))(?![^\W_]))?"
+    r"\d\d?(?:"
+    r"(?P<sign>:| ?h ?|\.(?=\d\d(?: uhr| ?[ap]\.?m\b)))(?P<minute>[0-5]\d)(?::[0-5]\d)?(?!\d)"
+    r"(?: ?(?:uhr|h)\b)?"
+    r"|(?P<named> ?(?:h\b|uhr\b|o'clock|heures?\b|[点點時时](?![间間])|बजे))"
+    r"(?: ?(?P<past>[0-5]\d)(?!\d)分?|(?P<half>半))?)?"
+    rf"(?: ?(?:(?P<am>{_AM})|(?P<pm>{_PM}))(?![^\W_]))?"
 )
+# The first sign behind an hour.
+_NEXT = frozenset(": .huoapम点點時时बصمع")
 
 
 def times(text: str) -> Iterator[Clocked]:
     """Times of day of a plain text, in order."""
-    for match in _TIME.finditer(text):
-        part = match.groupdict()
-        half = "am" if part["am"] or part["am2"] else "pm" if part["pm"] or part["pm2"] else None
-        if not (half or part["sign"] or part["named"]):
+    end = 0
+    for run in _RUN.finditer(text):
+        start, stop = run.span()
+        if start < end or stop - start > 2 or text[stop : stop + 1] not in _NEXT:
             continue
-        hour = int(part["hour"])
-        minute = 30 if part["halfpast"] else int(part["minute"] or part["past"] or 0)
-        if hour > 24 or (half and not part["am"] and not part["pm"] and hour > 12 and part["named"] is None and part["sign"] is None):
+        if start and text[start - 1] in ".,:" and text[start - 2 : start - 1].isdigit():
             continue
-        open_hour = half is None and bool(part["named"])
-        minutes = frozenset(_minutes(hour, minute, half, open_hour=open_hour))
-        yield Clocked(match.start("hour"), match.end(), minutes, half, part["hour"])
+        if (clocked := _at(text, start)) is not None:
+            end = clocked.end
+            yield clocked
 
 
-def _minutes(hour: int, minute: int, half: str | None, *, open_hour: bool) -> Iterator[int]:
+def _at(text: str, start: int) -> Clocked | None:
+    match = _TIME.match(text, start)
+    if match is None:
+        return None
+    half = "am" if match["am"] else "pm" if match["pm"] else None
+    if half is None and not text.isascii() and (before := _BEFORE.search(text[:start][-10:])):
+        half = "am" if before[1] else "pm"
+    named = match["named"] is not None
+    if not (named or match["sign"] or half):
+        return None
+    hour = int(_digits(match[0]))
+    minute = 30 if match["half"] else int(match["minute"] or match["past"] or 0)
+    if hour > 24 or not match.end() > start + 1:
+        return None
+    minutes = frozenset(_minutes(hour, minute, half, two=named and half is None))
+    return Clocked(start, match.end(), minutes, hour, half)
+
+
+def _digits(text: str) -> str:
+    return text[:2] if text[1:2].isdigit() else text[:1]
+
+
+def _minutes(hour: int, minute: int, half: str | None, *, two: bool) -> Iterator[int]:
     """Minutes since midnight; "3 o'clock" may be at night and in the afternoon."""
     if half == "pm" and hour < 12:
         hour += 12
     elif half == "am" and hour == 12:
         hour = 0
     yield (hour * 60 + minute) % _DAY
-    if open_hour and hour <= 12:
+    if two and hour <= 12:
         yield (hour * 60 + minute + NOON) % _DAY

@@ -1,6 +1,7 @@
 """Dates as they are written in eight languages, each with the days it may name.
 
-Not here: times of day (``clock_times.py``); whether a day stands in a source (``facts.py``).
+Not here: times of day (``clock_times.py``); weekdays (``weekdays.py``); whether a day stands in a
+source (``facts.py``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from loop_pipeline.answers.readings.calendar_names import MONTHS, WEEKDAYS
+from loop_pipeline.answers.readings.calendar_names import MONTHS
 from loop_pipeline.answers.readings.chinese_numerals import chinese_value
 
 
@@ -21,12 +22,6 @@ class Day(NamedTuple):
     month: int
     day: int | None
 
-    def fits(self, other: Day) -> bool:
-        """Whether no part that both name differs."""
-        return self.month == other.month and all(
-            a is None or b is None or a == b for a, b in zip(self, other, strict=True)
-        )
-
 
 class Dated(NamedTuple):
     """A date where it stands, with all days it may name: 9/4 has two."""
@@ -34,76 +29,119 @@ class Dated(NamedTuple):
     start: int
     end: int
     days: tuple[Day, ...]
+    named: bool
+    """Whether it names its month in words."""
 
 
-_MONTH = "|".join(sorted(map(re.escape, MONTHS), key=len, reverse=True))
-# Vowel signs of Hindi are no letters to ``re``, so a word's end is said by hand.
-_NAME = rf"(?P<{{0}}>{_MONTH})(?![^\W_])(?![\u0900-\u0963])\.?"
-_ORDER = r"(?:st|nd|rd|th|er|re|\.|º|°|ª)?"
-_OF = r"(?:of |de |del |d')?"
-_LINK = r"[ \u200f]?"
-_SIGN = r"[0-9〇零一二三四五六七八九十]"
-_DATE = re.compile(
-    # 2026-09-04, 2026/9/4, 2026. 9. 4.
-    rf"(?<![\d.])(?P<y1>\d{{4}})(?P<s1>[-/.]){_LINK}(?P<m1>\d\d?)(?P=s1){_LINK}(?P<d1>\d\d?)(?!\d)"
-    # 04.09.2026, 4. 9. 2026, 9/4/26
-    rf"|(?<![\d.,/])(?P<a2>\d\d?)\u200f?(?P<s2>[-/.]){_LINK}(?P<b2>\d\d?)\u200f?(?P=s2){_LINK}"
-    r"(?P<y2>\d{4}|\d\d)(?![\d,])(?!\.\d)"
-    # 4 September 2026, the 4th of September, 4 de septiembre de 2026, 4-Sep-26
-    rf"|(?<!\d)(?P<d3>\d\d?){_ORDER}[ -]?{_OF}{_NAME.format('n3')}"
-    rf"(?:[ -]?,? ?{_OF}(?P<y3>\d{{4}}|'?\d\d(?=\b))(?![\d:]))?"
-    # September 4th, 2026
-    rf"|(?<![^\W_]){_NAME.format('n4')} ?(?:the )?(?P<d4>\d\d?)(?:st|nd|rd|th)?(?![\d:])(?:,? (?P<y4>\d{{4}})(?!\d))?"
-    # September 2026
-    rf"|(?<![^\W_]){_NAME.format('n5')},? ?{_OF}(?P<y5>\d{{4}})(?!\d)"
-    # 2026年9月4日, 九月四日, 2026年9月
-    rf"|(?:(?P<y6>{_SIGN}{{4}}|\d\d)年 ?)?(?P<m6>{_SIGN}{{1,3}}) ?月 ?(?P<d6>{_SIGN}{{1,3}}) ?[日号號]"
-    rf"|(?P<y7>{_SIGN}{{4}})年 ?(?P<m7>{_SIGN}{{1,3}}) ?月"
-    # 4.9., 9/4
-    r"|(?<![\d./-])(?P<a8>\d\d?)(?P<s8>[./])(?P<b8>\d\d?)(?:(?<=\.\d\d)\.|(?<=\.\d)\.|(?<=/\d\d)|(?<=/\d))(?![\d/])"
+_RUN = re.compile(r"\d+")
+# Right-to-left marks stand between the parts of Arabic dates; vowel signs of Hindi are no letters.
+_LINK = r"[ \u200e\u200f]?"
+_WORD = r"(?:[^\W\d_]|[\u0900-\u0963])+"
+_OF = r"(?:of |de |del |d'|من )?"
+# 2026-09-04, 2026/9/4, 2026. 9. 4.
+_YEAR_FIRST = re.compile(rf"(\d{{4}})([-/.]){_LINK}(\d\d?){_LINK}\2{_LINK}(\d\d?)(?!\d)")
+# 04.09.2026, 4. 9. 2026, 9/4/26
+_YEAR_LAST = re.compile(
+    rf"(\d\d?){_LINK}([-/.]){_LINK}(\d\d?){_LINK}\2{_LINK}(\d{{4}}|\d\d)(?![\d,])(?!\.\d)"
 )
-
-# "Fridays" too; Chinese and Japanese stand between other signs.
-WEEKDAY = re.compile(
-    rf"(?<![^\W_])({'|'.join(n for n in WEEKDAYS if n < chr(0x3000))})(?:e?s)?(?![^\W_])(?![\u0900-\u0963])"
-    rf"|({'|'.join(n for n in WEEKDAYS if n > chr(0x3000))})"
+# 4.9., 9/4
+_NO_YEAR = re.compile(r"(\d\d?)(?:(/)(\d\d?)(?![\d/])|\. ?(\d\d?)\.(?!\d))")
+# 4 September 2026, the 4th of September, 4 de septiembre de 2026, 4-Sep-26
+_DAY_FIRST = re.compile(
+    rf"(\d\d?)(?:st|nd|rd|th|er|re|\.|º|°|ª)?[ -]?{_OF}({_WORD})(?: (الثاني|الأول))?[.॰]?"
+    rf"(?:[ -]?[,،]? ?{_OF}(\d{{4}}|'\d\d|(?<=-)\d\d)(?!\d))?"
+)
+# Behind the name of a month: September 4th, 2026; September 2026
+_BEHIND = re.compile(r"(\d\d?)(?:st|nd|rd|th)?(?![\d:])(?![.,]\d)(?:,? (\d{4})(?!\d))?|(\d{4})(?!\d)")
+_MONTH_BEFORE = re.compile(rf"({_WORD})[.॰]?[,،]? ?(?:the |of |de |del )?$")
+_LONGEST = 24  # signs of a month's name and what stands between it and the number
+_SIGN = r"[0-9〇零一二三四五六七八九十]"
+# 2026年9月4日, 九月四日, 2026年9月
+_CHINESE = re.compile(
+    rf"(?:({_SIGN}{{4}}|\d\d)年 ?)?({_SIGN}{{1,3}}) ?月(?: ?({_SIGN}{{1,3}}) ?[日号號])?"
 )
 
 
 def dates(text: str) -> Iterator[Dated]:
     """Dates of a plain text, in order; what is no day of a calendar is no date."""
-    for match in _DATE.finditer(text):
-        found = tuple(day for day in _days(match.groupdict()) if _exists(day))
-        if found:
-            yield Dated(match.start(), match.end(), found)
+    end = 0
+    if "月" in text:
+        found = [*_chinese(text)]
+        yield from found
+        for dated in reversed(found):
+            text = f"{text[: dated.start]}{' ' * (dated.end - dated.start)}{text[dated.end :]}"
+    for run in _RUN.finditer(text):
+        start, stop = run.span()
+        if start < end or stop - start > 4:
+            continue
+        dated = _at(text, start, stop)
+        if dated is not None:
+            end = dated.end
+            yield dated
 
 
-def weekdays(text: str) -> Iterator[tuple[int, int, int]]:
-    """Weekdays that a plain text names: start, end, and the day as ``datetime`` counts them."""
-    for match in WEEKDAY.finditer(text):
-        yield match.start(), match.end(), WEEKDAYS[match[1] or match[2]]
+def _at(text: str, start: int, stop: int) -> Dated | None:
+    """The date whose first number starts here."""
+    digits = stop - start
+    before, after = text[start - 1 : start], text[stop : stop + 1]
+    if digits == 3 or (before and before in ".,/'" and text[start - 2 : start - 1].isdigit()):
+        return None
+    if after and after in "-/.\u200f" and (dated := _in_digits(text, start, digits)) is not None:
+        return dated
+    if digits <= 2 and (dated := _day_first(text, start)) is not None:
+        return dated
+    return _month_first(text, start) if before and (before in " .,,-॰" or before.isalpha()) else None
 
 
-def _days(parts: dict[str, str | None]) -> Iterator[Day]:
-    """All days that the parts of one way to write a date may name."""
-    if parts["y1"]:
-        yield _day(parts["y1"], parts["m1"], parts["d1"])
-    elif parts["a2"]:
-        yield _day(parts["y2"], parts["b2"], parts["a2"])
-        if parts["s2"] != ".":  # 4.9.2026 names the day first wherever it is written
-            yield _day(parts["y2"], parts["a2"], parts["b2"])
-    elif parts["a8"]:
-        yield _day(None, parts["b8"], parts["a8"])
-        if parts["s8"] != ".":
-            yield _day(None, parts["a8"], parts["b8"])
-    elif parts["m6"]:
-        yield _day(parts["y6"], parts["m6"], parts["d6"])
-    elif parts["m7"]:
-        yield _day(parts["y7"], parts["m7"], None)
-    else:
-        kind = next(kind for kind in "345" if parts[f"n{kind}"])
-        month = str(MONTHS[str(parts[f"n{kind}"])])
-        yield _day(parts[f"y{kind}"], month, parts.get(f"d{kind}"))
+def _in_digits(text: str, start: int, digits: int) -> Dated | None:
+    if digits == 4:
+        match = _YEAR_FIRST.match(text, start)
+        return _dated(match, _day(match[1], match[3], match[4])) if match else None
+    if match := _YEAR_LAST.match(text, start):
+        day_first = _day(match[4], match[3], match[1])
+        if match[2] == ".":  # names the day first wherever it is written
+            return _dated(match, day_first)
+        return _dated(match, day_first, _day(match[4], match[1], match[3]))
+    if (match := _NO_YEAR.match(text, start)) is None:
+        return None
+    if match[2] is None:
+        return _dated(match, _day(None, match[4], match[1]))
+    return _dated(match, _day(None, match[3], match[1]), _day(None, match[1], match[3]))
+
+
+def _day_first(text: str, start: int) -> Dated | None:
+    match = _DAY_FIRST.match(text, start)
+    if match is None:
+        return None
+    month = MONTHS.get(f"{match[2]} {match[3]}") or MONTHS.get(match[2])
+    return _dated(match, _day(match[4], str(month), match[1]), named=True) if month else None
+
+
+def _month_first(text: str, start: int) -> Dated | None:
+    first = max(0, start - _LONGEST)
+    before = _MONTH_BEFORE.search(text[first:start])
+    month = MONTHS.get(before[1]) if before else None
+    match = _BEHIND.match(text, start)
+    if before is None or month is None or match is None:
+        return None
+    days = (_day(match[2] or match[3], str(month), match[1]),)
+    return _dated(match, *days, start=first + before.start(), named=True)
+
+
+def _chinese(text: str) -> Iterator[Dated]:
+    for match in _CHINESE.finditer(text):
+        if (match[1] or match[3]) and (
+            dated := _dated(match, _day(match[1], match[2], match[3]), named=True)
+        ):
+            yield dated
+
+
+def _dated(
+    match: re.Match[str], *days: Day, start: int | None = None, named: bool = False
+) -> Dated | None:
+    found = tuple(day for day in days if _exists(day))
+    start = match.start() if start is None else start
+    return Dated(start, match.end(), found, named) if found else None
 
 
 def _day(year: str | None, month: str | None, day: str | None) -> Day:
@@ -117,12 +155,12 @@ def _int(text: str | None) -> int | None:
     if text is None:
         return None
     text = text.lstrip("'")
-    return int(text) if text.isdigit() and text.isascii() else chinese_value(text)
+    return int(text) if text.isascii() else chinese_value(text)
 
 
 def _exists(day: Day) -> bool:
     try:
-        dt.date(day.year or 2000, day.month, day.day if day.day is not None else 1)
+        dt.date(day.year or 2000, day.month, 1 if day.day is None else day.day)
     except ValueError:
         return False
     return True

@@ -12,8 +12,8 @@ from fractions import Fraction
 
 # Blanks and apostrophes part thousands only. An id keeps its zeros, so no sign is left out.
 NUMBER = re.compile(
-    r"\d{1,3}(?:[ ']\d{3})+(?![\d'])(?:[.,]\d+)?(?![.,]?\d)"
-    r"|\d+(?:[.,]\d+)*(?: ?[½¼¾⅓⅔⅛⅜⅝⅞])?|[½¼¾⅓⅔⅛⅜⅝⅞]"
+    r"[\d½¼¾⅓⅔⅛⅜⅝⅞](?:\d{0,2}(?:[ ']\d{3})+(?![\d'])(?:[.,]\d+)?(?![.,]?\d)"
+    r"|\d*(?:[.,]\d+)*(?: ?[½¼¾⅓⅔⅛⅜⅝⅞])?)"
 )
 _BY_COMMA = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?")
 _BY_POINT = re.compile(r"[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?")

@@ -69,6 +69,7 @@ _OTHERS = {
 UNSURE = frozenset("cent cents quince seize mil mille once sept elf second second both".split())
 # Vowel signs of Hindi are no letters to ``re``.
 _WORD = re.compile(r"(?:[^\W\d_]|[\u0900-\u0963])+")
+_ASCII_WORD = re.compile(r"[a-z]+")
 _JOINS = frozenset({"and", "et", "y", "und"})
 _GAP = re.compile(r"[ -]")
 
@@ -124,7 +125,7 @@ def worded(text: str) -> Iterator[Worded]:
     """Numbers in words of a plain text, in order, runs of words as one."""
     known = number_words()
     run: list[tuple[int, int, str]] = []
-    for match in _WORD.finditer(text):
+    for match in (_ASCII_WORD if text.isascii() else _WORD).finditer(text):
         word = match[0]
         value = known.get(word)
         joins = value is None and bool(run) and word in _JOINS

@@ -6,19 +6,21 @@ Not here: which facts an answer has (``answers/facts.py``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from loop_pipeline.answers.readings.addresses import mails, pages
 from loop_pipeline.answers.readings.chinese_numerals import chinese_numbers
 from loop_pipeline.answers.readings.clock_times import NOON, Clocked, times
-from loop_pipeline.answers.readings.dates import Day, dates, weekdays
+from loop_pipeline.answers.readings.dates import Day, dates
 from loop_pipeline.answers.readings.number_values import NUMBER, multiplied, readings
 from loop_pipeline.answers.readings.number_words import Worded, worded
 from loop_pipeline.answers.readings.signs import plain
+from loop_pipeline.answers.readings.weekdays import weekdays
 
-WORD = re.compile(r"(?:[^\W\d_]|[\u0900-\u0963])+")
+_WORD = re.compile(r"(?:[^\W\d_]|[\u0900-\u0963])+")
+_ASCII_WORD = re.compile(r"[a-z]+")
 # 030 1234567, +49 (0)30 1234-567, DE89 3704 0044: groups that are one number however they part.
 GROUPS = re.compile(r"(?<![^\W_])\+?[a-z]{0,2}\d[\d ()/.-]{5,}\d(?!\d)")
 _NOT_SAID = re.compile(r"\(0\)|\D")
@@ -59,7 +61,7 @@ class SourceFacts:
     @cached_property
     def words(self) -> frozenset[str]:
         """Its words."""
-        return frozenset(WORD.findall(self.plain))
+        return words_of(self.plain)
 
     @cached_property
     def digits(self) -> list[Number]:
@@ -76,13 +78,17 @@ class SourceFacts:
         """Readings of all numbers in digits."""
         return frozenset(reading for *_, found in self.digits for reading in found)
 
+    def knows(self, asked: Set[str]) -> bool:
+        """Whether it holds a number that may say one of these."""
+        return not (asked.isdisjoint(self.numbers) and asked.isdisjoint(self.values))
+
     @cached_property
     def values(self) -> frozenset[str]:
-        """Readings of all numbers, those in words and the days of its dates among them."""
+        """Its numbers in words, and the days and years of its dates."""
         said = {str(word.value) for word in self.worded}
         said |= {str(day.day) for day in self.days if day.day is not None}
         said |= {str(day.year) for day in self.days if day.year is not None}
-        return self.numbers | said | ({"0.5"} if "half" in self.words else set())
+        return frozenset(said) | ({"0.5"} if "half" in self.words else set())
 
     @cached_property
     def pairs(self) -> frozenset[tuple[str, str]]:
@@ -140,6 +146,11 @@ class SourceFacts:
 def source_facts(text: str) -> SourceFacts:
     """Facts of a source; the last ones are kept."""
     return SourceFacts(text)
+
+
+def words_of(text: str) -> frozenset[str]:
+    """Words of a plain text."""
+    return frozenset((_ASCII_WORD if text.isascii() else _WORD).findall(text))
 
 
 def all_worded(text: str) -> list[Worded]:

@@ -7,18 +7,17 @@ lists, so a small number in words is wrong only where the source counts the same
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterator
 
 from loop_pipeline.answers.readings.calendar_names import WEEKDAYS
-from loop_pipeline.answers.readings.dates import WEEKDAY, weekdays
 from loop_pipeline.answers.readings.number_words import Worded, number_words
 from loop_pipeline.answers.readings.source_facts import (
-    WORD,
     SourceFacts,
     all_worded,
     noun_after,
+    words_of,
 )
+from loop_pipeline.answers.readings.weekdays import has_range, weekdays
 
 # Where a source says one of these, days follow from it that it does not name.
 _RELATIVE = frozenset(
@@ -27,26 +26,30 @@ _RELATIVE = frozenset(
     " आज कल रोज़ 今天 明天 昨天 每天 今日 明日 昨日 毎日 平日 周末 週末".split()
 )
 _DAYS = frozenset(name for name in WEEKDAYS if name.isalpha())
-_TO = r" ?(?:to|through|until|till|and|bis|und|à|au|a|y|et|-|至|到|から|إلى|से) ?"
-_RANGE = re.compile(rf"(?:{WEEKDAY.pattern}){_TO}(?:{WEEKDAY.pattern})")
 
 
 def worded_spans(told: str, source: SourceFacts) -> Iterator[tuple[int, int]]:
     """Where a plain text has numbers in words or weekdays that cannot be right."""
     if told.isascii():
-        words = {*WORD.findall(told)}
-        numbers = not words.isdisjoint(number_words()) or any("tausend" in w for w in words)
+        words = words_of(told)
+        numbers = not words.isdisjoint(number_words()) or "tausend" in told
         named = not words.isdisjoint(_DAYS)
     else:
         numbers = named = True
     if numbers:
         yield from (word[:2] for word in all_worded(told) if not _number_fits(word, told, source))
     if named:
-        yield from (day[:2] for day in weekdays(told) if not _weekday_fits(day[2], source))
+        yield from (
+            (start, end)
+            for start, end, day in weekdays(told)
+            if not source.stands(told[start:end]) and not _weekday_fits(day, source)
+        )
 
 
 def _number_fits(word: Worded, told: str, source: SourceFacts) -> bool:
-    if word.value < 2 or str(word.value) in source.values:
+    if word.value < 2 or source.stands(told[word.start : word.end]):
+        return True
+    if source.knows({str(word.value)}):
         return True
     if word.sure:
         return False
@@ -63,7 +66,7 @@ def _weekday_fits(day: int, source: SourceFacts) -> bool:
     relative = not _RELATIVE.isdisjoint(source.words) or any(
         word in source.plain for word in _RELATIVE if not word.isascii()
     )
-    return relative or _RANGE.search(source.plain) is not None
+    return relative or has_range(source.plain)
 
 
 def _computed(source: SourceFacts) -> frozenset[int]:
