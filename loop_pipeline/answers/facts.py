@@ -12,9 +12,10 @@ from typing import Any
 
 from loop_pipeline.answers.list_marks import without_list_marks
 from loop_pipeline.answers.readings.addresses import EMAIL, URL, page, trimmed
+from loop_pipeline.answers.readings.chinese_numerals import chinese_sums
 from loop_pipeline.answers.readings.clock_times import Clocked, times
 from loop_pipeline.answers.readings.dates import Dated, Day, dates
-from loop_pipeline.answers.readings.number_values import NUMBER, multiplied, readings
+from loop_pipeline.answers.readings.number_values import NUMBER, fractions, multiplied, readings
 from loop_pipeline.answers.readings.signs import plain
 from loop_pipeline.answers.readings.source_facts import (
     GROUPS,
@@ -114,11 +115,13 @@ def _digits(told: str, written: str, source: SourceFacts) -> Iterator[Span]:
     told = _without(told, read)
     read.clear()
     for clocked in times(told):
-        if told[clocked.start - 1 : clocked.start] == "-":  # the end of a range
+        start = _range_start(clocked, told, source)
+        if start is None:
             continue
-        read.append(clocked[:2])
+        read.append((start, clocked.end))
         if not _time_fits(clocked, told, source):
             yield clocked[:2]
+    read += [sum_[:2] for sum_ in chinese_sums(told) if source.knows({str(sum_[2])})]
     told = _without(told, read)
     tokens = [m.span() for m in TOKEN.finditer(told)]
     tokens = [(a, b) for a, b in tokens if not _stands(told, a, b, source)]
@@ -190,6 +193,19 @@ def _time_fits(clocked: Clocked, told: str, source: SourceFacts) -> bool:
     )
 
 
+def _range_start(clocked: Clocked, told: str, source: SourceFacts) -> int | None:
+    """Where "9-17 Uhr" starts; None if its first number is no hour of the source."""
+    if ":" in told[clocked.start : clocked.end] or told[clocked.start - 1 : clocked.start] != "-":
+        return clocked.start
+    match = re.search(r"\b\d\d?$", told[max(0, clocked.start - 3) : clocked.start - 1])
+    if match is None:
+        return clocked.start
+    hour = 60 * int(match[0])
+    if source.minutes.isdisjoint({hour, hour + 720}) or source.minutes.isdisjoint(clocked.minutes):
+        return None
+    return clocked.start - 1 - len(match[0])
+
+
 def _token_fits(told: str, written: str, start: int, end: int, source: SourceFacts) -> bool:
     """Letters before a number name it (A-48213), letters after it are units (5kg, 3pm)."""
     pieces = [(m[0], m.start(), m.end()) for m in PIECE.finditer(told, start, end)]
@@ -201,7 +217,7 @@ def _token_fits(told: str, written: str, start: int, end: int, source: SourceFac
     if len(asked) == 1:
         return source.knows(asked[0]) or _parts_fit(told, *pieces[numbers[0]][1:], source)
     # 2026-01-03 is not supported by 2026-03-01, but 10-15 is by "10 to 15".
-    return all(
+    return source.knows(fractions(told[start:end])) or all(
         any((a, b) in source.pairs for a in first for b in second)
         for first, second in zip(asked, asked[1:], strict=False)
     )

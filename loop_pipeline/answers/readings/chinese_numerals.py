@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 
 from loop_pipeline.answers.readings.number_words import Worded
 
@@ -18,6 +19,8 @@ _DIGITS = {
 }  # fmt: skip
 _UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
 _SCALES = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
+_SUMMAND = re.compile(r"(\d{1,9}(?:,\d{3}){0,3}(?:\.\d{1,9})?)([千万萬亿億]?)")
+_SUM = re.compile(r"\d{1,9}(?:\.\d{1,9})?[千万萬亿億](?:\d{1,9}(?:,\d{3})?[千万萬亿億]?)+")
 # Numerals that are no numbers where they stand alone.
 _WORDS = frozenset({"十分", "千万", "万一", "一一", "百分", "万分", "一二", "三三两两"})
 
@@ -34,6 +37,16 @@ def chinese_numbers(text: str) -> Iterator[Worded]:
         if (value := chinese_value(numeral)) is not None:
             sure = len(numeral) > 1 and value > 10
             yield Worded(match.start(), match.end(), value, sure=sure)
+
+
+def chinese_sums(text: str) -> Iterator[tuple[int, int, int]]:
+    """Numbers such as 3億5000万, whose parts add up: start, end, value."""
+    if text.isascii():
+        return
+    for match in _SUM.finditer(text):
+        parts = _SUMMAND.findall(match[0])
+        value = sum(Fraction(number.replace(",", "")) * _SCALES.get(s, _UNITS.get(s, 1)) for number, s in parts)
+        yield match.start(), match.end(), int(value)
 
 
 def chinese_value(numeral: str) -> int | None:

@@ -21,6 +21,7 @@ _FRACTION = {sign: Fraction(text) for sign, text in {
     "½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3",
     "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
 }.items()}  # fmt: skip
+_PART_OF = re.compile(r"(?<![\d./-])(\d{1,2})/(\d{1,2})(?![\d./-])")
 # After these or before those, 2.50 is an amount and the same as 2.5; a version 2.50 is not.
 _MONEY = "$€£¥₹₩₽"
 _AMOUNT_AFTER = re.compile(
@@ -65,6 +66,15 @@ def readings(text: str, start: int, end: int, *, asked: bool = False) -> frozens
     if not after or after in ".,;:)/":
         return found
     return _multiplied(found, text, end, asked)
+
+
+def fractions(text: str) -> set[str]:
+    """Readings of fractions such as 1/2."""
+    return {
+        _exact(Fraction(int(a), int(b)))
+        for a, b in _PART_OF.findall(text)
+        if int(a) < int(b)
+    }
 
 
 def multiplied(text: str, end: int) -> re.Match[str] | None:
@@ -152,8 +162,9 @@ def _with_fraction(number: str) -> frozenset[str]:
     if whole and not whole.isdigit():
         return frozenset((number,))
     value = int(whole or 0) + _FRACTION[number[-1]] if len(whole) < 20 else _FRACTION[number[-1]]
-    # Three digits are enough for eighths; thirds have no end.
-    exact = value * 1000
-    if exact.denominator == 1:
-        return frozenset((f"{float(value):g}",))
-    return frozenset((f"{value.numerator}/{value.denominator}",))
+    return frozenset((_exact(value),))
+
+
+def _exact(value: Fraction) -> str:
+    """Three digits are enough for eighths; thirds have no end."""
+    return f"{float(value):g}" if (value * 1000).denominator == 1 else str(value)

@@ -11,10 +11,10 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from loop_pipeline.answers.readings.addresses import mails, pages
-from loop_pipeline.answers.readings.chinese_numerals import chinese_numbers
+from loop_pipeline.answers.readings.chinese_numerals import chinese_numbers, chinese_sums
 from loop_pipeline.answers.readings.clock_times import NOON, Clocked, times
 from loop_pipeline.answers.readings.dates import Day, dates
-from loop_pipeline.answers.readings.number_values import NUMBER, multiplied, readings
+from loop_pipeline.answers.readings.number_values import NUMBER, fractions, multiplied, readings
 from loop_pipeline.answers.readings.number_words import Worded, worded
 from loop_pipeline.answers.readings.signs import plain
 from loop_pipeline.answers.readings.weekdays import weekdays
@@ -27,6 +27,15 @@ _NOT_SAID = re.compile(r"\(0\)|\D")
 MIN_GROUPED = 7
 # Places where a piece is looked at; after these the readings decide, which takes linear time.
 TRIED = 20
+
+# Behind a number, past the ending of an ordinal.
+_NOUN = re.compile(r"(?:st|nd|rd|th|\.|º|ª|er|e|ème|me)?[ -]?((?:[^\W\d_]|[\u0900-\u0963])+)")
+_SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+STEM = 4  # signs that tell nouns apart: bell and bells are one
+_NO_NOUN = frozenset(
+    "and the for are was were has had per more less than with from und der die das von les des que"
+    " con por los las not but who which that have will can new".split()
+)
 
 Number = tuple[int, int, frozenset[str]]
 
@@ -88,6 +97,8 @@ class SourceFacts:
         said = {str(word.value) for word in self.worded}
         said |= {str(day.day) for day in self.days if day.day is not None}
         said |= {str(day.year) for day in self.days if day.year is not None}
+        said |= fractions(self.plain)
+        said |= {str(value) for *_, value in chinese_sums(self.plain)}
         return frozenset(said) | ({"0.5"} if "half" in self.words else set())
 
     @cached_property
@@ -170,18 +181,15 @@ def joined_groups(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-_NOUN = re.compile(r"[ -]?((?:[^\W\d_]|[\u0900-\u0963])+)")
-_SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
-STEM = 4  # signs that tell nouns apart: bell and bells are one
-
-
 def noun_after(text: str, end: int) -> str | None:
     """The start of the word behind a number, one sign where words are not parted."""
     match = _NOUN.match(text, end)
     if match is None:
         return None
     word = match[1]
-    return word[0] if _SPACELESS.match(word) else word[:STEM] if len(word) >= STEM else None
+    if _SPACELESS.match(word):
+        return word[0]
+    return word[:STEM] if len(word) > 2 and word not in _NO_NOUN else None
 
 
 def _numbers(text: str) -> Iterator[Number]:
