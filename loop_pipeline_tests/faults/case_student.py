@@ -21,7 +21,6 @@ from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import records, replace_days
 from loop_pipeline.store.tables import (
     Base,
-    GroupMemberRow,
     HallucinationFlagRow,
     QualityScoreRow,
     TraceSignalRow,
