@@ -16,7 +16,7 @@ from loop_pipeline.answers.readings.chinese_numerals import chinese_sums
 from loop_pipeline.answers.readings.clock_times import Clocked, times
 from loop_pipeline.answers.readings.dates import Dated, Day, dates
 from loop_pipeline.answers.readings.number_values import NUMBER, fractions, multiplied, readings
-from loop_pipeline.answers.readings.signs import plain
+from loop_pipeline.answers.readings.signs import plain, without
 from loop_pipeline.answers.readings.source_facts import (
     GROUPS,
     SourceFacts,
@@ -44,12 +44,11 @@ TOKEN = re.compile(
 PIECE = re.compile(rf"{NUMBER.pattern}|[^\W\d_]+")
 # Letters before a number that name no thing: a version, "number", a currency.
 _NO_NAME = frozenset(
-    "v ver version no nr num n nº no° p s art usd eur gbp chf inr jpy cny us rs ca".split()
+    ["v", "ver", "version", "no", "nr", "num", "n", "nº", "no°", "p", "s", "art", "usd", "eur", "gbp", "chf", "inr", "jpy", "cny", "us", "rs", "ca"]
 )
 # Letters behind a number that are a unit or an ending, also in capitals.
 _UNIT = frozenset(
-    "km kg gb mb tb kb mhz ghz hz kwh kw mw w v a ma mah m k l ml cm mm g t h min s am pm st nd rd"
-    " th x d p b bn mio mrd usd eur gbp chf inr jpy cny dpi px c f mph kmh".split()
+    ["km", "kg", "gb", "mb", "tb", "kb", "mhz", "ghz", "hz", "kwh", "kw", "mw", "w", "v", "a", "ma", "mah", "m", "k", "l", "ml", "cm", "mm", "g", "t", "h", "min", "s", "am", "pm", "st", "nd", "rd", "th", "x", "d", "p", "b", "bn", "mio", "mrd", "usd", "eur", "gbp", "chf", "inr", "jpy", "cny", "dpi", "px", "c", "f", "mph", "kmh"]
 )
 Span = tuple[int, int]
 
@@ -112,7 +111,7 @@ def _digits(told: str, written: str, source: SourceFacts) -> Iterator[Span]:
         read.append(dated[:2])
         if not _day_fits(dated, told, source):
             yield dated[:2]
-    told = _without(told, read)
+    told = without(told, read)
     read.clear()
     for clocked in times(told):
         start = _range_start(clocked, told, source)
@@ -122,20 +121,12 @@ def _digits(told: str, written: str, source: SourceFacts) -> Iterator[Span]:
         if not _time_fits(clocked, told, source):
             yield clocked[:2]
     read += [sum_[:2] for sum_ in chinese_sums(told) if source.knows({str(sum_[2])})]
-    told = _without(told, read)
+    told = without(told, read)
     tokens = [m.span() for m in TOKEN.finditer(told)]
     tokens = [(a, b) for a, b in tokens if not _stands(told, a, b, source)]
     if tokens and (grouped := [*_grouped(told, source)]):
         tokens = [(a, b) for a, b in tokens if not any(c <= a and b <= d for c, d in grouped)]
     yield from (place for place in tokens if not _token_fits(told, written, *place, source))
-
-
-def _without(text: str, places: Iterable[Span]) -> str:
-    parts, done = [], 0
-    for start, end in sorted(places):
-        parts += [text[done:start], " " * (end - start)]
-        done = end
-    return "".join([*parts, text[done:]]) if parts else text
 
 
 def _stands(told: str, start: int, end: int, source: SourceFacts) -> bool:
@@ -183,7 +174,11 @@ def _time_fits(clocked: Clocked, told: str, source: SourceFacts) -> bool:
     hour = clocked.hour
     same = [time for time in source.times if time.hour % 12 == hour % 12]
     if clocked.half is None:
-        if hour <= 12 and any(t.half and m % 720 in {n % 720 for n in t.minutes} for t in same for m in clocked.minutes):
+        if hour <= 12 and any(
+            t.half and m % 720 in {n % 720 for n in t.minutes}
+            for t in same
+            for m in clocked.minutes
+        ):
             return True
     elif same:
         return False
@@ -232,9 +227,7 @@ def _parts_fit(told: str, start: int, end: int, source: SourceFacts) -> bool:
     return all(pair in source.pairs for pair in zip(parts, parts[1:], strict=False))
 
 
-def _suffix_fits(
-    pieces: Sequence[tuple[str, int, int]], written: str, source: SourceFacts
-) -> bool:
+def _suffix_fits(pieces: Sequence[tuple[str, int, int]], written: str, source: SourceFacts) -> bool:
     """Whether capitals behind a number belong to the source: seat 12B is not 12A."""
     names = (written[a:b] for piece, a, b in pieces if piece[0].isalpha())
     return all(

@@ -9,7 +9,9 @@ import re
 from urllib.parse import unquote
 
 # An address ends at a blank, a quotation mark, a closing bracket or a sign of Chinese text.
-URL = re.compile(r"(?:https?://|www\.)[^\s<>\"'`)\]}|\\，。、；：！？（）「」『』【】《》“”’]+", re.IGNORECASE)
+URL = re.compile(
+    r"(?:https?://|www\.)[^\s<>\"'`)\]}|\\，。、；：！？（）「」『』【】《》“”’]+", re.IGNORECASE
+)
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 # An address without its scheme, as sources name it.
 _BARE = re.compile(

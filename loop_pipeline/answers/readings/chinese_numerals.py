@@ -11,7 +11,9 @@ from fractions import Fraction
 
 from loop_pipeline.answers.readings.number_words import Worded
 
-_NUMERAL = re.compile(r"第?([〇零一二三四五六七八九十百千万億亿萬两兩壹貳贰參叁肆伍陸陆柒捌玖拾佰仟]+)")
+_NUMERAL = re.compile(
+    r"第?([〇零一二三四五六七八九十百千万億亿萬两兩壹貳贰參叁肆伍陸陆柒捌玖拾佰仟]+)"
+)
 _DIGITS = {
     **dict(zip("〇零一二三四五六七八九", (0, *range(10)), strict=True)),
     **dict(zip("壹貳參肆伍陸柒捌玖", range(1, 10), strict=True)),
@@ -45,7 +47,10 @@ def chinese_sums(text: str) -> Iterator[tuple[int, int, int]]:
         return
     for match in _SUM.finditer(text):
         parts = _SUMMAND.findall(match[0])
-        value = sum(Fraction(number.replace(",", "")) * _SCALES.get(s, _UNITS.get(s, 1)) for number, s in parts)
+        value = sum(
+            Fraction(number.replace(",", "")) * _SCALES.get(s, _UNITS.get(s, 1))
+            for number, s in parts
+        )
         yield match.start(), match.end(), int(value)
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from loop_pipeline.answers.readings.calendar_names import MONTHS
 from loop_pipeline.answers.readings.chinese_numerals import chinese_value
+from loop_pipeline.answers.readings.signs import without
 
 
 class Day(NamedTuple):
@@ -36,7 +37,7 @@ class Dated(NamedTuple):
 _RUN = re.compile(r"\d+")
 # Right-to-left marks stand between the parts of Arabic dates; vowel signs of Hindi are no letters.
 _LINK = r"[ \u200e\u200f]?"
-_WORD = r"(?:[^\W\d_]|[\u0900-\u0963])+"
+_WORD = r"(?:[^\W\d_]|[\u0900-\u0963]){1,16}"
 _OF = r"(?:of |de |del |d'|من )?"
 # 2026-09-04, 2026/9/4, 2026. 9. 4.
 _YEAR_FIRST = re.compile(rf"(\d{{4}})([-/.]){_LINK}(\d\d?){_LINK}\2{_LINK}(\d\d?)(?!\d)")
@@ -52,7 +53,9 @@ _DAY_FIRST = re.compile(
     rf"(?:[ -]?[,،]? ?{_OF}(\d{{4}}|'\d\d|(?<=-)\d\d)(?!\d))?"
 )
 # Behind the name of a month: September 4th, 2026; September 2026
-_BEHIND = re.compile(r"(\d\d?)(?:st|nd|rd|th)?(?![\d:])(?![.,]\d)(?:,? (\d{4})(?!\d))?|(\d{4})(?!\d)")
+_BEHIND = re.compile(
+    r"(\d\d?)(?:st|nd|rd|th)?(?![\d:])(?![.,]\d)(?:,? (\d{4})(?!\d))?|(\d{4})(?!\d)"
+)
 _MONTH_BEFORE = re.compile(rf"({_WORD})[.॰]?[,،]? ?(?:the |of |de |del )?$")
 _LONGEST = 24  # signs of a month's name and what stands between it and the number
 _SIGN = r"[0-9〇零一二三四五六七八九十]"
@@ -68,8 +71,7 @@ def dates(text: str) -> Iterator[Dated]:
     if "月" in text:
         found = [*_chinese(text)]
         yield from found
-        for dated in reversed(found):
-            text = f"{text[: dated.start]}{' ' * (dated.end - dated.start)}{text[dated.end :]}"
+        text = without(text, [dated[:2] for dated in found])
     for run in _RUN.finditer(text):
         start, stop = run.span()
         if start < end or stop - start > 4:
@@ -90,7 +92,9 @@ def _at(text: str, start: int, stop: int) -> Dated | None:
         return dated
     if digits <= 2 and (dated := _day_first(text, start)) is not None:
         return dated
-    return _month_first(text, start) if before and (before in " .,,-॰" or before.isalpha()) else None
+    return (
+        _month_first(text, start) if before and (before in " .,,-॰" or before.isalpha()) else None
+    )
 
 
 def _in_digits(text: str, start: int, digits: int) -> Dated | None:

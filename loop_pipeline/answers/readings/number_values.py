@@ -70,11 +70,7 @@ def readings(text: str, start: int, end: int, *, asked: bool = False) -> frozens
 
 def fractions(text: str) -> set[str]:
     """Readings of fractions such as 1/2."""
-    return {
-        _exact(Fraction(int(a), int(b)))
-        for a, b in _PART_OF.findall(text)
-        if int(a) < int(b)
-    }
+    return {_exact(Fraction(int(a), int(b))) for a, b in _PART_OF.findall(text) if int(a) < int(b)}
 
 
 def multiplied(text: str, end: int) -> re.Match[str] | None:

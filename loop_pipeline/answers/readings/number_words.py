@@ -19,9 +19,7 @@ _EN_ORDINAL = (
     " fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth"
 )
 _EN_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_EN_TENS_ORDINAL = (
-    "twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth"
-)
+_EN_TENS_ORDINAL = "twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth"
 _FR = (
     "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize"
 )
@@ -66,12 +64,13 @@ _OTHERS = {
     "الثالثة": 3, "الرابع": 4, "الخامس": 5,
 }  # fmt: skip
 # Words that are numbers in one language and something else in another, or in the same one.
-UNSURE = frozenset("cent cents quince seize mil mille once sept elf second second both".split())
+UNSURE = frozenset(["cent", "cents", "quince", "seize", "mil", "mille", "once", "sept", "elf", "second", "second", "both"])
 # Vowel signs of Hindi are no letters to ``re``.
 _WORD = re.compile(r"(?:[^\W\d_]|[\u0900-\u0963])+")
 _ASCII_WORD = re.compile(r"[a-z]+")
 _JOINS = frozenset({"and", "et", "y", "und"})
 _GAP = re.compile(r"[ -]")
+
 
 class Worded(NamedTuple):
     """A number in words, where it stands."""
@@ -129,7 +128,9 @@ def worded(text: str) -> Iterator[Worded]:
         word = match[0]
         value = known.get(word)
         joins = value is None and bool(run) and word in _JOINS
-        if run and (not (joins or value is not None) or not _GAP.fullmatch(text, run[-1][1], match.start())):
+        if run and (
+            not (joins or value is not None) or not _GAP.fullmatch(text, run[-1][1], match.start())
+        ):
             yield from _numbers_of(run)
             run = []
             joins = False

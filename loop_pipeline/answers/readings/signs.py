@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _SIGNS = {
     # Full-width forms, but for the comma: between numbers it parts clauses, not thousands.
@@ -43,3 +44,13 @@ def plain(text: str) -> str:
     if "，" in text:
         text = _WIDE_THOUSANDS.sub(",", text)
     return text.translate(_PLAIN).lower()
+
+
+def without(text: str, places: Iterable[tuple[int, int]]) -> str:
+    """The text with blanks at these places (start, end); all others stay where they are."""
+    parts: list[str] = []
+    done = 0
+    for start, end in sorted(places):
+        parts += [text[done:start], " " * (end - start)]
+        done = end
+    return "".join([*parts, text[done:]]) if parts else text

@@ -29,12 +29,11 @@ MIN_GROUPED = 7
 TRIED = 20
 
 # Behind a number, past the ending of an ordinal.
-_NOUN = re.compile(r"(?:st|nd|rd|th|\.|º|ª|er|e|ème|me)?[ -]?((?:[^\W\d_]|[\u0900-\u0963])+)")
+_NOUN = re.compile(r"(?:st|nd|rd|th|\.|º|ª|er|e|ème|me)?[ -]?((?:[^\W\d_]|[\u0900-\u0963]){1,24})")
 _SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 STEM = 4  # signs that tell nouns apart: bell and bells are one
 _NO_NOUN = frozenset(
-    "and the for are was were has had per more less than with from und der die das von les des que"
-    " con por los las not but who which that have will can new".split()
+    ["and", "the", "for", "are", "was", "were", "has", "had", "per", "more", "less", "than", "with", "from", "und", "der", "die", "das", "von", "les", "des", "que", "con", "por", "los", "las", "not", "but", "who", "which", "that", "have", "will", "can", "new"]
 )
 
 Number = tuple[int, int, frozenset[str]]
@@ -139,12 +138,16 @@ class SourceFacts:
     def minutes(self) -> frozenset[int]:
         """All minutes of the day that its times may name."""
         noon = {"noon", "midday", "mittag", "midi", "mediodía", "正午"} & self.words
-        return frozenset(m for time in self.times for m in time.minutes) | ({NOON} if noon else set())
+        return frozenset(m for time in self.times for m in time.minutes) | (
+            {NOON} if noon else set()
+        )
 
     @cached_property
     def grouped(self) -> frozenset[str]:
         """Digits of its phone numbers and the like, without what stands between them."""
-        return frozenset(form for match in GROUPS.finditer(self.plain) for form in joined_groups(match[0]))
+        return frozenset(
+            form for match in GROUPS.finditer(self.plain) for form in joined_groups(match[0])
+        )
 
     @cached_property
     def counted(self) -> frozenset[str]:
@@ -198,7 +201,9 @@ def _numbers(text: str) -> Iterator[Number]:
         yield start, end, readings(text, start, end)
         number = match[0]
         # [3,7] is a list of two numbers, and "4 350" may be two.
-        if " " in number or ("," in number and (text[start - 1 : start] == "[" or text[end : end + 1] == "]")):
+        if " " in number or (
+            "," in number and (text[start - 1 : start] == "[" or text[end : end + 1] == "]")
+        ):
             for part in re.finditer(r"\d+", number):
                 yield start + part.start(), start + part.end(), frozenset((part[0],))
 
@@ -207,7 +212,12 @@ def _goes_on(text: str, start: int, end: int) -> bool:
     """Whether a number or word goes on before or after a place."""
     if start and (before := text[start - 1]).isalnum() and _one(before, text[start]):
         return True
-    if start > 1 and text[start - 1] in ".,:'/" and text[start - 2].isdigit() and text[start].isdigit():
+    if (
+        start > 1
+        and text[start - 1] in ".,:'/"
+        and text[start - 2].isdigit()
+        and text[start].isdigit()
+    ):
         return True
     if end < len(text) and (after := text[end]).isalnum() and _one(text[end - 1], after):
         return True
