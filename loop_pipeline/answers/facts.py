@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from loop_pipeline.answers.list_marks import without_list_marks
@@ -43,13 +44,14 @@ TOKEN = re.compile(
 )
 PIECE = re.compile(rf"{NUMBER.pattern}|[^\W\d_]+")
 # Letters before a number that name no thing: a version, "number", a currency.
-_NO_NAME = frozenset(
-    ["v", "ver", "version", "no", "nr", "num", "n", "nº", "no°", "p", "s", "art", "usd", "eur", "gbp", "chf", "inr", "jpy", "cny", "us", "rs", "ca"]
-)
+_NO_NAME_WORDS = "v ver version no nr num n nº no° p s art usd eur gbp chf inr jpy cny us rs ca"
+_NO_NAME = frozenset(_NO_NAME_WORDS.split())
 # Letters behind a number that are a unit or an ending, also in capitals.
-_UNIT = frozenset(
-    ["km", "kg", "gb", "mb", "tb", "kb", "mhz", "ghz", "hz", "kwh", "kw", "mw", "w", "v", "a", "ma", "mah", "m", "k", "l", "ml", "cm", "mm", "g", "t", "h", "min", "s", "am", "pm", "st", "nd", "rd", "th", "x", "d", "p", "b", "bn", "mio", "mrd", "usd", "eur", "gbp", "chf", "inr", "jpy", "cny", "dpi", "px", "c", "f", "mph", "kmh"]
+_UNIT_WORDS = (
+    "km kg gb mb tb kb mhz ghz hz kwh kw mw w v a ma mah m k l ml cm mm g t h min s am pm st"
+    " nd rd th x d p b bn mio mrd usd eur gbp chf inr jpy cny dpi px c f mph kmh"
 )
+_UNIT = frozenset(_UNIT_WORDS.split())
 Span = tuple[int, int]
 
 
@@ -214,7 +216,7 @@ def _token_fits(told: str, written: str, start: int, end: int, source: SourceFac
     # 2026-01-03 is not supported by 2026-03-01, but 10-15 is by "10 to 15".
     return source.knows(fractions(told[start:end])) or all(
         any((a, b) in source.pairs for a in first for b in second)
-        for first, second in zip(asked, asked[1:], strict=False)
+        for first, second in pairwise(asked)
     )
 
 
@@ -224,7 +226,7 @@ def _parts_fit(told: str, start: int, end: int, source: SourceFacts) -> bool:
     if " " not in number and number.count(",") < 2:
         return False
     parts = re.findall(r"\d+", number)
-    return all(pair in source.pairs for pair in zip(parts, parts[1:], strict=False))
+    return all(pair in source.pairs for pair in pairwise(parts))
 
 
 def _suffix_fits(pieces: Sequence[tuple[str, int, int]], written: str, source: SourceFacts) -> bool:

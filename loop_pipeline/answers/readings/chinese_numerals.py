@@ -28,6 +28,7 @@ _WORDS = frozenset({"十分", "千万", "万一", "一一", "百分", "万分", 
 
 
 def chinese_numbers(text: str) -> Iterator[Worded]:
+    """Numerals of a plain text, in order."""
     for match in _NUMERAL.finditer(text):
         numeral = match[0].removeprefix("第")
         before = text[max(0, match.start() - 2) : match.start()]

@@ -25,8 +25,8 @@ _PART_OF = re.compile(r"(?<![\d./-])(\d{1,2})/(\d{1,2})(?![\d./-])")
 # After these or before those, 2.50 is an amount and the same as 2.5; a version 2.50 is not.
 _MONEY = "$€£¥₹₩₽"
 _AMOUNT_AFTER = re.compile(
-    r" ?(?:[%‰°$€£¥₹元円]|(?:percent|prozent|euros?|eur|usd|gbp|chf|francs?|franken|dollars?|pounds?"
-    r"|kg|g|mg|km|cm|mm|m|ml|l|cl|mi|lbs?|oz|stars?|points?|hours?|stunden|heures|horas)\b)"
+    r" ?(?:[%‰°$€£¥₹元円]|(?:percent|prozent|euros?|eur|usd|gbp|chf|francs?|franken|dollars?"
+    r"|pounds?|kg|g|mg|km|cm|mm|m|ml|l|cl|mi|lbs?|oz|stars?|points?|hours?|stunden|heures|horas)\b)"
 )
 _AMOUNT_BEFORE = re.compile(r"(?:eur|usd|gbp|chf|inr|rs\.?) ?$")
 _VERSION_BEFORE = re.compile(r"(?:\bv|version|versión|release|firmware|build|rev\.?|ver\.) ?$")
@@ -58,10 +58,9 @@ def readings(text: str, start: int, end: int, *, asked: bool = False) -> frozens
         asked: whether it has to be right, as in an answer: then 5k is 5000 only.
     """
     number = text[start:end]
-    if number.isdigit():
-        found = frozenset((number,))
-    else:
-        found = _values(number.strip(), text, start, end)
+    found = frozenset((number,))
+    if not number.isdigit():
+        found = _values(number, text, start, end)
     after = text[end : end + 1]
     if not after or after in ".,;:)/":
         return found

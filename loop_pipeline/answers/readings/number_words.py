@@ -64,7 +64,8 @@ _OTHERS = {
     "الثالثة": 3, "الرابع": 4, "الخامس": 5,
 }  # fmt: skip
 # Words that are numbers in one language and something else in another, or in the same one.
-UNSURE = frozenset(["cent", "cents", "quince", "seize", "mil", "mille", "once", "sept", "elf", "second", "second", "both"])
+UNSURE_WORDS = "cent cents quince seize mil mille once sept elf second both"
+UNSURE = frozenset(UNSURE_WORDS.split())
 # Vowel signs of Hindi are no letters to ``re``.
 _WORD = re.compile(r"(?:[^\W\d_]|[\u0900-\u0963])+")
 _ASCII_WORD = re.compile(r"[a-z]+")
@@ -148,9 +149,8 @@ def _numbers_of(run: list[tuple[int, int, str]]) -> Iterator[Worded]:
         if word in _JOINS:
             continue
         value = known.get(word)
-        if value is None:
-            if (value := _thousands(word)) is None:
-                continue
+        if value is None and (value := _thousands(word)) is None:
+            continue
         if words and not _continues(current, value, words[-1]):
             yield _made(start, end, total + current, words)
             words, total, current = [], 0, 0

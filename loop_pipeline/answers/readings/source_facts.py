@@ -32,9 +32,11 @@ TRIED = 20
 _NOUN = re.compile(r"(?:st|nd|rd|th|\.|º|ª|er|e|ème|me)?[ -]?((?:[^\W\d_]|[\u0900-\u0963]){1,24})")
 _SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 STEM = 4  # signs that tell nouns apart: bell and bells are one
-_NO_NOUN = frozenset(
-    ["and", "the", "for", "are", "was", "were", "has", "had", "per", "more", "less", "than", "with", "from", "und", "der", "die", "das", "von", "les", "des", "que", "con", "por", "los", "las", "not", "but", "who", "which", "that", "have", "will", "can", "new"]
+_NO_NOUN_WORDS = (
+    "and the for are was were has had per more less than with from und der die das von les"
+    " des que con por los las not but who which that have will can new"
 )
+_NO_NOUN = frozenset(_NO_NOUN_WORDS.split())
 
 Number = tuple[int, int, frozenset[str]]
 

@@ -20,9 +20,12 @@ from loop_pipeline.answers.readings.source_facts import (
 from loop_pipeline.answers.readings.weekdays import has_range, weekdays
 
 # Where a source says one of these, days follow from it that it does not name.
-_RELATIVE = frozenset(
-    ["today", "tomorrow", "yesterday", "tonight", "daily", "every", "weekend", "weekdays", "heute", "morgen", "gestern", "täglich", "werktags", "wochenende", "demain", "hier", "aujourd", "quotidien", "hoy", "mañana", "ayer", "diario", "غدا", "غدًا", "اليوم", "أمس", "आज", "कल", "रोज़", "今天", "明天", "昨天", "每天", "今日", "明日", "昨日", "毎日", "平日", "周末", "週末"]
+_RELATIVE_WORDS = (
+    "today tomorrow yesterday tonight daily every weekend weekdays heute morgen gestern"
+    " täglich werktags wochenende demain hier aujourd quotidien hoy mañana ayer diario غدا"
+    " غدًا اليوم أمس आज कल रोज़ 今天 明天 昨天 每天 今日 明日 昨日 毎日 平日 周末 週末"
 )
+_RELATIVE = frozenset(_RELATIVE_WORDS.split())
 _DAYS = frozenset(name for name in WEEKDAYS if name.isalpha())
 
 
