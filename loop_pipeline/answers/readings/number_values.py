@@ -39,7 +39,7 @@ _TIMES = {
     "b": 9, "bn": 9, "mrd": 9, "billion": 9, "billions": 9, "milliarde": 9, "milliarden": 9,
     "milliard": 9, "milliards": 9, "مليار": 9, "兆": 12, "trillion": 12, "billionen": 12,
 }  # fmt: skip
-_SPACED = "|".join(sorted((w for w in _TIMES if w.isalpha() and w < "\u3000"), key=len)[::-1])
+_SPACED = "|".join(sorted((w for w in _TIMES if w < "\u3000"), key=len)[::-1])
 _TIMES_AFTER = re.compile(rf" ?(?:({_SPACED})(?![^\W_])|([千万萬亿億兆]))")
 _RANGE_AFTER = re.compile(
     r" ?(?:to|and|or|bis|und|oder|à|a|et|ou|y|o|-|至|到|से|إلى) ?(?:\d+(?:[.,]\d+)*)"
