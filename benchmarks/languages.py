@@ -150,11 +150,15 @@ def format_line(language: str, rng: random.Random) -> dict[str, object]:
     kept: dict[str, list[bool]] = {"numbers": [], "dates": []}
     found: dict[str, list[bool]] = {"numbers": [], "dates": []}
     for name, one, other in _made(language, rng):
-        for form, told in one.items():
+        for told in one.values():
             for source in one.values():
-                kept[name].append(not unsupported_facts(f"({told})", f"({source})"))
+                kept[name].append(
+                    not unsupported_facts(f"It is {told} now.", f"We said {source} then.")
+                )
             for source in other.values():
-                found[name].append(bool(unsupported_facts(f"({told})", f"({source})")))
+                found[name].append(
+                    bool(unsupported_facts(f"It is {told} now.", f"We said {source} then."))
+                )
     return {
         "language": LANGUAGES[language],
         **{f"{name}: supported in another form": _share(kept[name]) for name in kept},
@@ -167,7 +171,9 @@ def _made(
     language: str, rng: random.Random
 ) -> Iterator[tuple[str, dict[str, str], dict[str, str]]]:
     for _ in range(TRIES):
-        value = rng.choice([rng.randint(13, 99), rng.randint(100, 99_999), rng.randint(10**5, 10**7)])
+        value = rng.choice(
+            [rng.randint(13, 99), rng.randint(100, 99_999), rng.randint(10**5, 10**7)]
+        )
         digits = [*str(value)]
         place = rng.randrange(len(digits))
         digits[place] = str((int(digits[place]) + rng.randint(1, 8)) % 9 + 1)

@@ -53,7 +53,7 @@ _SCALES = {
     "milliards": 10**9,
 }  # fmt: skip
 _OTHERS = {
-    "once": 1, "twice": 2, "dozen": 12, "dutzend": 12, "douzaine": 12, "docena": 12,
+    "twice": 2, "dozen": 12, "dutzend": 12, "douzaine": 12, "docena": 12,
     "une": 1, "una": 1, "eins": 1, "eine": 1, "einen": 1, "einem": 1, "einer": 1, "eines": 1,
     "première": 1, "seconde": 2, "second": 2, "primera": 1, "primer": 1, "segunda": 2,
     "tercera": 3, "tercer": 3, "cuarta": 4, "quinta": 5, "zwo": 2, "beide": 2, "both": 2,
@@ -70,7 +70,6 @@ UNSURE = frozenset(UNSURE_WORDS.split())
 _WORD = re.compile(r"(?:[^\W\d_]|[\u0900-\u0963])+")
 _ASCII_WORD = re.compile(r"[a-z]+")
 _JOINS = frozenset({"and", "et", "y", "und"})
-_GAP = re.compile(r"[ -]")
 
 
 class Worded(NamedTuple):
@@ -127,17 +126,19 @@ def worded(text: str) -> Iterator[Worded]:
     run: list[tuple[int, int, str]] = []
     for match in (_ASCII_WORD if text.isascii() else _WORD).finditer(text):
         word = match[0]
-        value = known.get(word)
-        joins = value is None and bool(run) and word in _JOINS
-        if run and (
-            not (joins or value is not None) or not _GAP.fullmatch(text, run[-1][1], match.start())
-        ):
+        number = word in known or "tausend" in word
+        goes_on = number or word in _JOINS
+        if run and not (goes_on and _follows(text[run[-1][1] : match.start()], run[-1][2])):
             yield from _numbers_of(run)
             run = []
-            joins = False
-        if value is not None or joins or "tausend" in word:
-            run.append((match.start(), match.end(), word))
+        if number or run:
+            run.append((*match.span(), word))
     yield from _numbers_of(run)
+
+
+def _follows(gap: str, before: str) -> bool:
+    """Whether a word goes on with the number before: two thousand, three hundred does."""
+    return gap in (" ", "-") or (gap == ", " and _SCALES.get(before, 0) >= 1000)
 
 
 def _numbers_of(run: list[tuple[int, int, str]]) -> Iterator[Worded]:
@@ -167,10 +168,12 @@ def _continues(current: int, value: int, before: str) -> bool:
     if value >= 1000:
         return current < 1000
     if value == 100:
-        return 0 < current < 100 and current % 10 < 10
+        return current < 100 and (current > 0 or before in _SCALES)
     if before in _SCALES or current == 0:
         return True
     if current % 100 in (60, 80) and value < 20 and before in ("soixante", "vingt"):
+        return True
+    if before == "dix" and 7 <= value <= 9:
         return True
     if value == 20 and current % 100 == 4 and before == "quatre":
         return True

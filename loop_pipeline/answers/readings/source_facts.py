@@ -15,11 +15,12 @@ from loop_pipeline.answers.readings.chinese_numerals import chinese_numbers, chi
 from loop_pipeline.answers.readings.clock_times import NOON, Clocked, times
 from loop_pipeline.answers.readings.dates import Day, dates
 from loop_pipeline.answers.readings.number_values import NUMBER, fractions, multiplied, readings
-from loop_pipeline.answers.readings.number_words import Worded, worded
+from loop_pipeline.answers.readings.number_words import Worded, number_words, worded
 from loop_pipeline.answers.readings.signs import plain
 from loop_pipeline.answers.readings.weekdays import weekdays
 
 _WORD = re.compile(r"(?:[^\W\d_]|[\u0900-\u0963])+")
+_BESIDE = re.compile(r"[^\W\d_]+")
 _ASCII_WORD = re.compile(r"[a-z]+")
 # 030 1234567, +49 (0)30 1234-567, DE89 3704 0044: groups that are one number however they part.
 GROUPS = re.compile(r"(?<![^\W_])\+?[a-z]{0,2}\d[\d ()/.-]{5,}\d(?!\d)")
@@ -57,6 +58,16 @@ class SourceFacts:
             if not _goes_on(text, start, start + len(piece)):
                 return True
         return False
+
+    def stands_alone(self, word: str) -> bool:
+        """Whether a number in words stands there, not as a part of another: two of twenty-two."""
+        start = self.plain.find(word)
+        end = start + len(word)
+        if start < 0 or _goes_on(self.plain, start, end):
+            return False
+        around = _BESIDE.findall(self.plain[max(0, start - 16) : start])[-2:]
+        around += _BESIDE.findall(self.plain[end : end + 16])[:2]
+        return number_words().keys().isdisjoint(around)
 
     @cached_property
     def pages(self) -> frozenset[str]:

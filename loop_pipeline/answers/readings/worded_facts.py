@@ -48,7 +48,7 @@ def worded_spans(told: str, source: SourceFacts) -> Iterator[tuple[int, int]]:
 
 
 def _number_fits(word: Worded, told: str, source: SourceFacts) -> bool:
-    if word.value < 2 or source.stands(told[word.start : word.end]):
+    if word.value < 2 or source.stands_alone(told[word.start : word.end]):
         return True
     if source.knows({str(word.value)}):
         return True
