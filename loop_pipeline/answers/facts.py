@@ -62,6 +62,8 @@ def unsupported_facts(output: str, request_text: str) -> list[str]:
 
 def fact_spans(output: str, request_text: str) -> list[Span]:
     """Where the unsupported facts of an answer stand: (start, end) in characters of it."""
+    if output == request_text:
+        return []
     source = source_facts(request_text)
     missing: list[Span] = []
     rest = output

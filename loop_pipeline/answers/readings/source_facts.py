@@ -223,7 +223,7 @@ def _numbers(text: str) -> Iterator[Number]:
 
 def _goes_on(text: str, start: int, end: int) -> bool:
     """Whether a number or word goes on before or after a place."""
-    if start and (before := text[start - 1]).isalnum() and _one(before, text[start]):
+    if start and _one(text[start - 1], text[start]):
         return True
     if (
         start > 1
@@ -232,15 +232,17 @@ def _goes_on(text: str, start: int, end: int) -> bool:
         and text[start].isdigit()
     ):
         return True
-    if end < len(text) and (after := text[end]).isalnum() and _one(text[end - 1], after):
+    if end < len(text) and _one(text[end - 1], text[end]):
         return True
     if not text[end - 1].isdigit():
         return False
     if end + 1 < len(text) and text[end] in ".,:'/ " and text[end + 1].isdigit():
         return True
-    return multiplied(text, end)
+    return multiplied(text, end) is not None
 
 
 def _one(left: str, right: str) -> bool:
     """Whether two neighbouring signs belong to one word or number."""
+    if not all(sign.isalpha() or sign.isdecimal() for sign in (left, right)):
+        return False
     return not (_SPACELESS.match(left) or _SPACELESS.match(right))

@@ -36,7 +36,6 @@ def test_german_ordinals_are_numbers_in_every_ending() -> None:
         ("one two three", [1, 2, 3]),
         ("two hundred and five bells and three lamps", [205, 3]),
         ("twenty, thirty", [20, 30]),
-        ("dos mil, tres", [2000, 3]),
     ],
 )
 def test_numbers_that_only_follow_each_other_are_several(text: str, values: list[int]) -> None:
