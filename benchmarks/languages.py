@@ -46,7 +46,7 @@ LANGUAGES = {
 # Of which T0 says something; the others are for T1.
 FACTS = ("number", "date")
 WORDED = ("en", "de", "es", "fr")  # whose number words are read beyond ten
-TRIES = 200
+TRIES = 100
 NO_SKILL = "no skill shown"
 
 
