@@ -119,7 +119,7 @@ def agreement_line(language: str) -> dict[str, object]:
         "same said in other words agrees": same.mean(),
         "another number or date is told apart": apart[facts].mean(),
         "another name or a negation is told apart": apart[~facts].mean(),
-        NO_SKILL: "-" if _has_skill(~apart, ~same) or _has_skill(apart, ~same) else "all",
+        NO_SKILL: "-" if _has_skill(apart, ~same) else "all",
     }
 
 

@@ -113,6 +113,7 @@ def _german() -> dict[str, int]:
         for head in heads:
             words[head] = 100 * hundred
             words |= {head + word: 100 * hundred + n for n, word in low.items() if n}
+            words[f"{head}eins"] = 100 * hundred + 1
     irregular = {"erste": 1, "dritte": 3, "siebte": 7, "achte": 8}
     ordinals = {word + ("te" if n < 20 else "ste"): n for word, n in words.items() if 1 < n < 100}
     return words | {
@@ -195,8 +196,8 @@ def _added(total: int, current: int, value: int, word: str) -> tuple[int, int]:
 def _thousands(word: str) -> int | None:
     """A German word such as zweitausenddreihundert."""
     head, found, tail = word.partition("tausend")
-    known = _german()
-    if not found or (head and head != "ein" and head not in known) or (tail and tail not in known):
+    known = {**_german(), "ein": 1, "eins": 1}
+    if not found or (head and head not in known) or (tail and tail not in known):
         return None
     return 1000 * (known.get(head, 1)) + (known[tail] if tail else 0)
 
