@@ -111,9 +111,7 @@ class OwnPrices:
     name: str
     entries: Mapping[str, tuple[_Entry, ...]]
 
-    def find(
-        self, model: str, moment: dt.datetime, tier: str | None
-    ) -> tuple[bool, Price | None]:
+    def find(self, model: str, moment: dt.datetime, tier: str | None) -> tuple[bool, Price | None]:
         """Whether the file has a price of the model at that moment, and the price.
 
         The price is None where the file says nothing of the tier.
@@ -199,4 +197,3 @@ def _said(error: Any, name: str) -> str:
         hint = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(known)}"
         return f"no field is called so; {hint}"
     return str(error["msg"]).removeprefix("Value error, ")
-

@@ -154,9 +154,7 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "model": _filled,
     "app": _text,
     **dict.fromkeys(("user", "user_hash", "conversation_id", "task"), _or_none(_text)),
-    **dict.fromkeys(
-        ("context", "served_model", "finish_reason", "service_tier"), _or_none(_text)
-    ),
+    **dict.fromkeys(("context", "served_model", "finish_reason", "service_tier"), _or_none(_text)),
     "response_id": _or_none(_id),
     **dict.fromkeys(("contract", "route", "parameters", "tags"), _or_none(_mapping)),
     **dict.fromkeys(("tools", "tool_calls"), _or_none(_list)),

@@ -17,7 +17,10 @@ PARTS = {
     "tokens_reasoning": "tokens_out",
 }
 # Kinds that providers count beside the others. Where they are more than the whole, they were.
-APART = (("tokens_in", ("tokens_cached", "tokens_cache_write")), ("tokens_out", ("tokens_reasoning",)))
+APART = (
+    ("tokens_in", ("tokens_cached", "tokens_cache_write")),
+    ("tokens_out", ("tokens_reasoning",)),
+)
 
 
 def parts_fit(trace: dict[str, Any]) -> bool:
@@ -33,11 +36,9 @@ def parts_fit(trace: dict[str, Any]) -> bool:
 def add_parts(trace: dict[str, Any]) -> list[str]:
     """Add to a whole what was counted apart from it, and say so."""
     notes = []
-    hour = trace.get("tokens_cache_write_1h", 0)
-    if _counts(hour) and _counts(trace.get("tokens_cache_write", 0)):
-        # Some say only how many are kept for an hour.
-        if hour > trace.get("tokens_cache_write", 0):
-            trace["tokens_cache_write"] = hour
+    hour, written = (trace.get(f"tokens_cache_write{end}", 0) for end in ("_1h", ""))
+    if _counts(hour, written) and hour > written:  # some say only how many are kept for an hour
+        trace["tokens_cache_write"] = hour
     for whole, parts in APART:
         given, apart = trace.get(whole, 0), [trace.get(part, 0) for part in parts]
         if _counts(given, *apart) and sum(apart) > given:

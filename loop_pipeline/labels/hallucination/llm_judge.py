@@ -20,7 +20,9 @@ import requests
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Engine
 
-from loop_pipeline.costs.prices import price_of
+from loop_pipeline.costs.prices import LIST_PRICES, Prices
+from loop_pipeline.costs.token_price import Price, Tokens
+from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.hashing import digest
 from loop_pipeline.http_calls.http_retries import retrying_session
 from loop_pipeline.http_calls.http_safety import Redirected, refuse_redirect
@@ -76,7 +78,7 @@ class Judged(BaseModel):
 
     def __str__(self) -> str:
         """One line for people."""
-        cost = "price not known" if self.usd is None else f"${self.usd:.4f}"
+        cost = UNPRICED if self.usd is None else f"${self.usd:.4f}"
         return (
             f"{self.asked} answers asked about: {self.verdicts} verdicts, {self.unreadable} "
             f"unreadable, {self.unanswered} without an answer; {self.too_long} too long to ask; "
@@ -170,7 +172,9 @@ def _reply(answer: requests.Response) -> Reply:
     return Reply(parse_verdict(said), *tokens)
 
 
-def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
+def judge_sample(
+    engine: Engine, judge: Judge, *, rate: float, prices: Prices = LIST_PRICES
+) -> Judged:
     """Ask about a sample of the texts in the store; each text once, whenever this runs.
 
     The same texts are drawn by the same rate everywhere: a coin seeded by the prompt id. Verdicts
@@ -180,6 +184,7 @@ def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
         engine: the store.
         judge: who is asked.
         rate: share of the texts.
+        prices: of the judge, who bills by the token.
 
     Raises:
         JudgeError: URL, model or key is wrong, or nothing answers there.
@@ -207,10 +212,16 @@ def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
             ]
             import_records(engine, enumerate(verdicts, start=1), source="judge")
             _count(done, replies)
-    price = price_of(judge.model)
-    if price and done.tokens_in:
-        done.usd = price.cost(done.tokens_in, 0, done.tokens_out)
+            _bill(done, replies, prices.of(judge.model, now))
     return done
+
+
+def _bill(done: Judged, replies: list[Reply | None], price: Price | None) -> None:
+    """Add what they cost; without a price nothing is known, and nothing is counted."""
+    for reply in replies:
+        if price and reply and (reply.tokens_in or reply.tokens_out):
+            usd = price.cost(Tokens(reply.tokens_in, reply.tokens_out))
+            done.usd = None if usd is None else (done.usd or 0.0) + usd
 
 
 def _drawn(engine: Engine, model: str, rate: float) -> tuple[list[dict[str, Any]], int]:

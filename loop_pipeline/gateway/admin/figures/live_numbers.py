@@ -141,7 +141,9 @@ def _period(since: str, totals: Totals, both: Sequence[Both], known: Known) -> P
             [b for b in both if b.day.startswith(since)],
             both,
             weights=weights_of(
-                known.bundle.frontier.get("model", "") if known.bundle else "", known.prices, known.now
+                known.bundle.frontier.get("model", "") if known.bundle else "",
+                known.prices,
+                known.now,
             ),
             rent=known.rent,
             rented_from=rented,

@@ -21,9 +21,7 @@ _PRICED = frozenset(
     }
 )
 _PROVIDER = re.compile(r"(?:(?:us|eu|apac|jp|au|global)\.)?(?:anthropic|openai|google|azure)\.")
-_BUILD = re.compile(
-    r"(?:[-@]20\d\d-?\d\d-?\d\d|-latest|@latest|@default|-v\d+(?::\d+)?|-00\d)$"
-)
+_BUILD = re.compile(r"(?:[-@]20\d\d-?\d\d-?\d\d|-latest|@latest|@default|-v\d+(?::\d+)?|-00\d)$")
 
 
 def upgrade() -> None:
@@ -82,9 +80,7 @@ def _unprice() -> None:
     for did cost what the row says, also if that is 0.
     """
     connection = op.get_bind()
-    free = (
-        "producer = 'frontier' and cost_usd = 0 and tokens_in + tokens_out > 0"
-    )
+    free = "producer = 'frontier' and cost_usd = 0 and tokens_in + tokens_out > 0"
     models = connection.scalars(sa.text(f"select distinct model from traces where {free}"))  # noqa: S608
     unknown = [{"model": model} for model in models if not _was_priced(model)]
     if unknown:
