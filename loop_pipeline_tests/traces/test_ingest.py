@@ -301,7 +301,7 @@ def test_kinds_of_tokens_and_the_tier_are_kept_and_priced(
         "tokens_out": 100,
         "tokens_reasoning": 70,
     }
-    apart = counts | {"tokens_in": 500, "tokens_reasoning": 170}
+    apart = counts | {"tokens_in": 400, "tokens_reasoning": 170}
     lines = (trace(1, **counts), trace(2, **counts, service_tier="batch"), trace(3, **apart))
     done = import_file(engine, jsonl(*lines, trace(4, tokens_audio_in=-1)))
     assert (done.traces, done.quarantined) == (3, 1)
@@ -311,5 +311,5 @@ def test_kinds_of_tokens_and_the_tier_are_kept_and_priced(
     assert rows.loc["p1", "cost_usd"] == pytest.approx(usd)
     assert rows.loc["p2", "cost_usd"] == pytest.approx(usd / 2)
     # A provider that counts what its cache took, and thoughts, beside the others.
-    assert rows.loc["p3", ["tokens_in", "tokens_out"]].tolist() == [1000, 270]
+    assert rows.loc["p3", ["tokens_in", "tokens_out"]].tolist() == [900, 270]
     assert any("tokens_reasoning counted apart from tokens_out" in note for note in done.notes)

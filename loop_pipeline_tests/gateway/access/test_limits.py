@@ -85,6 +85,8 @@ def test_an_unpriced_model_is_answered_counted_and_refused_to_a_key_with_a_limit
 ) -> None:
     put(tmp_path, key("a", "call"), key("b", "call", limits={"usd_per_day": 5}))
     asked, before = ASKED | {"model": "own-9"}, _unpriced()
+    own = Script(headers=JSON, parts=[completion(model="own-9")])
+    upstream.then(own, own, own)
     with live(tmp_path, upstream.url) as gateway:
         for _ in range(3):
             assert gateway.post(headers=bearer("a"), json=asked).status_code == 200
