@@ -14,9 +14,20 @@ WHAT_TO_DO = "name its price in LOOP_PRICES_FILE"
 LOG_TOKENS = "log the tokens of each answer, or its cost_usd"
 NO_TOKENS = "no tokens logged"
 UNPRICED = f"unpriced: {WHAT_TO_DO}"
+# Answers that ended before their usage came, as the gateway has them.
+CUT_OFF = ("broken", "cancelled")
 # Of models that are named, and characters of a name; whoever sends requests chooses names.
 SHOWN_MODELS = 5
 SHOWN_CHARS = 60
+
+
+def unpriced_as(row: Mapping[str, Any]) -> str | None:
+    """The name under which an answer without a cost is counted; None: it is not.
+
+    An answer that was cut off before its usage came did cost something, and nobody can find out.
+    """
+    cut_off = row.get("finish_reason") in CUT_OFF and not row["tokens_in"] + row["tokens_out"]
+    return None if row.get("cost_usd") is not None or cut_off else billed_as(row)
 
 
 def billed_as(row: Mapping[str, Any]) -> str:

@@ -10,17 +10,19 @@ from typing import Any
 from sqlalchemy import Engine, String, case, func, literal, select
 
 from loop_pipeline.costs.list_prices import TIERS
-from loop_pipeline.costs.unpriced import NO_TOKENS, unpriced_words
+from loop_pipeline.costs.unpriced import CUT_OFF, NO_TOKENS, unpriced_words
 from loop_pipeline.store.database import of_app
 from loop_pipeline.store.tables import TraceRow
 
-UNPRICED_ROWS = TraceRow.cost_usd.is_(None)
+_NO_TOKENS = TraceRow.tokens_in + TraceRow.tokens_out == 0
+_CUT_OFF = _NO_TOKENS & func.coalesce(TraceRow.finish_reason, "").in_(CUT_OFF)
+UNPRICED_ROWS = TraceRow.cost_usd.is_(None) & ~_CUT_OFF
 _TIER = func.lower(func.coalesce(TraceRow.service_tier, ""))
-# As ``costs.unpriced.billed_as`` has it; null where the cost is known.
+# As ``costs.unpriced.unpriced_as`` has it.
 UNPRICED_AS = case(
-    (TraceRow.cost_usd.is_not(None), literal(None, String)),
+    (~UNPRICED_ROWS, literal(None, String)),
     (
-        TraceRow.tokens_in + TraceRow.tokens_out == 0,
+        _NO_TOKENS,
         TraceRow.model.concat(literal(f" ({NO_TOKENS})", String)),
     ),
     (_TIER.in_(tuple(TIERS)), TraceRow.model.concat(" (").concat(_TIER).concat(")")),

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from loop_pipeline.costs.prices import LIST_PRICES, Prices
-from loop_pipeline.costs.unpriced import billed_as
+from loop_pipeline.costs.unpriced import unpriced_as
 from loop_pipeline.installation_secret import user_hash
 from loop_pipeline.store.database import insert_new
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
@@ -215,9 +215,7 @@ def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Impo
     done.feedback_known = len({row["feedback_id"] for row in rows}) - done.feedback
     insert_new(connection, QuarantineRow, waiting)
     done.notes = dict(Counter(r.text for _, r in batch if isinstance(r, Note)))
-    done.unpriced = dict(
-        Counter(billed_as(row) for row in found.rows.values() if row["cost_usd"] is None)
-    )
+    done.unpriced = dict(Counter(filter(None, map(unpriced_as, found.rows.values()))))
     done.days = dict(Counter(row["day"] for row in found.rows.values()))
     done.joined, refused = join_waiting(connection, list(found.rows.values()))
     done.quarantined += refused

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from loop_pipeline.costs.prices import COUNTS
-from loop_pipeline.costs.unpriced import billed_as, what_to_do
+from loop_pipeline.costs.unpriced import unpriced_as, what_to_do
 from loop_pipeline.gateway.capture import CaptureLost
 from loop_pipeline.gateway.cascade import Answered
 from loop_pipeline.gateway.formats.exchange import Reply
@@ -112,9 +112,9 @@ def _usd(parts: Parts, call: Call, reply: Reply, producer: str, model: str) -> f
     asked = {"model": model, "served_model": reply.model, "ts": call.ts, "producer": producer}
     row = asked | counts | {"service_tier": reply.service_tier}
     usd = parts.prices.usd(row)
-    if usd is None:
+    if name := unpriced_as(row | {"cost_usd": usd, "finish_reason": reply.finish_reason}):
         counters.unpriced.inc()
-        _say_once(billed_as(row))
+        _say_once(name)
     return usd
 
 

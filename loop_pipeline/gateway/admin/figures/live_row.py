@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from loop_pipeline.costs.unpriced import billed_as
+from loop_pipeline.costs.unpriced import unpriced_as
 from loop_pipeline.traces.messages import request_text
 
 # Of a request that is listed, so many characters are shown.
@@ -121,12 +121,18 @@ def counted(row: Mapping[str, Any]) -> tuple[Key, Sums, str]:
     sums = Sums(
         1,
         usd or 0.0,
-        {} if usd is not None else {billed_as(row): 1},
+        _unpriced(row, usd),
         int(row.get("tokens_in") or 0),
         int(row.get("tokens_out") or 0),
         moment,
     )
     return key, sums, minute_of(moment)
+
+
+def _unpriced(row: Mapping[str, Any], usd: float | None) -> dict[str, int]:
+    counts = {name: int(row.get(name) or 0) for name in ("tokens_in", "tokens_out")}
+    name = unpriced_as({**row, **counts, "cost_usd": usd})
+    return {name: 1} if name else {}
 
 
 def minute_of(moment: dt.datetime) -> str:
