@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sys
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +22,7 @@ from pydantic_settings import (
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from loop_pipeline.costs.prices import Prices, prices_of
+from loop_pipeline.cost_settings import CostSettings
 from loop_pipeline.gateway_settings import GatewaySettings, split_urls
 from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.recipe import Profile, QLoRAConfig
@@ -35,7 +34,7 @@ from loop_pipeline.setting_errors import (
 )
 
 
-class LoopSettings(GatewaySettings):
+class LoopSettings(GatewaySettings, CostSettings):
     """What a deployment chooses. Secrets come from the environment only and are never logged."""
 
     model_config = SettingsConfigDict(env_prefix="LOOP_", extra="forbid")
@@ -79,12 +78,6 @@ class LoopSettings(GatewaySettings):
         None, description="YAML with a profile and what differs from it; empty: LOOP_PROFILE."
     )
     max_answer_tokens: int = Field(256, gt=0, description="Longest answer of the student.")
-    server_hourly_usd: float = Field(
-        1.40, gt=0, description="What the student's server costs an hour."
-    )
-    requests_per_hour: float = Field(
-        7200, gt=0, description="Requests an hour that share the student's server."
-    )
     target_agreement: float = Field(0.95, gt=0.5, lt=1, description="Promise per task group.")
     delta: float = Field(0.05, gt=0, lt=0.5, description="Chance that the promise is broken.")
     certificate_days: int = Field(
@@ -105,9 +98,6 @@ class LoopSettings(GatewaySettings):
         SecretStr(""),
         description="Key of an endpoint, from the environment only; never logged or stored.",
     )
-    prices_file: Path | None = Field(
-        None, description="YAML with prices of your own, which win over list prices; empty: none."
-    )
     judge_url: str = Field("", description="OpenAI-compatible API of `loop judge`; empty: none.")
     judge_model: str = Field("", description="The model that judges.")
     judge_api_key: SecretStr = Field(
@@ -121,17 +111,10 @@ class LoopSettings(GatewaySettings):
     retrain_cooldown_hours: float = Field(24, ge=0, description="Hours between two trainings.")
     bench_data: Path = Field(Path("../shared/data"), description="Folder of the public sets.")
 
-    @field_validator("recipe_file", "detector_file", "encoder", "prices_file", mode="before")
+    @field_validator("recipe_file", "detector_file", "encoder", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
-
-    @field_validator("prices_file")
-    @classmethod
-    def _has_prices(cls, value: Path | None) -> Path | None:
-        # Before anything is priced by half of a file.
-        prices_of(value)
-        return value
 
     @field_validator("database_url")
     @classmethod
@@ -169,11 +152,6 @@ class LoopSettings(GatewaySettings):
     def embedder_access(self) -> dict[str, str]:
         """What an embedder that is an endpoint may be sent to, and with which key."""
         return {"endpoint": self.embedder, "api_key": self.embedder_api_key.get_secret_value()}
-
-    @cached_property
-    def prices(self) -> Prices:
-        """Prices that hold here: those of LOOP_PRICES_FILE, then list prices."""
-        return prices_of(self.prices_file)
 
     @property
     def artifacts(self) -> Path:

@@ -12,10 +12,10 @@ import typer
 from sqlalchemy.exc import DBAPIError
 
 from loop_pipeline.cli.common import open_settings_and_store
-from loop_pipeline.cli.costs import costs
 from loop_pipeline.cli.doctor import doctor
+from loop_pipeline.cli.figures.costs import costs
+from loop_pipeline.cli.figures.groups import groups
 from loop_pipeline.cli.gateway import gateway
-from loop_pipeline.cli.groups import groups
 from loop_pipeline.cli.imports import import_traces, ship
 from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy

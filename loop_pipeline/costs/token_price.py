@@ -5,6 +5,8 @@ Not here: which price a model has (``prices.py``).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -98,6 +100,12 @@ class Price:
             (spoken, _either(self.audio_out, self.output)),
             (thought, _either(self.reasoning, self.output)),
         )
+
+
+def cost_of_all(price: Price | None, requests: Iterable[Tokens]) -> float | None:
+    """USD of several requests, each by its own length; None: unpriced, or nothing was counted."""
+    costs = [price.cost(tokens) for tokens in requests if any(tokens)] if price else []
+    return math.fsum(usd or 0.0 for usd in costs) if costs and None not in costs else None
 
 
 KINDS = (

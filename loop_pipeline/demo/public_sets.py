@@ -24,7 +24,7 @@ from typing import Any, Literal
 from loop_pipeline.costs.token_price import Price, Tokens
 
 PRICED_AS = "claude-opus-5"
-PRICED_AT, PRICES_DATE = Price(input=5.0, output=25.0, cached=0.5), "2026-11"
+PRICED_AT, PRICES_DATE = Price(5.0, 25.0), "2026-11"
 DAYS = 7
 FIRST_DAY = dt.date(2026, 9, 1)
 # Of the requests, for live traffic: neither trained on nor certified on.
@@ -35,9 +35,8 @@ UNSEEN_SHARE = 0.2
 class _Set:
     folder: str
     file: str
-    sha256: (
-        str  # of the upstream bytes, uncompressed; of a tar, its files by name, one after another
-    )
+    # Of the upstream bytes, uncompressed; of a tar, its files by name, one after another.
+    sha256: str
     origin: str
     rows: int
     system: str

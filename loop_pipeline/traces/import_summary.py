@@ -62,8 +62,6 @@ class Imported(BaseModel):
         said = [f"{text} ({count} lines)" for text, count in most[:SHOWN_NOTES]]
         if len(most) > SHOWN_NOTES:
             said.append(f"{len(most) - SHOWN_NOTES} more notes of this kind")
-        if self.unpriced:
-            said.append(unpriced_words(self.unpriced, sum(self.days.values())))
         early = {day: n for day, n in self.days.items() if day < first_day}
         if early:
             said.append(
@@ -78,6 +76,8 @@ class Imported(BaseModel):
                 f"{sum(late.values())} traces lie in the future (until {max(late)}), where no daily"
                 " step sees them yet; look at the clock of whoever wrote them"
             )
+        if self.unpriced:
+            said.append(unpriced_words(self.unpriced, sum(self.days.values())))
         return said
 
     @property

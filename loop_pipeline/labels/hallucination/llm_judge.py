@@ -2,8 +2,7 @@
 
 Not here: what people say (``labels/reviews``).
 
-The verdicts become feedback of kind ``judge``. Nothing waits for them, nothing is blocked by them,
-and a verdict that cannot be read is counted, never guessed.
+The verdicts become feedback of kind ``judge``. Nothing waits for them or is blocked by them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Engine
 
 from loop_pipeline.costs.prices import LIST_PRICES, Prices
-from loop_pipeline.costs.token_price import Price, Tokens
+from loop_pipeline.costs.token_price import Tokens, cost_of_all
 from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.hashing import digest
 from loop_pipeline.http_calls.http_retries import retrying_session
@@ -39,7 +38,7 @@ from loop_pipeline.traces.records import Feedback
 PARALLEL = 4
 TIMEOUT_S = 60.0
 AT_ONCE = 200
-"""Verdicts are stored after so many answers: what is paid for is kept if the rest fails."""
+"""Answers, after which verdicts are stored: what is paid for is kept if the rest fails."""
 LONGEST = 24_000
 """Characters of request and answer; what is longer is not shown, so it is not judged."""
 WRONG_SETTING = {401, 403, 404}
@@ -190,7 +189,7 @@ def judge_sample(
         JudgeError: URL, model or key is wrong, or nothing answers there.
     """
     drawn, too_long = _drawn(engine, judge.model, rate)
-    done = Judged(too_long=too_long)
+    done, took = Judged(too_long=too_long), list[Tokens]()
     with ThreadPoolExecutor(PARALLEL) as pool:
         for start in range(0, len(drawn), AT_ONCE):
             part = drawn[start : start + AT_ONCE]
@@ -199,29 +198,17 @@ def judge_sample(
                 said = f"LOOP_JUDGE_URL {masked(judge.url)}: none of {len(part)} questions got an"
                 raise JudgeError(f"{said} answer: mend the address or start the server, then again")
             now = dt.datetime.now(dt.UTC)
+            said = {"kind": "judge", "actor": judge.model, "ts": now}
             verdicts = [
-                Feedback(
-                    prompt_id=row["prompt_id"],
-                    kind="judge",
-                    value=reply.supported,
-                    actor=judge.model,
-                    ts=now,
-                )
+                Feedback(prompt_id=row["prompt_id"], value=reply.supported, **said)
                 for row, reply in zip(part, replies, strict=True)
                 if reply and reply.supported is not None
             ]
             import_records(engine, enumerate(verdicts, start=1), source="judge")
             _count(done, replies)
-            _bill(done, replies, prices.of(judge.model, now))
+            took += [Tokens(reply.tokens_in, reply.tokens_out) for reply in replies if reply]
+    done.usd = cost_of_all(prices.of(judge.model, dt.datetime.now(dt.UTC)), took)
     return done
-
-
-def _bill(done: Judged, replies: list[Reply | None], price: Price | None) -> None:
-    """Add what they cost; without a price nothing is known, and nothing is counted."""
-    for reply in replies:
-        if price and reply and (reply.tokens_in or reply.tokens_out):
-            usd = price.cost(Tokens(reply.tokens_in, reply.tokens_out))
-            done.usd = None if usd is None else (done.usd or 0.0) + usd
 
 
 def _drawn(engine: Engine, model: str, rate: float) -> tuple[list[dict[str, Any]], int]:
