@@ -22,7 +22,7 @@ from pydantic_settings import (
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from loop_pipeline.cost_settings import CostSettings
+from loop_pipeline.costs.cost_settings import CostSettings
 from loop_pipeline.gateway_settings import GatewaySettings, split_urls
 from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.recipe import Profile, QLoRAConfig
