@@ -188,14 +188,16 @@ def test_what_is_unpriced_is_named_and_no_saving_is_claimed(
         store(engine, lines)
     else:
         spool(home / "spool", lines)
-    found = look(LiveView(home, lambda: engine, RENT))
-    bill = found.today.bill
+    view = LiveView(home, lambda: engine, RENT)
+    bill = look(view).today.bill
     assert bill.unpriced == {"own-9": 3}
     assert bill.paid_usd == pytest.approx(54 * 0.01), "and not a cent for the others"
     assert (bill.all_frontier_usd, bill.saved_share, bill.saved_high) == (None, None, None)
     assert "3 of 88 answers are unpriced (own-9 3): name its price" in bill.why
-    costs = {row["prompt_id"]: row["cost_usd"] for row in found.newest}
-    assert costs["u1"] is None
+    for name in ("u1", "c"):
+        shown = view.request(name)
+        assert shown is not None
+        assert shown["cost_usd"] is None, "and not 0"
 
 
 def test_a_broken_answer_of_the_frontier_checks_nothing(engine: Engine, home: Path) -> None:
