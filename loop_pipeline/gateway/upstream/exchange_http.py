@@ -224,6 +224,8 @@ class Exchange:
 
     def on_headers_complete(self) -> None:
         """The head is whole; one below 200 only says that another comes."""
+        if self.ended:
+            return
         status = self._parser.get_status_code()
         if status < FIRST_FINAL:
             self.raw_headers = []
@@ -236,6 +238,8 @@ class Exchange:
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
+        if self.ended:
+            return
         self._parts.append(data)
         self._waiting += len(data)
         if self._waiting > MOST_WAITING:
