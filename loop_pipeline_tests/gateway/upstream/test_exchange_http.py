@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -75,7 +76,7 @@ def said(pieces: Sequence[bytes], *, closed: bool = False) -> tuple[int, bytes, 
 @given(cuts=st.lists(st.integers(1, 120), max_size=6))
 def test_an_answer_is_the_same_wherever_it_was_cut(sent: bytes, cuts: list[int]) -> None:
     edges = sorted({0, *(cut for cut in cuts if cut < len(sent)), len(sent)})
-    pieces = [sent[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+    pieces = [sent[begin:end] for begin, end in pairwise(edges)]
     status, body, exchange = said(pieces)
     assert (status, body, exchange.reusable) == (200, b"hello", True)
     assert not {b"x-early", b"x-late", b"link"} & set(exchange.headers)
