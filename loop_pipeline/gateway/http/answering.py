@@ -84,6 +84,8 @@ class Answering:
             if self._read(call):
                 await self._read_one(call, scope, receive, send)
                 return
+        except ClientGone:
+            raise
         except Exception as error:
             # A fault of ours costs the trace, not the answer.
             if problem_of(error).code != INTERNAL or send.started:
