@@ -84,11 +84,9 @@ class Answering:
             if self._read(call):
                 await self._read_one(call, scope, receive, send)
                 return
-        except ClientGone:
-            raise
         except Exception as error:
             # A fault of ours costs the trace, not the answer.
-            if problem_of(error).code != INTERNAL or send.started:
+            if isinstance(error, ClientGone) or problem_of(error).code != INTERNAL or send.started:
                 raise
         counters.unread.labels(self._wire).inc()
         await self._unread.with_body(scope, receive, send, call.caller, call.body)
