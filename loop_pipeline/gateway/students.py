@@ -209,7 +209,7 @@ class Students:
                 _, body = await self._send(replica, "GET", "/v1/models", self._headers)
                 cards = _json(body)["data"]
                 replica.held = frozenset(str(card["id"]) for card in cards)
-        except (OSError, NonsenseReply, KeyError, TypeError):
+        except (OSError, NonsenseReply, KeyError, TypeError, ValueError):
             self.outcomes["not seen"] += 1
             return
         replica.lacks.clear()

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import ssl
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from socket import SOCK_STREAM
@@ -96,9 +96,10 @@ class Pool:
 
     def __init__(self) -> None:
         self._idle: dict[Origin, list[Connection]] = defaultdict(list)
+        self._closed = False
         self._slots = asyncio.Semaphore(MOST_CONNECTIONS)
         self._sweep: asyncio.TimerHandle | None = None
-        self._addresses: dict[Origin, tuple[float, list[AddrInfoType]]] = {}
+        self._addresses: dict[Origin, tuple[float, Sequence[AddrInfoType]]] = {}
         # So that a hundred new connections look a name up once.
         self._looking: dict[Origin, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -151,7 +152,8 @@ class Pool:
         return exchange
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that nobody uses, and the others as soon as nobody does."""
+        self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
         for connections in self._idle.values():
@@ -186,18 +188,19 @@ class Pool:
             )
         return connection
 
-    async def _look_up(self, origin: Origin) -> list[AddrInfoType]:
+    async def _look_up(self, origin: Origin) -> Sequence[AddrInfoType]:
         loop = asyncio.get_running_loop()
         async with self._looking[origin]:
             until, known = self._addresses.get(origin, (0.0, []))
             if loop.time() >= until:
-                known = list(await loop.getaddrinfo(origin.host, origin.port, type=SOCK_STREAM))
+                known = await loop.getaddrinfo(origin.host, origin.port, type=SOCK_STREAM)
                 self._addresses[origin] = loop.time() + ADDRESSES_S, known
         return known
 
     def _given_back(self, origin: Origin, connection: Connection, *, good: bool) -> None:
         self._slots.release()
-        if not good:
+        if not good or self._closed:
+            connection.abort()
             return
         loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()

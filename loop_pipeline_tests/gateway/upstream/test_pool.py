@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import socket
 import ssl
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from loop_pipeline.gateway.upstream import pool as module
 from loop_pipeline.gateway.upstream.exchange_http import Stale
 from loop_pipeline.gateway.upstream.pool import Pool, origin_of, request_head
+from loop_pipeline_tests.raw_server import RawServer, reply
 from loop_pipeline_tests.shared import free_port
 from loop_pipeline_tests.upstream import JSON, Script, Upstream, answer
 
@@ -129,6 +132,46 @@ def test_a_connection_that_was_closed_is_not_used_again(
 
     run(use())
     assert len({asked.connection for asked in upstream.asked}) == 2
+
+
+def test_an_answer_without_a_length_ends_with_the_connection(run: Run) -> None:
+    def script(connection: socket.socket, _: Any) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\ndeli")
+        connection.sendall(b"very delivery")
+        connection.close()
+
+    server = RawServer(script)
+
+    async def use() -> None:
+        with closing(Pool()) as pool:
+            assert await ask(pool, server.url) == 200
+            assert await ask(pool, server.url) == 200
+
+    run(use())
+    server.stop()
+
+
+def test_what_nobody_asked_for_closes_a_kept_connection(run: Run) -> None:
+    more = threading.Event()
+
+    def script(connection: socket.socket, _: Any) -> None:
+        connection.sendall(reply(b"delivery"))
+        if len(server.asked) == 1:
+            more.wait(10)
+            connection.sendall(reply(b"and another delivery"))
+
+    server = RawServer(script)
+
+    async def use() -> None:
+        with closing(Pool()) as pool:
+            assert await ask(pool, server.url) == 200
+            (kept,) = next(iter(pool._idle.values()))
+            more.set()
+            await until(lambda: kept.closing)
+            assert await ask(pool, server.url) == 200
+
+    run(use())
+    server.stop()
 
 
 def test_whoever_leaves_closes_the_connection(run: Run, upstream: Upstream) -> None:
