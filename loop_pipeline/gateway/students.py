@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-import aiohttp
 import orjson
 
 from loop_pipeline.gateway.asking.patience import Limit, Patience
 from loop_pipeline.gateway.asking.replica import Replica
+from loop_pipeline.gateway.upstream.exchange_http import Exchange, Stale
+from loop_pipeline.gateway.upstream.pool import Pool, origin_of, request_head
 from loop_pipeline.serving.student_answer import (
     Answer,
     Messages,
@@ -32,6 +33,8 @@ from loop_pipeline.serving.student_answer import (
 MAX_BYTES = 8 * 1024**2
 # Between two looks at which adapters a replica holds, and how long one may take.
 LOOK_S, LOOK_LIMIT_S = 5.0, 2.0
+# An answer that came packed would only be unpacked again.
+ACCEPTED = (b"accept-encoding", b"identity")
 NO_TRACE: Mapping[str, str] = {}
 
 
@@ -48,14 +51,14 @@ class _Question:
     """What one request sends to a replica, whichever it is."""
 
     body: bytes
-    headers: Mapping[str, str]
+    headers: list[tuple[bytes, bytes]]
 
 
 class Students:
     """The replicas of one installation; one object a worker, used from its event loop only.
 
     Args:
-        session: the worker's; connections are kept in it.
+        pool: the worker's; connections are kept in it.
         urls: of the replicas, without ``/v1``.
         max_tokens: of an answer, at most, as it was evaluated.
         patience: how long an answer is waited for.
@@ -65,7 +68,7 @@ class Students:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        pool: Pool,
         urls: Sequence[str],
         *,
         max_tokens: int,
@@ -73,13 +76,13 @@ class Students:
         api_key: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._session, self._clock = session, clock
+        self._pool, self._clock = pool, clock
         self._max_tokens, self.patience = max_tokens, patience
         self.replicas = [Replica(url.rstrip("/")) for url in urls]
         self.outcomes: Counter[str] = Counter()
-        self._headers = {"content-type": "application/json"}
+        self._headers = [(b"content-type", b"application/json"), ACCEPTED]
         if api_key:
-            self._headers["authorization"] = f"Bearer {api_key}"
+            self._headers.append((b"authorization", f"Bearer {api_key}".encode()))
 
     async def answer(
         self, adapter: str, messages: Messages, limit: Limit, trace: Mapping[str, str] = NO_TRACE
@@ -97,7 +100,8 @@ class Students:
             NoAnswer: there is none; the text says why.
         """
         body = _bytes(question_body(adapter, messages, self._max_tokens))
-        question = _Question(body, {**self._headers, **trace})
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in trace.items()]
+        question = _Question(body, self._headers + headers)
         start = self._clock()
         tried: list[Replica] = []
         try:
@@ -153,7 +157,7 @@ class Students:
                 answer = read_answer(_json(reply), 1000 * (self._clock() - start))
                 replica.failures = 0
                 return answer
-        except (aiohttp.ClientError, OSError, NonsenseReply) as error:
+        except (OSError, NonsenseReply) as error:
             replica.failed(self._clock())
             words = str(error) if isinstance(error, NonsenseReply) else type(error).__name__
             raise _Elsewhere(f"the student's server gave no answer: {words:.200}") from error
@@ -170,23 +174,30 @@ class Students:
         raise NoAnswer(f"the student's server said HTTP {status}: {words:.200}")
 
     async def _post(self, replica: Replica, question: _Question) -> tuple[int, bytes]:
+        path, ask = "/v1/chat/completions", self._send
         try:
-            return await self._once(replica, question)
-        except aiohttp.ClientConnectorError:
-            raise  # nobody listens there
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            # A kept connection may have been closed meanwhile.
-            return await self._once(replica, question)
+            return await ask(replica, "POST", path, question.headers, question.body)
+        except Stale:
+            return await ask(replica, "POST", path, question.headers, question.body, fresh=True)
 
-    async def _once(self, replica: Replica, question: _Question) -> tuple[int, bytes]:
-        async with self._session.post(
-            f"{replica.url}/v1/chat/completions",
-            data=question.body,
-            headers=question.headers,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None),
-        ) as reply:
+    async def _send(
+        self,
+        replica: Replica,
+        method: str,
+        path: str,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes | None = None,
+        *,
+        fresh: bool = False,
+    ) -> tuple[int, bytes]:
+        origin = origin_of(replica.url)
+        head = request_head(origin, method, path, headers, body)
+        reply = await self._pool.send(origin, head, body or b"", fresh=fresh)
+        try:
+            reply.unpack()
             return reply.status, await _whole(reply)
+        finally:
+            reply.close()
 
     async def look(self) -> None:
         """See which adapters each replica holds; one that does not say is believed as before."""
@@ -194,15 +205,11 @@ class Students:
 
     async def _look_at(self, replica: Replica) -> None:
         try:
-            async with (
-                asyncio.timeout(LOOK_LIMIT_S),
-                self._session.get(
-                    f"{replica.url}/v1/models", headers=self._headers, allow_redirects=False
-                ) as reply,
-            ):
-                cards = _json(await _whole(reply))["data"]
+            async with asyncio.timeout(LOOK_LIMIT_S):
+                _, body = await self._send(replica, "GET", "/v1/models", self._headers)
+                cards = _json(body)["data"]
                 replica.held = frozenset(str(card["id"]) for card in cards)
-        except (aiohttp.ClientError, OSError, NonsenseReply, TimeoutError, KeyError, TypeError):
+        except (OSError, NonsenseReply, KeyError, TypeError, ValueError):
             self.outcomes["not seen"] += 1
             return
         replica.lacks.clear()
@@ -222,13 +229,12 @@ def _bytes(question: dict[str, Any]) -> bytes:
         return json.dumps(question).encode()
 
 
-async def _whole(reply: aiohttp.ClientResponse) -> bytes:
+async def _whole(reply: Exchange) -> bytes:
     """The body, or an error as soon as it is longer than any answer."""
     parts, size = [], 0
-    async for part in reply.content.iter_any():
+    async for part in reply:
         size += len(part)
         if size > MAX_BYTES:
-            reply.close()
             raise NonsenseReply(f"it is longer than {MAX_BYTES // 1024**2} MiB")
         parts.append(part)
     return b"".join(parts)

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import aiohttp
 import uvicorn
 import uvloop
 
@@ -27,12 +26,13 @@ from loop_pipeline.gateway.asking.patience import Patience
 from loop_pipeline.gateway.capture import Capture
 from loop_pipeline.gateway.cascade import Cascade
 from loop_pipeline.gateway.config import GatewayConfig, Secrets, config_from_text, secrets_of
-from loop_pipeline.gateway.frontier.forward import KEEP_ALIVE_S, MOST_CONNECTIONS, Frontier
+from loop_pipeline.gateway.frontier.forward import Frontier
 from loop_pipeline.gateway.http.asgi import Receive, Scope, Send
 from loop_pipeline.gateway.http.page_proxy import page_session
 from loop_pipeline.gateway.http.parts import Parts
 from loop_pipeline.gateway.students import Students
 from loop_pipeline.gateway.trace_row import as_it_is
+from loop_pipeline.gateway.upstream.pool import Pool
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.hallucination.wording_score import load_detector, shipped
 
@@ -73,16 +73,16 @@ async def make_parts(
     capture = Capture(
         config.spool, sync_ms=config.capture_sync_ms, max_bytes=config.spool_max_bytes
     )
-    session = student_session(secrets)
+    pool = Pool()
     parts = Parts(
         config=config,
         secrets=secrets,
         access=access,
         files=files,
         capture=capture,
-        cascade=make_cascade(config, files, session, hide),
+        cascade=make_cascade(config, secrets, files, pool, hide),
         frontier=Frontier(config.frontier_timeout_s),
-        students=session,
+        students=pool,
         page=page_session(config.folder),
         hide=hide,
         prices=_prices(config),
@@ -103,24 +103,26 @@ async def close_parts(parts: Parts) -> None:
     parts.files.close()
     await parts.cascade.close(FINISH_S)
     await parts.frontier.close()
-    await parts.students.close()
+    parts.students.close()
     await parts.page.close()
     parts.capture.close()
 
 
 def make_cascade(
     config: GatewayConfig,
+    secrets: Secrets,
     files: LiveFiles,
-    session: aiohttp.ClientSession,
+    pool: Pool,
     hide: Callable[[str], str],
 ) -> Cascade:
     """The policy applied, with the replicas of the settings."""
     detector = load_detector(Path(config.detector_file)) if config.detector_file else shipped()
     students = Students(
-        session,
+        pool,
         config.student_urls,
         max_tokens=config.max_answer_tokens,
         patience=Patience(config.student_patience_ms / 1000),
+        api_key=secrets.students,
     )
     return Cascade(
         students,
@@ -130,15 +132,6 @@ def make_cascade(
         tiers=Tiers(detector),
         contract_of=files.contract_of,
         hide=hide,
-    )
-
-
-def student_session(secrets: Secrets) -> aiohttp.ClientSession:
-    """Connections to our own servers, with their key."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"authorization": f"Bearer {secrets.students}"} if secrets.students else {},
     )
 
 

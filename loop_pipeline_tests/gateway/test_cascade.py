@@ -8,16 +8,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-import aiohttp
 import pytest
 
 from loop_pipeline.gateway.asking.patience import Patience
 from loop_pipeline.gateway.cascade import Answered, Cascade, Plan, Tried
 from loop_pipeline.gateway.formats.exchange import Reply, Request
 from loop_pipeline.gateway.students import Students
+from loop_pipeline.gateway.upstream.pool import Pool
 from loop_pipeline.labels.hallucination.answer_check import check_answer
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.routing.policy import with_canary
@@ -52,8 +53,8 @@ def with_cascade(
     url: str, use: Callable[[Cascade], Awaitable[Any]], *, most_s: float = 5.0, **more: Any
 ) -> Any:
     async def run() -> Any:
-        async with aiohttp.ClientSession() as session:
-            students = Students(session, [url], max_tokens=8, patience=Patience(most_s))
+        with closing(Pool()) as pool:
+            students = Students(pool, [url], max_tokens=8, patience=Patience(most_s))
             parts: dict[str, Any] = {"router": lambda: ROUTER} | more
             cascade = Cascade(students, **parts)
             try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pandas as pd
 import pytest
 from sqlalchemy import Engine
@@ -20,6 +20,7 @@ from loop_pipeline.gateway.cascade import Answered, Cascade
 from loop_pipeline.gateway.formats.exchange import Reply, Request
 from loop_pipeline.gateway.students import Students
 from loop_pipeline.gateway.trace_row import trace_row
+from loop_pipeline.gateway.upstream.pool import Pool
 from loop_pipeline.groups.model_comparison import RANDOM, logged_rows
 from loop_pipeline.routing.calibration_rows import live_answers
 from loop_pipeline.routing.decision import Decision, Settled
@@ -112,8 +113,8 @@ def drive(made: Router) -> Live:
     live = Live()
 
     async def run() -> None:
-        async with aiohttp.ClientSession() as session:
-            students = Students(session, [server.url], max_tokens=8, patience=Patience(30.0))
+        with closing(Pool()) as pool:
+            students = Students(pool, [server.url], max_tokens=8, patience=Patience(30.0))
             cascade = Cascade(students, router=lambda: made)
             for at in range(0, REQUESTS, 40):
                 await asyncio.gather(*(live.one(cascade, i) for i in range(at, at + 40)))

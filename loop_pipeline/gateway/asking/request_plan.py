@@ -18,7 +18,8 @@ from loop_pipeline.serving.student_answer import Answer
 Messages = list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
+# Nobody changes these, but to make a frozen one takes twice as long, and a request makes several.
+@dataclass(slots=True)
 class Plan:
     """Who is asked, and why, before anybody is.
 
@@ -47,7 +48,7 @@ class Plan:
         return route_of(self, "frontier")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict:
     """Whether a student's answer goes out, and everything that was found about it."""
 
@@ -58,7 +59,7 @@ class Verdict:
     flag: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answered:
     """A model's answer that is kept as a trace of its own: the arguments of ``trace_row``.
 
@@ -73,7 +74,7 @@ class Answered:
     route: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tried:
     """What came of asking a student first.
 

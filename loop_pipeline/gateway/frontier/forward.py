@@ -1,36 +1,28 @@
-"""Asks the frontier: one session a worker, a list of URLs, one retry on a fresh connection.
+"""Asks the frontier: a list of URLs, one retry on a fresh connection each, one time for all.
 
-Not here: what of the client's headers goes along (``header_rules.py``), and what is done with the
-answer (``answering.py``, ``pass_through.py``).
+Not here: what of the client's headers goes along (``header_rules.py``), what is done with the
+answer (``answering.py``, ``pass_through.py``), and connections (``upstream``, ``by_aiohttp.py``).
 """
 
 from __future__ import annotations
 
-import logging
 import time
-import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-import aiohttp
-from yarl import URL
+from loop_pipeline.gateway.frontier.by_aiohttp import ByAiohttp, Roundabout, proxy_of
+from loop_pipeline.gateway.upstream.exchange_http import Exchange
+from loop_pipeline.gateway.upstream.pool import Origin, Pool, origin_of, request_head
 
-# Shorter than any upstream's: vLLM closes a connection that was idle for 5 s.
-KEEP_ALIVE_S = 4.0
-CONNECT_S = 10.0
-# Of one worker. More wait for one of these.
-MOST_CONNECTIONS = 2000
 # An answer in one piece that is longer is passed on as it comes, and not captured.
 MOST_ANSWER = 64 * 1024**2
-# aiohttp would add these of its own.
-NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 # Of a status that is tried elsewhere, if there is an elsewhere.
 TOO_MANY, SERVER_ERROR = 429, 500
 
-_log = logging.getLogger(__name__)
-_nothing = aiohttp.ClientTimeout(total=None)
+Headers = list[tuple[bytes, bytes]]
+Body = bytes | AsyncIterator[bytes] | None
 
 
 class Unreachable(Exception):
@@ -45,7 +37,7 @@ class Unreachable(Exception):
 class Opened:
     """An answer whose head is there; its body still has to be read."""
 
-    response: aiohttp.ClientResponse
+    response: Exchange | Roundabout | Held
     attempts: int
 
     @property
@@ -56,7 +48,8 @@ class Opened:
     @property
     def streamed(self) -> bool:
         """Whether it is a stream of events."""
-        return self.status < 300 and self.response.content_type == "text/event-stream"
+        kind = self.response.headers.get(b"content-type", b"").partition(b";")[0]
+        return self.status < 300 and kind.strip().lower() == b"text/event-stream"
 
     def close(self) -> None:
         """Close the connection: the upstream notices and stops."""
@@ -68,8 +61,8 @@ class _Job:
     """One request on its way through the URLs. A body that comes in pieces is sent ``once``."""
 
     path: str
-    headers: list[tuple[str, str]]
-    body: bytes | AsyncIterator[bytes] | None
+    headers: Headers
+    body: Body
     method: str
     decompress: bool
     end: float
@@ -82,21 +75,18 @@ class _Job:
 
 
 class Frontier:
-    """The session of one worker. Made and used in its event loop."""
+    """The connections of one worker. Made and used in its event loop."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._kept = _session(
-            aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S)
-        )
-        self._fresh = _session(aiohttp.TCPConnector(limit=MOST_CONNECTIONS, force_close=True))
+        self._pool, self._by_aiohttp = Pool(), ByAiohttp()
 
     async def ask(
         self,
         urls: tuple[str, ...],
         path: str,
-        headers: list[tuple[str, str]],
-        body: bytes | AsyncIterator[bytes] | None,
+        headers: Headers,
+        body: Body,
         *,
         method: str = "POST",
         decompress: bool = True,
@@ -117,26 +107,25 @@ class Frontier:
                 if job.once:
                     break
                 continue
-            last = Opened(response, job.attempts)
-            if not _worth_another(response.status) or job.once:
-                break
-            if number + 1 < len(urls):
-                await _keep(response)
+            if number + 1 == len(urls) or not _worth_another(response.status) or job.once:
+                return Opened(response, job.attempts)
+            if (held := await _held(response)) is not None:
+                last = Opened(held, job.attempts)
         if last is not None:
             return last
         said = f"the frontier cannot be reached ({job.refused})"
         raise Unreachable(said, code="loop_frontier_unreachable", status=502)
 
-    async def _at(self, base: str, job: _Job) -> aiohttp.ClientResponse | None:
+    async def _at(self, base: str, job: _Job) -> Exchange | Roundabout | None:
         """Ask one URL, on a kept connection and then on a fresh one. None: it gave no answer."""
-        for session in (self._kept, self._fresh):
+        for fresh in (False, True):
             left = job.end - time.monotonic()
             if left <= 0:
                 raise _timed_out(self._timeout_s)
             job.attempts += 1
             try:
-                return await _send(session, base, job, left)
-            except (aiohttp.ClientError, OSError) as error:
+                return await self._send(base, job, left, fresh=fresh)
+            except OSError as error:
                 if job.end - time.monotonic() <= 0:
                     raise _timed_out(self._timeout_s) from None
                 host = urlsplit(base).netloc.rpartition("@")[2]
@@ -146,43 +135,73 @@ class Frontier:
                     break
         return None
 
+    async def _send(
+        self, base: str, job: _Job, left: float, *, fresh: bool
+    ) -> Exchange | Roundabout:
+        body, origin = job.body, _direct(base)
+        if origin is None or job.method == "HEAD" or not isinstance(body, bytes | None):
+            return await self._by_aiohttp.send(
+                *(base + job.path, job.method, job.headers, body),
+                seconds=left,
+                fresh=fresh,
+                unpack=job.decompress,
+            )
+        head = request_head(origin, job.method, job.path, job.headers, body)
+        exchange = await self._pool.send(origin, head, body or b"", seconds=left, fresh=fresh)
+        if job.decompress:
+            exchange.unpack()
+        return exchange
+
     async def close(self) -> None:
         """Close every connection."""
-        await self._kept.close()
-        await self._fresh.close()
+        self._pool.close()
+        await self._by_aiohttp.close()
 
 
-def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=NOT_OURS,
-        timeout=_nothing,
-        read_bufsize=2**18,
-    )
-
-
-async def _send(
-    session: aiohttp.ClientSession, base: str, job: _Job, left: float
-) -> aiohttp.ClientResponse:
-    return await session.request(
-        job.method,
-        _url(base, job.path),
-        data=job.body,
-        headers=job.headers,
-        allow_redirects=False,
-        auto_decompress=job.decompress,
-        proxy=_proxy(base),
-        timeout=aiohttp.ClientTimeout(total=left, sock_connect=min(CONNECT_S, left)),
-    )
-
-
-async def _keep(response: aiohttp.ClientResponse) -> None:
-    """Read what a refusal says while another URL is asked; one that cannot be read is empty."""
+@lru_cache(maxsize=64)
+def _direct(base: str) -> Origin | None:
+    """Where a URL is, None if it is reached through a proxy, or nobody knows what it means."""
     try:
-        await response.read()
-    except (aiohttp.ClientError, OSError):
+        return None if proxy_of(base) else origin_of(base)
+    except ValueError:
+        return None
+
+
+class Held:
+    """A refusal that was read before it is known whether it is needed."""
+
+    def __init__(self, response: Exchange | Roundabout, body: bytes) -> None:
+        self.status, self.headers = response.status, response.headers
+        self.raw_headers, self.ended = response.raw_headers, True
+        self._left = [body] if body else []
+
+    def __aiter__(self) -> Held:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The body, once."""
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+    async def read(self) -> bytes:
+        """The body."""
+        return b"".join([piece async for piece in self])
+
+    async def settle(self, seconds: float) -> None:
+        """Nothing more comes."""
+
+    def close(self) -> None:
+        """It is closed."""
+
+
+async def _held(response: Exchange | Roundabout) -> Held | None:
+    """Read what a refusal says while another URL is asked; None if it cannot be read."""
+    try:
+        return Held(response, await response.read())
+    except OSError:
         response.close()
+        return None
 
 
 def _worth_another(status: int) -> bool:
@@ -197,21 +216,6 @@ def _timed_out(seconds: float) -> Unreachable:
     )
 
 
-@lru_cache(maxsize=1024)
-def _url(base: str, path: str) -> URL:
-    # As it came: a path that is encoded twice is another one.
-    return URL(base + path, encoded=True)
-
-
-@lru_cache(maxsize=64)
-def _proxy(base: str) -> str | None:
-    """As HTTPS_PROXY and NO_PROXY say; aiohttp's own way would also send what is in ~/.netrc."""
-    parts = urlsplit(base)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    return urllib.request.getproxies().get(parts.scheme)
-
-
 async def read_answer(opened: Opened) -> tuple[bytes, bool]:
     """The body in one piece, or its beginning if it is longer than ``MOST_ANSWER``.
 
@@ -223,10 +227,8 @@ async def read_answer(opened: Opened) -> tuple[bytes, bool]:
     """
     response = opened.response
     try:
-        if (response.content_length or MOST_ANSWER) < MOST_ANSWER or response.status >= 400:
-            return await response.read(), True
         parts, size = [], 0
-        async for part in response.content.iter_any():
+        async for part in response:
             parts.append(part)
             size += len(part)
             if size > MOST_ANSWER:
@@ -236,6 +238,6 @@ async def read_answer(opened: Opened) -> tuple[bytes, bool]:
         raise Unreachable(
             "the frontier's answer did not end in time", code="loop_frontier_timeout", status=504
         ) from None
-    except (aiohttp.ClientError, OSError) as error:
+    except OSError as error:
         said = f"the frontier's answer broke off ({type(error).__name__})"
         raise Unreachable(said, code="loop_frontier_broken", status=502) from None

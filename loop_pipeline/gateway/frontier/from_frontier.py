@@ -5,11 +5,8 @@ Not here: whether it is asked at all (``answering.py``).
 
 from __future__ import annotations
 
-import asyncio
 import time
 from types import ModuleType
-
-import aiohttp
 
 from loop_pipeline.gateway.formats.chat_answers import with_id
 from loop_pipeline.gateway.formats.exchange import Reply
@@ -79,7 +76,7 @@ class FromFrontier:
                 # Whoever stops in the middle leaves: the upstream notices and stops too.
                 opened.close()
                 raise
-            await _let_go(opened)
+            await opened.response.settle(END_S)
         except Unreachable as error:
             if out is None or not out.started:
                 raise
@@ -180,7 +177,7 @@ class FromFrontier:
         try:
             body, _ = await read_answer(opened)
         finally:
-            await _let_go(opened)
+            await opened.response.settle(END_S)
         if opened.status >= 300:
             said = f"the frontier answered with status {opened.status}"
             raise Unreachable(said, code="loop_frontier_refused", status=opened.status)
@@ -198,24 +195,6 @@ async def _pass_on(opened: Opened, send: Send, headers: Headers, begun: bytes) -
     """An answer that is too long to be held: as it comes."""
     await start(send, opened.status, headers)
     await more(send, begun)
-    async for chunk in opened.response.content.iter_any():
+    async for chunk in opened.response:
         await more(send, chunk)
     await more(send, b"", last=True)
-
-
-async def _let_go(opened: Opened) -> None:
-    """Keep the connection if the answer was read to its end, else close it."""
-    response = opened.response
-    if response.content.at_eof():
-        response.release()
-        return
-    try:
-        # The end of the stream itself is often one packet behind its last event.
-        async with asyncio.timeout(END_S):
-            await response.content.readany()
-    except (aiohttp.ClientError, OSError):
-        pass
-    if response.content.at_eof():
-        response.release()
-    else:
-        response.close()

@@ -29,9 +29,7 @@ _TRACEPARENT = re.compile(
 )
 
 
-def on(
-    headers: Iterable[tuple[bytes, bytes]], *, keys: bool, encodings: bool
-) -> list[tuple[str, str]]:
+def on(headers: Iterable[tuple[bytes, bytes]], *, keys: bool, encodings: bool) -> Headers:
     """The client's headers for the frontier.
 
     Args:
@@ -40,17 +38,17 @@ def on(
         encodings: whether the answer may come compressed: it is not read.
     """
     dropped = NOT_ON
-    kept: list[tuple[str, str]] = []
+    kept: Headers = []
     for name, value in headers:
         if name == b"connection" and value.lower() not in _COMMON:
             dropped = dropped | {part.strip().lower() for part in value.split(b",")}
     for name, value in headers:
         wanted = name not in dropped and not name.startswith(OURS)
         if wanted or (keys and name in KEYS) or (encodings and name == b"accept-encoding"):
-            kept.append((name.decode("latin-1"), value.decode("latin-1")))
+            kept.append((name, value))
     if not encodings:
         # What is captured has to be read, so it does not come compressed.
-        kept.append(("accept-encoding", "identity"))
+        kept.append((b"accept-encoding", b"identity"))
     return kept
 
 

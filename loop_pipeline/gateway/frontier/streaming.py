@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from types import ModuleType
 
-import aiohttp
-
 from loop_pipeline.gateway.formats.exchange import Reply
 from loop_pipeline.gateway.formats.sse import Events
 from loop_pipeline.gateway.frontier.forward import Opened, Unreachable
@@ -20,6 +18,7 @@ from loop_pipeline.gateway.http.call import Call
 from loop_pipeline.gateway.http.keeping import keep
 from loop_pipeline.gateway.http.parts import Parts
 from loop_pipeline.gateway.http.problems import Problem, log_fault
+from loop_pipeline.gateway.upstream.exchange_http import BadAnswer
 
 # One event that is longer is no event.
 MOST_EVENT = 16 * 1024**2
@@ -55,14 +54,14 @@ class Passing:
         out = self._out
         out.listen(opened)
         try:
-            async for chunk in opened.response.content.iter_any():
+            async for chunk in opened.response:
                 out.heard()
                 if await self._take(chunk):
                     break
                 out.wait()
             else:
                 await self._close()
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             why = "was silent for too long" if out.cut else f"broke off ({type(error).__name__})"
             await self._broken(f"the frontier's stream {why}")
         finally:
@@ -86,7 +85,7 @@ class Passing:
         self._held = b""
         if not found:
             if self._events.waiting > MOST_EVENT:
-                raise aiohttp.ClientPayloadError("an event without end")
+                raise BadAnswer("an event without end")
             self._held = data
             return False
         if not reader.ended:

@@ -86,7 +86,7 @@ class Answering:
                 return
         except Exception as error:
             # A fault of ours costs the trace, not the answer.
-            if problem_of(error).code != INTERNAL or send.started:
+            if isinstance(error, ClientGone) or problem_of(error).code != INTERNAL or send.started:
                 raise
         counters.unread.labels(self._wire).inc()
         await self._unread.with_body(scope, receive, send, call.caller, call.body)

@@ -18,6 +18,8 @@ Headers = list[tuple[bytes, bytes]]
 
 # A longer body is not read: OpenAI's own limit for a request with images is near it.
 MOST_BODY = 32 * 1024**2
+# What takes no longer is not watched for a client that leaves: a task each costs more than that.
+UNWATCHED_S = 0.02
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 
 
@@ -32,8 +34,8 @@ class BodyTooLong(Exception):
 class Presence:
     """Ends what is done inside ``with`` as soon as the client leaves, by ``ClientGone``.
 
-    The body has to be read before. ``done`` is called before the last byte is sent: from then on
-    there is nothing to end.
+    That is looked for after ``UNWATCHED_S``. The body has to be read before. ``done`` is called
+    before the last byte is sent: from then on there is nothing to end.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -42,8 +44,12 @@ class Presence:
 
     def __enter__(self) -> Presence:
         self._work = asyncio.current_task()
-        self._watch = asyncio.get_running_loop().create_task(self._wait())
+        self._watch: asyncio.Task[None] | None = None
+        self._begin = asyncio.get_running_loop().call_later(UNWATCHED_S, self._look)
         return self
+
+    def _look(self) -> None:
+        self._watch = asyncio.get_running_loop().create_task(self._wait())
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -63,7 +69,9 @@ class Presence:
         trace: TracebackType | None,
     ) -> None:
         self._over = True
-        self._watch.cancel()
+        self._begin.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         if self._gone and self._work is not None:
             self._work.uncancel()
             if kind is asyncio.CancelledError:
@@ -125,6 +133,8 @@ async def more(send: Send, body: bytes, *, last: bool = False) -> None:
 
 def ascii_value(text: str, most: int = 300) -> bytes:
     """Any text as the value of a header: one line of printable ASCII."""
+    if text.isascii() and text.isprintable():  # as nearly all are
+        return text.strip()[:most].encode()
     line = " ".join(text.split())[:most]
     return bytes(c if 32 <= c < 127 else 63 for c in line.encode("ascii", "replace"))
 

@@ -106,7 +106,7 @@ class Call:
     def identify(self, secret: bytes) -> None:
         """Find prompt id, user and conversation, once the request is read."""
         given = self.headers.get(b"x-loop-prompt-id", b"").decode("latin-1")
-        self.trace = header_rules.to_ours(self.headers, os.urandom(8).hex)
+        self.trace = header_rules.to_ours(self.headers, _new_span)
         self.prompt_id = given if _PROMPT_ID.fullmatch(given) else new_prompt_id()
         request = self.request
         user = _named(self.headers, b"x-loop-user") or (request.user if request else None)
@@ -141,6 +141,10 @@ class Call:
         if policy:
             told.append((b"x-loop-policy", policy.encode()))
         return told
+
+
+def _new_span() -> str:
+    return os.urandom(8).hex()
 
 
 def new_prompt_id() -> str:

@@ -64,8 +64,9 @@ class PageProxy:
         query = scope["query_string"].decode("latin-1")
         raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         url = URL(f"http://page{raw}" + (f"?{query}" if query else ""), encoded=True)
-        sent = header_rules.on(scope["headers"], keys=False, encodings=True)
-        sent.append(("x-loop-actor", ascii_value(caller.name).decode()))
+        kept = header_rules.on(scope["headers"], keys=False, encodings=True)
+        kept.append((b"x-loop-actor", ascii_value(caller.name)))
+        sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in kept]
         async with self._parts.page.request(
             scope["method"], url, headers=sent, data=body or None, allow_redirects=False
         ) as answer:

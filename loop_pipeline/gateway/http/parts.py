@@ -25,6 +25,8 @@ from loop_pipeline.gateway.formats import (
 )
 from loop_pipeline.gateway.formats.exchange import Wire
 from loop_pipeline.gateway.frontier.forward import Frontier
+from loop_pipeline.gateway.http.asgi import Headers
+from loop_pipeline.gateway.upstream.pool import Pool
 
 FORMATS: dict[Wire, ModuleType] = {
     "chat": chat_completions,
@@ -45,7 +47,7 @@ class Parts:
     capture: Capture
     cascade: Cascade
     frontier: Frontier
-    students: aiohttp.ClientSession
+    students: Pool
     page: aiohttp.ClientSession
     hide: Callable[[str], str]
     """Takes personal data out of a text that is kept, or that a student is asked."""
@@ -56,10 +58,10 @@ class Parts:
         """Where the frontier of a format is."""
         return self.config.anthropic_urls if anthropic else self.config.frontier_urls
 
-    def vendor_key(self, *, anthropic: bool) -> list[tuple[str, str]]:
+    def vendor_key(self, *, anthropic: bool) -> Headers:
         """The header that our key of this vendor goes in, none without a key."""
-        if anthropic:
-            return [("x-api-key", self.secrets.anthropic)] if self.secrets.anthropic else []
-        if not self.secrets.frontier:
+        ours = self.secrets.anthropic if anthropic else self.secrets.frontier
+        if not ours:
             return []
-        return [("authorization", f"Bearer {self.secrets.frontier}")]
+        named = (b"x-api-key", ours) if anthropic else (b"authorization", f"Bearer {ours}")
+        return [(named[0], named[1].encode())]

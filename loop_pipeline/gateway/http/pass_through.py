@@ -100,23 +100,20 @@ class PassThrough:
         opened = await open_path(self._parts, scope, caller, body)
         try:
             headers = header_rules.back(opened.response.raw_headers, decompressed=False)
-            length = opened.response.headers.get("content-length")
+            length = opened.response.headers.get(b"content-length")
             if length is not None:
-                headers.append((b"content-length", length.encode("latin-1")))
+                headers.append((b"content-length", length))
             if begun is not None:
                 begun.append(True)
             await start(send, opened.status, headers)
             if opened.status >= 400:
                 await _end(send, await opened.response.read(), presence)
                 return
-            async for chunk in opened.response.content.iter_any():
+            async for chunk in opened.response:
                 await more(send, chunk)
             await _end(send, b"", presence)
         finally:
-            if opened.response.content.at_eof():
-                opened.response.release()
-            else:
-                opened.close()
+            opened.close()
 
 
 def shape_of(scope: Scope) -> ModuleType:

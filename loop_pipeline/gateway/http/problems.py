@@ -9,8 +9,6 @@ import logging
 import traceback
 from types import ModuleType
 
-import aiohttp
-
 from loop_pipeline.gateway.access.access import Denied
 from loop_pipeline.gateway.access.limits import OverLimit, Unpriced
 from loop_pipeline.gateway.frontier.forward import Unreachable
@@ -52,7 +50,7 @@ def problem_of(error: Exception) -> Problem:
         return Problem(403, "loop_unpriced_model", f"{error}", param="model")
     if isinstance(error, Unreachable):
         return Problem(error.status, error.code, f"{error}")
-    if isinstance(error, aiohttp.ClientError | OSError):
+    if isinstance(error, OSError):
         said = f"the frontier's answer broke off ({type(error).__name__})"
         return Problem(502, "loop_frontier_broken", said)
     if isinstance(error, BodyTooLong):

@@ -182,7 +182,7 @@ def test_a_client_that_leaves_ends_the_frontiers_work(gateway: Live, upstream: U
 
 
 def test_five_hundred_clients_that_leave_at_once_leave_nothing_behind(
-    gateway: Live, upstream: Upstream
+    gateway: Live, upstream: Upstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     upstream.usual = lambda _: Script(first_after=60)
     body = json.dumps(ASKED).encode()
@@ -195,6 +195,8 @@ def test_five_hundred_clients_that_leave_at_once_leave_nothing_behind(
         client.close()
     wait_for(lambda: upstream.answering == 0, 5)
     wait_for(lambda: len(gateway.rows()) == 500)
+    assert len(upstream.asked) == 500, "nobody is asked again for somebody who left"
+    assert "ClientGone" not in caplog.text, "it is no fault"
     assert "loop_requests_in_flight 0.0" in gateway.get("/metrics").text
 
 
