@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field
 
 from loop_pipeline.costs.all_frontier import Weights, all_frontier
 from loop_pipeline.costs.attribution import LOADED_FACTOR
-from loop_pipeline.gateway.admin.figures.day_totals import Both
 from loop_pipeline.gateway.admin.figures.live_row import Sums, Totals
+from loop_pipeline.gateway.admin.figures.twice_answered import Both
 
 
 @dataclass(frozen=True)
