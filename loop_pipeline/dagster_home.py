@@ -25,9 +25,10 @@ def dagster_home(settings: LoopSettings) -> Path:
     """
     home = settings.home.absolute() / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    name = "infra/dagster.yaml" if settings.dagster_url.get_secret_value() else "dagster.yaml"
+    name = "dagster.yaml" if settings.dagster_url.get_secret_value() else "dagster_sqlite.yaml"
     # In the repository, or beside the package's modules in a wheel.
-    found = next(path for path in (PACKAGE.parent / name, PACKAGE / name) if path.exists())
+    folders = (PACKAGE.parent / "infra", PACKAGE / "infra")
+    found = next(path for folder in folders if (path := folder / name).exists())
     # Whole: a webserver, a daemon and a run that start together all come by here.
     write_whole(home / "dagster.yaml", found.read_text("utf-8"))
     write_whole(home / "workspace.yaml", WORKSPACE)
