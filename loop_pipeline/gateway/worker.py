@@ -18,6 +18,7 @@ import aiohttp
 import uvicorn
 import uvloop
 
+from loop_pipeline.gateway.access import used_up
 from loop_pipeline.gateway.access.access import Access
 from loop_pipeline.gateway.access.live_files import LiveFiles
 from loop_pipeline.gateway.app import Exact, make_app
@@ -55,7 +56,8 @@ async def make_parts(
         secrets: that only processes know.
         hide: takes personal data out of whatever is written down or asked of a student.
     """
-    access = Access(config.loopback, config.auth == "passthrough")
+    used = config.folder / used_up.FOLDER
+    access = Access(config.loopback, config.auth == "passthrough", used=used)
     running = {"frontier": config.frontier_model} if config.frontier_model else {}
     files = LiveFiles(
         config.folder,
