@@ -12,7 +12,7 @@ from loop_pipeline.settings import LoopSettings
 
 
 def test_the_folder_has_the_file_of_the_database_that_is_named(tmp_path: Path) -> None:
-    settings = LoopSettings(home=tmp_path)
+    settings = LoopSettings.model_validate({"home": tmp_path})
     plain = yaml.safe_load((dagster_home(settings) / "dagster.yaml").read_text())
     assert plain["run_retries"]["retry_on_asset_or_op_failure"] is False
     assert "storage" not in plain
