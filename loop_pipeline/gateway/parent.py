@@ -81,7 +81,7 @@ class Gateway:
         self._used = config.folder / used_up.FOLDER
         used_up.start_anew(self._used)
         rent = Rent(settings.server_hourly_usd, len(settings.vllm_urls))
-        view = LiveView(config.folder.parent, open_engine, rent)
+        view = LiveView(config.folder.parent, open_engine, rent, prices=settings.prices)
         self._page = AdminServer(config.folder / SOCKET, view)
         self._slots = [_Slot() for _ in range(config.workers)]
 

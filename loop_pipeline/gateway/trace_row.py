@@ -18,6 +18,11 @@ from loop_pipeline.traces.messages import answer_text
 # Models that say so of themselves: what they answer is marked wherever figures rest on it.
 SIMULATED = "simulated/"
 SUMMARY = ("sum", "min", "p10", "mean")
+# Kinds of tokens that few answers have.
+KINDS = (
+    *("tokens_cache_write", "tokens_cache_write_1h", "tokens_audio_in", "tokens_audio_out"),
+    "tokens_reasoning",
+)
 # Fields of traces and feedback that hold what people and models wrote.
 WRITTEN = (
     *("messages", "tools", "parameters", "tags", "context"),
@@ -41,6 +46,7 @@ def trace_row(
     route: Mapping[str, Any],
     producer: str,
     model: str,
+    cost_usd: float | None = None,
     hide: Hide = as_it_is,
 ) -> dict[str, Any]:
     """The trace of an answer; every other answer to the same request is a trace of its own.
@@ -61,13 +67,14 @@ def trace_row(
         route: the decision and what came of it.
         producer: ``frontier`` or ``student``.
         model: the one that was asked for, which has a price; the one that answered is in ``reply``.
+        cost_usd: what it billed; None: unpriced, or a student's, which bills nothing by the token.
         hide: what takes personal data out of a text.
     """
     # The messages first: as a student was asked, so the placeholders are the same.
     values: Values = {}
     messages = hidden(request.messages, hide, values)
     calls = hidden(reply.tool_calls, hide, values) or None
-    more = {"tokens_reasoning": reply.tokens_reasoning, "refusal": reply.refusal}
+    more = {"refusal": reply.refusal}
     row: dict[str, Any] = {
         "prompt_id": prompt_id,
         "ts": ts.isoformat(),
@@ -89,6 +96,9 @@ def trace_row(
         "tokens_in": reply.tokens_in,
         "tokens_cached": reply.tokens_cached,
         "tokens_out": reply.tokens_out,
+        **{name: count for name in KINDS if (count := getattr(reply, name))},
+        "service_tier": reply.service_tier,
+        "cost_usd": cost_usd,
         "latency_ms": latency_ms,
         "first_byte_ms": first_byte_ms,
         "retries": retries,

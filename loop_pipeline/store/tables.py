@@ -61,7 +61,8 @@ class TraceRow(Base):
     """One request and its answer.
 
     ``model`` was asked for, ``served_model`` answered; ``response_id`` is the vendor's. Where the
-    answer is tool calls, ``output`` is their canonical JSON, after the text if there is any.
+    answer is tool calls, ``output`` is their canonical JSON, after the text if there is any. Each
+    kind of tokens is part of ``tokens_in`` or ``tokens_out``. ``cost_usd`` null: unpriced.
     """
 
     __tablename__ = "traces"
@@ -82,7 +83,13 @@ class TraceRow(Base):
     tokens_in: Mapped[int]
     tokens_cached: Mapped[int]
     tokens_out: Mapped[int]
-    cost_usd: Mapped[float]
+    tokens_cache_write: Mapped[int]
+    tokens_cache_write_1h: Mapped[int]
+    tokens_audio_in: Mapped[int]
+    tokens_audio_out: Mapped[int]
+    tokens_reasoning: Mapped[int]
+    service_tier: Mapped[str | None]
+    cost_usd: Mapped[float | None]
     latency_ms: Mapped[float | None]
     finish_reason: Mapped[str | None]
     logprobs: Mapped[dict[str, Any] | None]
@@ -360,7 +367,7 @@ class GroupModelStatsRow(Base):
     agreement: Mapped[float | None]
     agreement_low: Mapped[float | None]
     agreement_high: Mapped[float | None]
-    cost_per_request: Mapped[float]
+    cost_per_request: Mapped[float | None]
     latency_p50_ms: Mapped[float | None]
     latency_p95_ms: Mapped[float | None]
     latency_p99_ms: Mapped[float | None]
@@ -508,6 +515,7 @@ class LiveDayRow(Base):
     """What the live requests of a day sum up to, by who answered, and under which policy.
 
     ``lane``: ``student``, ``escalated``, ``frontier`` or ``beside``; an empty name: there is none.
+    ``unpriced``: the model, where nobody knows what these answers cost.
     """
 
     __tablename__ = "live_days"
@@ -516,6 +524,7 @@ class LiveDayRow(Base):
     policy: Mapped[str] = mapped_column(primary_key=True)
     group_id: Mapped[str] = mapped_column(primary_key=True)
     canary: Mapped[bool] = mapped_column(primary_key=True)
+    unpriced: Mapped[str] = mapped_column(primary_key=True)
     requests: Mapped[int] = mapped_column(BigInteger)
     usd: Mapped[float]
     tokens_in: Mapped[int] = mapped_column(BigInteger)

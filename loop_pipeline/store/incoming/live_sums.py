@@ -12,10 +12,11 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, func
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from loop_pipeline.store.tables import Base, LiveDayRow, LiveMinuteRow
+from loop_pipeline.costs.unpriced import unpriced_as
+from loop_pipeline.store.tables import Base, LiveDayRow, LiveMinuteRow, TraceRow
 
 # Minutes are kept so long: they are a curve of the last hour.
 KEPT = dt.timedelta(days=1)
@@ -53,27 +54,48 @@ def count_live(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> Non
 
     Call it at the end of a transaction: from here to its end, other imports of the day wait.
     """
-    days: dict[tuple[Any, ...], list[Any]] = {}
+    live = [row for row in rows if is_live(row)]
     minutes: dict[tuple[str, str], int] = {}
     kept = minute_of(dt.datetime.now(dt.UTC) - KEPT)
-    for row in rows:
-        if not is_live(row):
-            continue
-        route, lane = row["route"], lane_of(row)
-        names = (_name(route.get("policy")), _name(route.get("group_id")))
-        key = (row["day"], lane, *names, bool(route.get("canary")))
-        sums = days.setdefault(key, [0, 0.0, 0, 0, row["ts"]])
-        sums[0] += 1
-        sums[1] += row["cost_usd"] or 0.0
-        sums[2] += row["tokens_in"]
-        sums[3] += row["tokens_out"]
-        sums[4] = min(sums[4], row["ts"])
+    for row in live:
+        lane = lane_of(row)
         if lane != "beside" and (minute := minute_of(row["ts"])) >= kept:
             minutes[minute, lane] = minutes.get((minute, lane), 0) + 1
-    _add(connection, LiveDayRow, [(*key, *sums) for key, sums in days.items()])
+    _add(connection, LiveDayRow, _by_day(live, 1))
     _add(connection, LiveMinuteRow, [(*key, n) for key, n in minutes.items()])
     if minutes:
         connection.execute(delete(LiveMinuteRow).where(LiveMinuteRow.minute < kept))
+
+
+def priced_later(connection: Connection, usd: Mapping[str, float]) -> None:
+    """Count traces as priced that were unpriced. Call it before their rows are changed.
+
+    Args:
+        connection: of the transaction.
+        usd: what they cost, by prompt id.
+    """
+    own = select(TraceRow.__table__).where(TraceRow.prompt_id.in_(list(usd)))
+    found = connection.execute(own.where(TraceRow.cost_usd.is_(None))).mappings()
+    rows = [dict(row) for row in found if is_live(row)]
+    _add(connection, LiveDayRow, _by_day(rows, -1))
+    priced = [row | {"cost_usd": usd[row["prompt_id"]]} for row in rows]
+    _add(connection, LiveDayRow, _by_day(priced, 1))
+
+
+def _by_day(rows: Iterable[Mapping[str, Any]], times: int) -> list[tuple[Any, ...]]:
+    """Rows of ``live_days``; ``times`` is -1 for traces that are counted otherwise from now on."""
+    days: dict[tuple[Any, ...], list[Any]] = {}
+    for row in rows:
+        route = row["route"]
+        names = (_name(route.get("policy")), _name(route.get("group_id")))
+        key = (row["day"], lane_of(row), *names, bool(route.get("canary")), _name(unpriced_as(row)))
+        sums = days.setdefault(key, [0, 0.0, 0, 0, row["ts"]])
+        sums[0] += times
+        sums[1] += times * (row["cost_usd"] or 0.0)
+        sums[2] += times * row["tokens_in"]
+        sums[3] += times * row["tokens_out"]
+        sums[4] = min(sums[4], row["ts"])
+    return [(*key, *sums) for key, sums in days.items()]
 
 
 def _name(value: Any) -> str:

@@ -31,7 +31,7 @@ def days(engine: Engine) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     with engine.connect() as connection:
         rows = [tuple(row) for row in connection.execute(select(table))]
     # Floats are added in another order by another way.
-    return {row[:5]: (row[5], round(row[6], 9), *row[7:]) for row in rows}
+    return {row[:6]: (row[6], round(row[7], 9), *row[8:]) for row in rows}
 
 
 def minutes(engine: Engine) -> dict[tuple[str, str], int]:
@@ -70,8 +70,8 @@ def test_the_sums_are_those_of_the_rows(engine: Engine) -> None:
     assert sum(sums[0] for sums in found.values()) == 11
     if (NOW - dt.timedelta(seconds=5)).date().isoformat() == day:
         first = NOW - dt.timedelta(seconds=4)
-        assert found[day, "student", sha, "g1", False] == (5, 0.0, 400, 20, first)
-    assert found[day, "escalated", sha, "g1", True][:2] == (1, 0.01)
+        assert found[day, "student", sha, "g1", False, ""] == (5, 0.0, 400, 20, first)
+    assert found[day, "escalated", sha, "g1", True, ""][:2] == (1, 0.01)
     assert sum(sums[0] for key, sums in found.items() if key[1:3] == ("frontier", "")) == 2
     assert sum(sums[0] for key, sums in found.items() if key[1] == "beside") == 1
 
@@ -154,6 +154,22 @@ def test_strange_routes_of_foreign_logs_are_stored_and_counted(engine: Engine) -
     ]
     store(engine, [line(f"r{i}", NOW, "frontier") | {"route": r} for i, r in enumerate(routes)])
     assert sum(sums[0] for sums in days(engine).values()) == 4
+
+
+def test_a_price_that_is_found_later_is_counted(engine: Engine) -> None:
+    own = {"model": "own-9", "served_model": "own-9", "cost_usd": None}
+    store(engine, [line(f"f{i}", NOW, "frontier", **own) for i in range(3)])
+    assert {key[5]: sums[:2] for key, sums in days(engine).items()} == {"own-9": (3, 0.0)}
+    recount(engine)
+    assert {key[5]: sums[:2] for key, sums in days(engine).items()} == {"own-9": (3, 0.0)}
+    with engine.begin() as connection:
+        live_sums.priced_later(connection, {"f0": 0.5, "f1": 0.25})
+        for name, usd in (("f0", 0.5), ("f1", 0.25)):
+            connection.execute(text(f"update traces set cost_usd={usd} where prompt_id='{name}'"))
+    found = days(engine)
+    assert {key[5]: sums[:2] for key, sums in found.items()} == {"own-9": (1, 0.0), "": (2, 0.75)}
+    recount(engine)
+    assert days(engine) == found
 
 
 def test_a_trace_that_is_erased_was_asked_and_paid_for(engine: Engine, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loop_pipeline.costs.all_frontier import weights_of
+from loop_pipeline.costs.prices import Prices
 from loop_pipeline.gateway.admin.figures.day_totals import StoreView, last_minutes
 from loop_pipeline.gateway.admin.figures.live_bill import Rent, bill
 from loop_pipeline.gateway.admin.figures.live_promises import group_lines, promise
@@ -45,6 +46,7 @@ class Known:
     viewer: str
     bundle: PolicyBundle | None
     rent: Rent
+    prices: Prices
     view: StoreView | None
     backlog: Backlog
     pending: tuple[Totals, Minutes, int] = field(default_factory=lambda: ({}, {}, 0))
@@ -139,7 +141,11 @@ def _period(since: str, totals: Totals, both: Sequence[Both], known: Known) -> P
             window,
             [b for b in both if b.day.startswith(since)],
             both,
-            weights=weights_of(known.bundle.frontier.get("model", "") if known.bundle else ""),
+            weights=weights_of(
+                known.bundle.frontier.get("model", "") if known.bundle else "",
+                known.prices,
+                known.now,
+            ),
             rent=known.rent,
             rented_from=rented,
             now=known.now,

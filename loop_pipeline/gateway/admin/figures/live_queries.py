@@ -44,11 +44,15 @@ def summed_up(connection: Connection, first: str) -> Totals:
     """Sums of each day from the first on, by kind of request."""
     totals: Totals = {}
     table: Any = LiveDayRow.__table__
-    for row in connection.execute(select(table).where(table.c.day >= first)).mappings():
+    for row in connection.execute(
+        select(table).where(table.c.day >= first, table.c.requests != 0)
+    ).mappings():
         names = (row["policy"] or None, row["group_id"] or None)
         key = Key(row["day"], row["lane"], *names, row["canary"])
-        sums = (row[name] for name in ("requests", "usd", "tokens_in", "tokens_out", "first"))
-        totals[key] = Sums(*sums)
+        unpriced = {row["unpriced"]: row["requests"]} if row["unpriced"] else {}
+        tokens = (row["tokens_in"], row["tokens_out"])
+        own = Sums(row["requests"], row["usd"], unpriced, *tokens, row["first"])
+        totals.setdefault(key, Sums()).add(own)
     return totals
 
 

@@ -28,7 +28,8 @@ class Both:
     agrees: bool
     tokens_in: int
     tokens_out: int
-    frontier_usd: float
+    frontier_usd: float | None
+    """None: unpriced."""
 
 
 @dataclass

@@ -7,8 +7,8 @@ from alembic import op
 
 from loop_pipeline.store.tables import UtcDateTime
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 _TEXT = sa.String().with_variant(sa.Text(), "postgresql")
 _CONTRACTED = sa.text("task IS NOT NULL AND contract_id IS NOT NULL")
@@ -24,6 +24,15 @@ _MINUTE = {
     "postgresql": "to_char(timezone('UTC', ts), 'YYYY-MM-DD\"T\"HH24:MI')",
 }
 
+# The model under which an answer of unknown cost is counted; empty for the others.
+_UNPRICED = """substr(case
+    when cost_usd is not null or (tokens_in + tokens_out = 0
+        and coalesce(finish_reason, '') in ('broken', 'cancelled')) then ''
+    when tokens_in + tokens_out = 0 then model || ' (no tokens logged)'
+    when lower(coalesce(service_tier, '')) in ('batch', 'flex', 'priority')
+        then model || ' (' || lower(service_tier) || ')'
+    else model end, 1, 200)"""
+
 
 def upgrade() -> None:
     op.create_table(
@@ -31,6 +40,7 @@ def upgrade() -> None:
         *(sa.Column(name, _TEXT, primary_key=True) for name in ("day", "lane", "policy")),
         sa.Column("group_id", _TEXT, primary_key=True),
         sa.Column("canary", sa.Boolean(), primary_key=True),
+        sa.Column("unpriced", _TEXT, primary_key=True),
         sa.Column("requests", sa.BigInteger(), nullable=False),
         sa.Column("usd", sa.Float(), nullable=False),
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("tokens_in", "tokens_out")),
@@ -71,15 +81,16 @@ def _count() -> None:
                when producer = 'student' then 'student'
                when {name_in("arm")} = 'student' then 'escalated' else 'frontier' end as lane,
           {name_in("policy")} as policy, {name_in("group_id")} as group_id,
-          {_IS_TRUE[kind].format(_FIELD[kind].format("canary"))} as canary
+          {_IS_TRUE[kind].format(_FIELD[kind].format("canary"))} as canary,
+          {_UNPRICED} as unpriced
         from traces where {name_in("arm")} <> '' or {name_in("shadow_of")} <> ''
     """  # noqa: S608  names of columns
     connection.execute(
         sa.text(f"""
             insert into live_days
-            select day, lane, policy, group_id, canary, count(*), coalesce(sum(cost_usd), 0),
-              sum(tokens_in), sum(tokens_out), min(ts)
-            from ({live}) as live group by day, lane, policy, group_id, canary
+            select day, lane, policy, group_id, canary, unpriced, count(*),
+              coalesce(sum(cost_usd), 0), sum(tokens_in), sum(tokens_out), min(ts)
+            from ({live}) as live group by day, lane, policy, group_id, canary, unpriced
         """)  # noqa: S608
     )
     yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
