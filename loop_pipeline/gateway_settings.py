@@ -19,7 +19,7 @@ class GatewaySettings(BaseSettings):
     )
     gateway_port: int = Field(8200, gt=0, lt=65536, description="The gateway's port.")
     gateway_workers: int = Field(
-        1, gt=0, description="Processes that share the port; a key's limits count in each."
+        1, gt=0, description="Processes that share the port; a key's limits hold over all of them."
     )
     gateway_auth: Literal["keys", "passthrough"] = Field(
         "keys",

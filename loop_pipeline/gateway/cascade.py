@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from loop_pipeline.gateway.asking.answer_forms import AnswerForms
+from loop_pipeline.gateway.asking.hidden_values import Hide, Values, as_it_is, hidden
 from loop_pipeline.gateway.asking.request_plan import (
     Answered,
     Plan,
@@ -30,7 +31,6 @@ from loop_pipeline.gateway.asking.shadows import Shadows, within
 from loop_pipeline.gateway.asking.turn_batch import TurnBatch
 from loop_pipeline.gateway.formats.exchange import Reply, Request
 from loop_pipeline.gateway.students import NoAnswer, Students
-from loop_pipeline.gateway.trace_row import as_it_is, hidden
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.routing.decision import Asked, Decision
 from loop_pipeline.routing.router import Router
@@ -64,7 +64,7 @@ class Cascade:
         app: str = "",
         tiers: Tiers | None = None,
         contract_of: Callable[[str, str], Mapping[str, Any] | None] = lambda _app, _task: None,
-        hide: Callable[[str], str] = as_it_is,
+        hide: Hide = as_it_is,
     ) -> None:
         self._students, self._router, self._holds, self._app = students, router, holds, app
         # A classifier in a process of its own (T2) is nothing to wait for.
@@ -110,8 +110,10 @@ class Cascade:
             known = Plan("", policy_sha256=policy, contract=contract)
             if (why := self._beyond(router, request, app)) is not None:
                 return replace(known, reason=why)
-            messages = hidden(request.messages, self._hide)
-            return replace(known, router=router, messages=messages)
+            values: Values = {}
+            messages = hidden(request.messages, self._hide, values)
+            own = None if self._hide is as_it_is else values
+            return replace(known, router=router, messages=messages, values=own)
         except Exception as error:  # noqa: BLE001  see plan
             return doubt(known, error)
 

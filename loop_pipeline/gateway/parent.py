@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from loop_pipeline.child_environment import child_environment, die_with_parent
+from loop_pipeline.gateway.access import used_up
 from loop_pipeline.gateway.access.access import Access
 from loop_pipeline.gateway.access.copies import Copies
 from loop_pipeline.gateway.access.live_files import KEYS, LiveFiles
@@ -77,6 +78,8 @@ class Gateway:
         _check_open(config, known, installation)
         self._listener = _listen(config.host, config.port)
         self._shared = _shared_counts(config)
+        self._used = config.folder / used_up.FOLDER
+        used_up.start_anew(self._used)
         rent = Rent(settings.server_hourly_usd, len(settings.vllm_urls))
         view = LiveView(config.folder.parent, open_engine, rent, prices=settings.prices)
         self._page = AdminServer(config.folder / SOCKET, view)
@@ -117,6 +120,7 @@ class Gateway:
             slot.wait = FIRST_WAIT_S if now - slot.started > GOOD_S else slot.wait
             _log.error("worker %d ended with %d; again in %g s", slot.process.pid, code, slot.wait)
             counters.forget(slot.process.pid)
+            used_up.forget(self._used, slot.process.pid)
             slot.process, slot.again_at = None, now + slot.wait
             slot.wait = min(2 * slot.wait, MOST_WAIT_S)
         if now >= slot.again_at:

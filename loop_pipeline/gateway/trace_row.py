@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from loop_pipeline.confidence.answer_score import logprob_features
+from loop_pipeline.gateway.asking.hidden_values import Hide, Values, as_it_is, hidden
 from loop_pipeline.gateway.formats.exchange import Reply, Request
 from loop_pipeline.traces.messages import answer_text
 
@@ -27,11 +28,6 @@ WRITTEN = (
     *("messages", "tools", "parameters", "tags", "context"),
     *("output", "tool_calls", "edited_output"),
 )
-
-
-def as_it_is(text: str) -> str:
-    """Hides nothing."""
-    return text
 
 
 def trace_row(
@@ -51,7 +47,7 @@ def trace_row(
     producer: str,
     model: str,
     cost_usd: float | None = None,
-    hide: Callable[[str], str] = as_it_is,
+    hide: Hide = as_it_is,
 ) -> dict[str, Any]:
     """The trace of an answer; every other answer to the same request is a trace of its own.
 
@@ -74,7 +70,10 @@ def trace_row(
         cost_usd: what it billed; None: unpriced, or a student's, which bills nothing by the token.
         hide: what takes personal data out of a text.
     """
-    calls = hidden(reply.tool_calls, hide) or None
+    # The messages first: as a student was asked, so the placeholders are the same.
+    values: Values = {}
+    messages = hidden(request.messages, hide, values)
+    calls = hidden(reply.tool_calls, hide, values) or None
     more = {"refusal": reply.refusal}
     row: dict[str, Any] = {
         "prompt_id": prompt_id,
@@ -83,12 +82,12 @@ def trace_row(
         "user_hash": user_hash,
         "task": task,
         "conversation_id": conversation_id,
-        "messages": hidden(request.messages, hide),
-        "tools": hidden(request.tools, hide) or None,
-        "parameters": hidden(request.parameters, hide) or None,
-        "tags": hidden(request.tags, hide) or None,
+        "messages": messages,
+        "tools": hidden(request.tools, hide, values) or None,
+        "parameters": hidden(request.parameters, hide, values) or None,
+        "tags": hidden(request.tags, hide, values) or None,
         "contract": request.contract,
-        "output": answer_text(hide(reply.text), calls),
+        "output": answer_text(hide(reply.text, values), calls),
         "tool_calls": calls,
         "producer": producer,
         "model": model,
@@ -119,21 +118,9 @@ def _summary(reply: Reply) -> dict[str, float] | None:
     return {name: features[f"logprob_{name}"] for name in SUMMARY}
 
 
-def hidden_row(row: dict[str, Any], hide: Callable[[str], str]) -> dict[str, Any]:
+def hidden_row(row: dict[str, Any], hide: Hide) -> dict[str, Any]:
     """A row that was handed in, with all that people and models wrote in it hidden."""
     if hide is as_it_is:
         return row
-    return row | {name: hidden(row[name], hide) for name in WRITTEN if name in row}
-
-
-def hidden(value: Any, hide: Callable[[str], str]) -> Any:
-    """Every text in it hidden; names of fields stay."""
-    if hide is as_it_is:
-        return value
-    if isinstance(value, str):
-        return hide(value)
-    if isinstance(value, list):
-        return [hidden(item, hide) for item in value]
-    if isinstance(value, dict):
-        return {name: hidden(item, hide) for name, item in value.items()}
-    return value
+    values: Values = {}
+    return row | {name: hidden(row[name], hide, values) for name in WRITTEN if name in row}

@@ -12,16 +12,17 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
 import uvloop
 
 from loop_pipeline.costs.prices import Prices, prices_of
+from loop_pipeline.gateway.access import used_up
 from loop_pipeline.gateway.access.access import Access
 from loop_pipeline.gateway.access.live_files import LiveFiles
 from loop_pipeline.gateway.app import Exact, make_app
+from loop_pipeline.gateway.asking.hidden_values import Hide, as_it_is
 from loop_pipeline.gateway.asking.patience import Patience
 from loop_pipeline.gateway.capture import Capture
 from loop_pipeline.gateway.cascade import Cascade
@@ -31,7 +32,6 @@ from loop_pipeline.gateway.http.asgi import Receive, Scope, Send
 from loop_pipeline.gateway.http.page_proxy import page_session
 from loop_pipeline.gateway.http.parts import Parts
 from loop_pipeline.gateway.students import Students
-from loop_pipeline.gateway.trace_row import as_it_is
 from loop_pipeline.gateway.upstream.pool import Pool
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.hallucination.wording_score import load_detector, shipped
@@ -49,9 +49,7 @@ ANY_MODEL = "gpt-5.5"
 _log = logging.getLogger(__name__)
 
 
-async def make_parts(
-    config: GatewayConfig, secrets: Secrets, hide: Callable[[str], str] = as_it_is
-) -> Parts:
+async def make_parts(config: GatewayConfig, secrets: Secrets, hide: Hide = as_it_is) -> Parts:
     """What a worker is made of, ready to answer; in its event loop.
 
     Args:
@@ -59,7 +57,8 @@ async def make_parts(
         secrets: that only processes know.
         hide: takes personal data out of whatever is written down or asked of a student.
     """
-    access = Access(config.loopback, config.auth == "passthrough")
+    used = config.folder / used_up.FOLDER
+    access = Access(config.loopback, config.auth == "passthrough", used=used)
     running = {"frontier": config.frontier_model} if config.frontier_model else {}
     files = LiveFiles(
         config.folder,
@@ -113,7 +112,7 @@ def make_cascade(
     secrets: Secrets,
     files: LiveFiles,
     pool: Pool,
-    hide: Callable[[str], str],
+    hide: Hide,
 ) -> Cascade:
     """The policy applied, with the replicas of the settings."""
     detector = load_detector(Path(config.detector_file)) if config.detector_file else shipped()
@@ -138,9 +137,7 @@ def make_cascade(
 class Worker(uvicorn.Server):
     """The server of one process; it is not ready from the moment that it is told to end."""
 
-    def __init__(
-        self, config: GatewayConfig, secrets: Secrets, hide: Callable[[str], str] = as_it_is
-    ) -> None:
+    def __init__(self, config: GatewayConfig, secrets: Secrets, hide: Hide = as_it_is) -> None:
         self._gateway, self._secrets, self._hide = config, secrets, hide
         self.parts: Parts | None = None
         self._routes: Exact | None = None

@@ -30,6 +30,13 @@ COLOURS = (36, 32, 35, 34, 33, 96, 92, 95)
 RESET = "\x1b[0m"
 # Those of the processes themselves: some colour their lines whoever reads them.
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# Dagster says a dozen lines about each step of each run. The file has them, its page too, and here
+# they would hide what happens. And it warns that the checkout's dagster.yaml is not used, at every
+# start: dagster_home.py has made the one that is.
+_DETAIL = re.compile(
+    r"\d{4}-\d\d-\d\d [\d:]{8} \S+ - dagster\S* - "
+    r"(DEBUG - |WARNING - Found a dagster instance configuration value)"
+)
 
 
 @dataclass
@@ -87,15 +94,18 @@ class LogView:
         self._show()
         for file in self._files:
             if file.rest:
-                self.say(file.name, file.rest.decode(errors="replace"))
+                self._say_of(file, file.rest)
         self._show()
+
+    def _say_of(self, file: _File, lines: bytes) -> None:
+        text = _COLOUR.sub("", lines.decode(errors="replace"))
+        self.say(file.name, "\n".join(x for x in text.splitlines() if not _DETAIL.match(x)))
 
     def _show(self) -> bool:
         """Show what is new; False if nobody looks any more."""
         for file in self._files:
-            lines = _new_lines(file)
-            if lines:
-                self.say(file.name, lines.decode(errors="replace"))
+            if lines := _new_lines(file):
+                self._say_of(file, lines)
         try:
             while self._said:
                 self._out.write(self._said.popleft())

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, bindparam, select, update
 from loop_pipeline.costs.prices import COUNTS, Prices
 from loop_pipeline.costs.unpriced import billed_as
 from loop_pipeline.store.database import of_app
+from loop_pipeline.store.incoming.live_sums import priced_later
 from loop_pipeline.store.tables import TraceRow
 
 # Rows that are read, and filled, at once.
@@ -136,5 +137,7 @@ def _fill(engine: Engine, filled: list[dict[str, Any]]) -> None:
         .values(cost_usd=bindparam("usd"))
     )
     for start in range(0, len(filled), AT_ONCE):
+        some = filled[start : start + AT_ONCE]
         with engine.begin() as connection:
-            connection.execute(statement, filled[start : start + AT_ONCE])
+            priced_later(connection, {row["id"]: row["usd"] for row in some})
+            connection.execute(statement, some)

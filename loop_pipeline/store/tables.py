@@ -8,7 +8,18 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, Text, TypeDecorator
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    TypeDecorator,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -57,7 +68,7 @@ class TraceRow(Base):
     __tablename__ = "traces"
     prompt_id: Mapped[str] = mapped_column(primary_key=True)
     ts: Mapped[dt.datetime]
-    day: Mapped[str] = mapped_column(index=True)
+    day: Mapped[str]
     app: Mapped[str]
     user_hash: Mapped[str | None]
     conversation_id: Mapped[str | None]
@@ -500,6 +511,36 @@ class HoldRow(Base):
     released_by: Mapped[str | None]
 
 
+class LiveDayRow(Base):
+    """What the live requests of a day sum up to, by who answered, and under which policy.
+
+    ``lane``: ``student``, ``escalated``, ``frontier`` or ``beside``; an empty name: there is none.
+    ``unpriced``: the model, where nobody knows what these answers cost.
+    """
+
+    __tablename__ = "live_days"
+    day: Mapped[str] = mapped_column(primary_key=True)
+    lane: Mapped[str] = mapped_column(primary_key=True)
+    policy: Mapped[str] = mapped_column(primary_key=True)
+    group_id: Mapped[str] = mapped_column(primary_key=True)
+    canary: Mapped[bool] = mapped_column(primary_key=True)
+    unpriced: Mapped[str] = mapped_column(primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    usd: Mapped[float]
+    tokens_in: Mapped[int] = mapped_column(BigInteger)
+    tokens_out: Mapped[int] = mapped_column(BigInteger)
+    first: Mapped[dt.datetime]
+
+
+class LiveMinuteRow(Base):
+    """Live requests of a minute by who answered. Minutes of the last day are kept."""
+
+    __tablename__ = "live_minutes"
+    minute: Mapped[str] = mapped_column(primary_key=True)
+    lane: Mapped[str] = mapped_column(primary_key=True)
+    requests: Mapped[int]
+
+
 class LedgerRow(Base):
     """What a day cost, item by item."""
 
@@ -510,5 +551,21 @@ class LedgerRow(Base):
     detail: Mapped[str]
 
 
+# The few answers that the shadow coin drew, and the newest that have a contract, are found without
+# reading the others. A statement has to name the condition as it stands here.
+DRAWN = {
+    "sqlite": text("json_extract(route, '$.shadow')"),
+    "postgresql": text("(route ->> 'shadow') = 'true'"),
+}
+CONTRACTED = text("task IS NOT NULL AND contract_id IS NOT NULL")
+Index("ix_traces_day_ts", TraceRow.day, TraceRow.ts)
+Index(
+    "ix_traces_drawn",
+    TraceRow.day,
+    TraceRow.prompt_id,
+    sqlite_where=DRAWN["sqlite"],
+    postgresql_where=DRAWN["postgresql"],
+)
+Index("ix_traces_contracted", TraceRow.day, sqlite_where=CONTRACTED, postgresql_where=CONTRACTED)
 Index("ix_pairs_kind_day", LabeledPairRow.kind, LabeledPairRow.day)
 Index("ix_answers_split", StudentAnswerRow.checkpoint_id, StudentAnswerRow.split)

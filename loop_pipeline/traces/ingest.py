@@ -20,6 +20,7 @@ from loop_pipeline.costs.prices import LIST_PRICES, Prices
 from loop_pipeline.costs.unpriced import unpriced_as
 from loop_pipeline.installation_secret import user_hash
 from loop_pipeline.store.database import insert_new
+from loop_pipeline.store.incoming.live_sums import count_live
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
 from loop_pipeline.traces.feedback_joins import (
     Said,
@@ -210,7 +211,7 @@ def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Impo
         connection, said, shared.source, shared.refused, reviews=shared.reviews
     )
     done = _count_quarantined(connection, bad + wrong)
-    done.traces, done.traces_known = found.new, len(found.rows) - found.new
+    done.traces, done.traces_known = len(found.new), len(found.rows) - len(found.new)
     done.feedback = insert_new(connection, FeedbackRow, rows)
     done.feedback_known = len({row["feedback_id"] for row in rows}) - done.feedback
     insert_new(connection, QuarantineRow, waiting)
@@ -219,6 +220,7 @@ def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Impo
     done.days = dict(Counter(row["day"] for row in found.rows.values()))
     done.joined, refused = join_waiting(connection, list(found.rows.values()))
     done.quarantined += refused
+    count_live(connection, found.new)
     return done
 
 

@@ -28,7 +28,8 @@ class Incoming:
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Rows of ``traces`` by prompt id; in the end those that are stored."""
-    new: int = 0
+    new: list[dict[str, Any]] = field(default_factory=list)
+    """Those of them that were not there before."""
     bad: list[dict[str, Any]] = field(default_factory=list)
     """Rows of ``quarantine``."""
     refused: set[str] = field(default_factory=set)
@@ -65,8 +66,9 @@ def insert_batch(
             found.contracts[contract["contract_id"]] = contract
     _keep_former_ids(connection, found)
     insert_new(connection, ContractRow, list(found.contracts.values()))
-    found.new = insert_traces(connection, list(found.rows.values()))
-    if found.new < len(found.rows):
+    new = insert_traces(connection, list(found.rows.values()))
+    found.new = [found.rows[prompt_id] for prompt_id in new]
+    if len(new) < len(found.rows):
         # After the insert: whatever another import has brought meanwhile is seen here.
         for prompt_id, fields in differences(connection, found.rows).items():
             _refuse(found, found.places[prompt_id], found.rows.pop(prompt_id), fields)

@@ -14,8 +14,8 @@ from typing import Any
 
 import requests
 
+from loop_pipeline.gateway.asking.hidden_values import Hide, as_it_is
 from loop_pipeline.gateway.config import GatewayConfig, Secrets
-from loop_pipeline.gateway.trace_row import as_it_is
 from loop_pipeline.gateway.worker import Worker
 from loop_pipeline_tests.upstream import listener
 
@@ -51,7 +51,7 @@ ASKED: dict[str, Any] = {
 class Live:
     """One worker that answers on a port of its own."""
 
-    def __init__(self, config: GatewayConfig, hide: Callable[[str], str] = as_it_is) -> None:
+    def __init__(self, config: GatewayConfig, hide: Hide = as_it_is) -> None:
         self.config = config
         self._listener = listener()
         self.port = self._listener.getsockname()[1]
@@ -92,9 +92,7 @@ class Live:
 
 
 @contextmanager
-def live(
-    home: Path, *urls: str, hide: Callable[[str], str] = as_it_is, **changes: Any
-) -> Iterator[Live]:
+def live(home: Path, *urls: str, hide: Hide = as_it_is, **changes: Any) -> Iterator[Live]:
     """A worker whose frontier is at these URLs."""
     values = {"home": str(home), "frontier_urls": urls, "anthropic_urls": urls} | changes
     home.mkdir(parents=True, exist_ok=True)

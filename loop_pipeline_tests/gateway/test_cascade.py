@@ -107,7 +107,7 @@ class BrokenRouter:
         (ASK, {"router": BrokenRouter}, "it fell over"),
         (ASK, {"holds": lambda: {"g-certified"}}, "group g-certified is held back"),
         (ASK, {"holds": broken_router}, "no policy today"),
-        (ASK, {"hide": lambda text: text[1000]}, "IndexError"),
+        (ASK, {"hide": lambda text, _: text[1000]}, "IndexError"),
         (replace(ASK, messages=messages(3, "refused")), {}, "agreement is too low"),
         (replace(ASK, messages=messages(3, "unknown")), {}, "unknown prompt template"),
         (ASK, {"router": lambda: router(policy(expires="2026-01-01"))}, "expired"),
@@ -352,7 +352,7 @@ def test_without_skill_nobody_looks_at_the_words(server: RawServer) -> None:
 
 
 def test_what_is_hidden_is_asked_hidden(server: RawServer) -> None:
-    got = tried(server, hide=lambda text: text.replace("number 3", "number <N>"))
+    got = tried(server, hide=lambda text, _: text.replace("number 3", "number <N>"))
     assert got.reply is not None
     assert server.asked[0]["messages"][1]["content"].endswith("number <N>")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import requests
 
 from loop_pipeline_tests.clients.routed import SECRET, put_in_force, student_server
 from loop_pipeline_tests.gateway.live import ASKED, wait_for
-from loop_pipeline_tests.upstream import Upstream, answer
+from loop_pipeline_tests.upstream import Script, Upstream, answer
 
 pytestmark = pytest.mark.slow
 
@@ -209,6 +210,33 @@ def test_two_workers_share_the_port_and_one_that_is_killed_comes_back(home: Path
         assert count is not None
         assert int(count[1]) == 21
     assert len(_rows(home)) == 21
+
+
+def test_a_keys_limit_holds_over_all_workers_and_a_killed_one_gives_its_places_back(
+    home: Path, upstream: Upstream
+) -> None:
+    key = _loop("keys", "add", "desk app", "--per-minute", "7", "--parallel", "2").strip()
+    bearer = {"authorization": f"Bearer {key}"}
+    with running(LOOP_GATEWAY_WORKERS="2") as gateway:
+        wait_for(lambda: len(gateway.workers()) == 2, 60)
+        upstream.then(Script(first_after=30), Script(first_after=30))
+        for _ in range(2):
+            threading.Thread(target=_leaves, args=(gateway, bearer), daemon=True).start()
+        wait_for(lambda: upstream.answering == 2)
+        said = [gateway.post(headers=bearer) for _ in range(8)]
+        assert {reply.status_code for reply in said} == {429}
+        for pid in gateway.workers():
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: gateway.ready() == 200, 60)
+        wait_for(lambda: gateway.post(headers=bearer).status_code == 200)
+        said = [gateway.post(headers=bearer) for _ in range(12)]
+        assert [reply.status_code for reply in said].count(200) == 4
+    assert sorted(path.suffix for path in (home / "gateway" / "limits").iterdir()) == [".json"]
+
+
+def _leaves(gateway: Running, headers: dict[str, str]) -> None:
+    with contextlib.suppress(requests.RequestException):
+        gateway.post(headers=headers)
 
 
 def test_what_is_under_way_at_sigterm_gets_its_answer(home: Path, upstream: Upstream) -> None:

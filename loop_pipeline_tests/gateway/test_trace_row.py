@@ -80,7 +80,7 @@ def test_every_text_goes_through_what_hides_personal_data():
     request = _asked("I am Ann", tags={"who": "Ann"})
     call = CALL | {"function": {"name": "order", "arguments": '{"who": "Ann"}'}}
     reply = Reply(text="Hello Ann", tool_calls=[call])
-    row = _row(request, reply, hide=lambda text: text.replace("Ann", "<NAME>"))
+    row = _row(request, reply, hide=lambda text, _: text.replace("Ann", "<NAME>"))
     assert "Ann" not in json.dumps(row)
     assert row["output"].startswith("Hello <NAME>\n")
 

@@ -56,7 +56,7 @@ def test_what_is_hidden_is_in_no_segment_and_in_no_question_to_a_student(
     monkeypatch.setattr("loop_pipeline.gateway.asking.patience.LEAST_S", 60.0)
     home = tmp_path / "home"
 
-    def hide(text: str) -> str:
+    def hide(text: str, _: dict[str, str]) -> str:
         return text.replace(SECRET_WORD, "<NAME>")
 
     with routed_live(home, frontier.url, student.url, hide=hide) as running:

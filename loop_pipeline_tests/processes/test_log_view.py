@@ -94,3 +94,30 @@ def test_a_terminal_that_is_gone_stops_the_view_and_nothing_else(tmp_path: Path)
         view.say("a", "text")
         time.sleep(0.2)
         view.say("a", "more")
+
+
+# As Dagster wrote them under `loop up --demo`, to a file and to a terminal.
+RUN = "label_traces - f4e161e6-820a-4c52-85fb-af9066e0dbd4 - 2740"
+OF_DAGSTER = f"""\
+\x1b[32m2026-11-28 04:41:01 +0000\x1b[0m - dagster.daemon.EventLogConsumerDaemon - \x1b[34mWARNING\
+\x1b[0m - No cursor for event type DagsterEventType.RUN_FAILURE, ignoring older events
+\x1b[32m2026-11-28 04:41:02 +0000\x1b[0m - dagster - \x1b[34mWARNING\x1b[0m - Found a dagster instance \
+configuration value (dagster.yaml) in the current folder, but your DAGSTER_HOME is another.
+2026-11-28 04:44:03 +0000 - dagster - DEBUG - {RUN} - RUN_START - Started execution of run.
+\x1b[32m2026-11-28 04:44:23 +0000\x1b[0m - dagster - \x1b[34mDEBUG\x1b[0m - {RUN} - raw_traces - \
+STEP_SUCCESS - Finished execution of step "raw_traces" in 255ms.
+2026-11-28 04:44:24 +0000 - dagster - INFO - {RUN} - 12 traces of 2 days, DEBUG - of no kind
+2026-11-28 04:44:25 +0000 - dagster - ERROR - {RUN} - STEP_FAILURE - Execution of step failed.
+  File "x.py", line 3
+"""
+
+
+def test_what_dagster_says_of_each_step_stays_in_its_file(tmp_path: Path) -> None:
+    out, path = io.StringIO(), tmp_path / "dagster.log"
+    with LogView(["dagster"], tmp_path, out):
+        _append(path, OF_DAGSTER)
+        _append(path, f"2026-11-28 04:44:26 +0000 - dagster - DEBUG - {RUN} - the last, half")
+    shown = out.getvalue().splitlines()
+    assert [line.split(" - ")[2] for line in shown[:3]] == ["WARNING", "INFO", "ERROR"]
+    assert shown[3:] == ['dagster |   File "x.py", line 3']
+    assert path.read_text().count("DEBUG") == 4

@@ -108,7 +108,7 @@ def test_what_only_the_database_refuses_is_found_by_halving(
 ):
     insert = trace_inserts.insert_traces
 
-    def refuses(connection: Any, rows: list[dict[str, Any]]) -> int:
+    def refuses(connection: Any, rows: list[dict[str, Any]]) -> list[str]:
         if any(row["prompt_id"] == "p13" for row in rows):
             raise DataError("insert", None, Exception("nobody thought of this"))
         return insert(connection, rows)

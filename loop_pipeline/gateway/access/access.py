@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from loop_pipeline.gateway.access.limits import Limits, NoLimits
@@ -67,6 +68,8 @@ class Access:
     passthrough: bool
     keys: dict[str, _Key] = field(default_factory=dict)
     required: bool = False
+    used: Path | None = None
+    """Folder in which all workers count what keys with limits use."""
     _vouched: dict[str, float] = field(default_factory=dict)
 
     def take(self, document: Mapping[str, Any]) -> None:
@@ -78,7 +81,7 @@ class Access:
             limits: Limits | NoLimits = NoLimits()
             if row.get("limits"):
                 kept = before.caller.limits if before else None
-                limits = kept if isinstance(kept, Limits) else Limits()
+                limits = kept if isinstance(kept, Limits) else Limits(self._counted_in(digest))
                 limits.set(row["limits"])
             caller = Caller(
                 key_id=digest,
@@ -123,6 +126,9 @@ class Access:
             self._vouched[caller.key_id] = time.monotonic()
             if len(self._vouched) > MOST_VOUCHED:
                 del self._vouched[next(iter(self._vouched))]
+
+    def _counted_in(self, digest: str) -> Path | None:
+        return self.used / f"{digest}.json" if self.used else None
 
     def _passed(self, digest: str) -> Caller:
         since = self._vouched.get(digest)

@@ -18,7 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from loop_pipeline.gateway.access.live_files import CONTRACTS, HOLDS, KEYS, POLICY
 from loop_pipeline.masking import mask_secrets
-from loop_pipeline.store.tables import AccessKeyRow, ContractRow, HoldRow, PolicyRow, TraceRow
+from loop_pipeline.store.tables import (
+    CONTRACTED,
+    AccessKeyRow,
+    ContractRow,
+    HoldRow,
+    PolicyRow,
+    TraceRow,
+)
 from loop_pipeline.whole_file import write_whole
 
 # Contracts are those of the newest traces; they change seldom, and looking them up takes a while.
@@ -113,8 +120,8 @@ def _contracts(connection: Connection) -> dict[str, dict[str, Any]]:
     """By app and task: the contract that most of the newest traces of it have."""
     newest = (
         select(TraceRow.app, TraceRow.task, TraceRow.contract_id)
-        # Traces without one say nothing, however many of them are newer.
-        .where(TraceRow.task.is_not(None), TraceRow.contract_id.is_not(None))
+        # Traces without one say nothing, however many of them are newer: an index leaves them out.
+        .where(CONTRACTED)
         .order_by(TraceRow.day.desc())
         .limit(NEWEST)
         .subquery()

@@ -1,6 +1,6 @@
-"""How much a key may ask for: at once, in a minute, in USD a day. Each process counts for itself.
+"""How much a key may ask for: at once, in a minute, in USD a day, over all workers of a gateway.
 
-Not here: whose key it is (``access.py``).
+Not here: whose key it is (``access.py``), and where it is counted (``used_up.py``).
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import datetime as dt
 import math
 import time
-from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from loop_pipeline.costs.prices import Prices
 from loop_pipeline.costs.token_price import Tokens
 from loop_pipeline.costs.unpriced import WHAT_TO_DO
+from loop_pipeline.gateway.access.used_up import DAY_S, MINUTE_S, SharedUse, UsedUp
 
-MINUTE_S, DAY_S = 60.0, 86_400.0
 # What a request is taken to cost until it is known: JSON has about so many bytes a token, and an
 # answer without a limit of its own is taken to have so many tokens.
 BYTES_A_TOKEN = 3
@@ -48,15 +48,18 @@ class NoLimits:
 
 
 class Limits:
-    """Of one key, in this process."""
+    """Of one key."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
+        """Nothing is limited yet.
+
+        Args:
+            path: where all workers count what the key uses; None: only this process counts.
+        """
+        self._used = SharedUse(path)
         self._parallel: int | None = None
         self._per_minute: int | None = None
         self._usd_per_day: float | None = None
-        self._now = 0
-        self._recent: deque[float] = deque()
-        self._day, self._usd = 0, 0.0
 
     def set(self, limits: Mapping[str, Any]) -> None:
         """New limits; what is used up stays so."""
@@ -79,30 +82,30 @@ class Limits:
                 f"this key may spend {self._usd_per_day:g} USD a day, and nobody knows what this "
                 f"model costs: {WHAT_TO_DO}"
             )
-        usd = usd or 0.0
-        if self._parallel is not None and self._now >= self._parallel:
-            raise OverLimit(f"this key may have {self._parallel} requests at once", 1)
+        most = usd or 0.0
         now, clock = time.monotonic(), time.time()
-        while self._recent and now - self._recent[0] >= MINUTE_S:
-            self._recent.popleft()
-        if self._per_minute is not None and len(self._recent) >= self._per_minute:
-            wait = MINUTE_S - (now - self._recent[0]) if self._recent else MINUTE_S
+
+        def count(used: UsedUp) -> None:
+            used.until(now, int(clock // DAY_S))
+            self._check(used, most, now, clock)
+            used.begin(now, most)
+
+        self._used.change(count)
+        return most
+
+    def _check(self, used: UsedUp, usd: float, now: float, clock: float) -> None:
+        if self._parallel is not None and sum(used.going_on.values()) >= self._parallel:
+            raise OverLimit(f"this key may have {self._parallel} requests at once", 1)
+        if self._per_minute is not None and sum(n for _, n in used.asked) >= self._per_minute:
+            wait = MINUTE_S - (now - used.asked[0][0]) if used.asked else MINUTE_S
             raise OverLimit(f"this key may ask {self._per_minute} times a minute", wait)
-        day = int(clock // DAY_S)
-        if day != self._day:
-            self._day, self._usd = day, 0.0
-        if self._usd_per_day is not None and self._usd + usd > self._usd_per_day:
+        if self._usd_per_day is not None and used.usd + usd > self._usd_per_day:
             wait = DAY_S - clock % DAY_S
             raise OverLimit(f"this key may spend {self._usd_per_day:g} USD a day (UTC)", wait)
-        self._now += 1
-        self._recent.append(now)
-        self._usd += usd
-        return usd
 
     def end(self, reserved: float, usd: float) -> None:
         """Count it out, and what it did cost instead of what was reserved."""
-        self._now -= 1
-        self._usd = max(0.0, self._usd + usd - reserved)
+        self._used.change(lambda used: used.end(usd - reserved))
 
 
 def usd_at_most(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from loop_pipeline.gateway.admin.figures.live_row import lane_of
+from loop_pipeline.store.incoming.live_sums import lane_of
 
 OUTCOMES = {
     "student": "The student's answer went out.",

@@ -27,7 +27,8 @@ from loop_pipeline.gateway.admin.figures.page_fields import LiveNumbers
 from loop_pipeline.gateway.admin.one_request import one_request, stored_request
 from loop_pipeline.gateway.admin.page_feedback import write_feedback
 from loop_pipeline.gateway.admin.spool_tail import Backlog, SpoolTail
-from loop_pipeline.gateway.trace_row import as_it_is, hidden_row
+from loop_pipeline.gateway.asking.hidden_values import Hide, as_it_is
+from loop_pipeline.gateway.trace_row import hidden_row
 from loop_pipeline.masking import masked
 from loop_pipeline.routing.policy import BadBundle, PolicyBundle, load_bundle
 from loop_pipeline.store.upgrade import StoreError
@@ -49,7 +50,7 @@ class LiveView:
         home: Path,
         open_store: Callable[[], Engine],
         rent: Rent,
-        hide: Callable[[str], str] = as_it_is,
+        hide: Hide = as_it_is,
         prices: Prices = LIST_PRICES,
     ) -> None:
         """Nothing is opened yet.

@@ -13,8 +13,9 @@ from sqlalchemy import Engine, select
 
 from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.gateway.admin.decision_words import decision_words, logprob_lines
-from loop_pipeline.gateway.admin.figures.live_row import cost_of, lane_of, moment_of
+from loop_pipeline.gateway.admin.figures.live_row import cost_of, moment_of
 from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.incoming.live_sums import lane_of
 from loop_pipeline.store.tables import (
     CheckpointRow,
     ContractRow,

@@ -24,9 +24,9 @@ from loop_pipeline.gateway.admin.figures.live_row import (
     add_minutes,
     add_totals,
     counted,
-    is_live,
     listed,
 )
+from loop_pipeline.store.incoming.live_sums import is_live
 
 # The shipper commits every 2,000 lines: whole blocks are in the store, or none of them is.
 BLOCK_LINES = 500

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from loop_pipeline.gateway.asking.hidden_values import given_back
 from loop_pipeline.gateway.formats.exchange import Reply
 from loop_pipeline.routing.decision import Decision
 from loop_pipeline.routing.router import Router
@@ -25,9 +26,10 @@ class Plan:
 
     ``adapter`` is asked first, None: the frontier at once. ``shadows`` are the other adapters that
     answer too, for the record only, because the coin of the decision fell so (``shadow``).
-    ``contract`` is the request's or else its task's; ``messages`` are what a student is asked. With
-    a ``router`` the request is one that the policy speaks of. ``trace`` are the headers
-    of the client's distributed trace, for our own servers only.
+    ``contract`` is the request's or else its task's; ``messages`` are what a student is asked;
+    ``values`` what was hidden in them, None if nothing hides anything. With a ``router`` the
+    request is one that the policy speaks of. ``trace`` are the headers of the client's distributed
+    trace, for our own servers only.
     """
 
     reason: str
@@ -40,6 +42,7 @@ class Plan:
     forced: bool = False
     contract: dict[str, Any] | None = None
     messages: Messages = field(default_factory=list, repr=False)
+    values: dict[str, str] | None = field(default=None, repr=False)
     trace: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -169,6 +172,8 @@ def tried_of(plan: Plan, prompt_id: str, answer: Answer, verdict: Verdict, took_
     """What came of an answer that was judged."""
     adapter = plan.adapter or ""
     reply, serve = reply_of(answer, adapter), verdict.action == "serve"
+    if serve:
+        reply = replace(reply, text=given_back(answer.text, plan.values))
     rows = [] if serve else [beside(plan, prompt_id, adapter, reply, answer.latency_ms, verdict)]
     route = route_of(plan, "student" if serve else "frontier", verdict)
     return Tried(serve, reply, verdict.reason, route, took_ms, rows)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from loop_pipeline.gateway.asking.answer_forms import AnswerForms
+from loop_pipeline.gateway.asking.hidden_values import given_back, not_to_be_given
 from loop_pipeline.gateway.asking.request_plan import Plan, Verdict
 from loop_pipeline.gateway.formats.exchange import Request
 from loop_pipeline.labels.hallucination.answer_check import check_answer
@@ -45,7 +46,14 @@ def judged(
     verdict = Verdict(settled.action, settled.reason, settled.score, settled.threshold)
     if settled.action == "escalate":
         return verdict
-    if (unlike := _unwanted(request, answer)) is not None:
+    unfit = not_to_be_given(
+        answer.text,
+        plan.values,
+        asked=request_text(plan.messages),
+        raw=request_text(request.messages),
+        contract=plan.contract,
+    )
+    if (unlike := unfit or _unwanted(request, plan, answer)) is not None:
         return replace(verdict, action="escalate", reason=unlike)
     flag = _checked(plan, answer, tiers, forms)
     if flag["flag"]:
@@ -54,13 +62,14 @@ def judged(
     return replace(verdict, flag=flag)
 
 
-def _unwanted(request: Request, answer: Answer) -> str | None:
+def _unwanted(request: Request, plan: Plan, answer: Answer) -> str | None:
     """What the client asked for and the frontier would have kept to; None if the answer does."""
     most = request.max_tokens
     if most is not None and answer.tokens_out > most:
         return f"it has {answer.tokens_out} tokens, the client wants at most {most}"
+    text = given_back(answer.text, plan.values)
     for place, stop in enumerate(request.stop):
-        if stop and stop in answer.text:
+        if stop and stop in text:
             return f"it holds stop string {place + 1} of the client"
     return None
 

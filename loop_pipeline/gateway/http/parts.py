@@ -5,7 +5,6 @@ Not here: making it (``worker.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -14,6 +13,7 @@ import aiohttp
 from loop_pipeline.costs.prices import Prices
 from loop_pipeline.gateway.access.access import Access
 from loop_pipeline.gateway.access.live_files import LiveFiles
+from loop_pipeline.gateway.asking.hidden_values import Hide
 from loop_pipeline.gateway.capture import Capture
 from loop_pipeline.gateway.cascade import Cascade
 from loop_pipeline.gateway.config import GatewayConfig, Secrets
@@ -49,7 +49,7 @@ class Parts:
     frontier: Frontier
     students: Pool
     page: aiohttp.ClientSession
-    hide: Callable[[str], str]
+    hide: Hide
     """Takes personal data out of a text that is kept, or that a student is asked."""
     prices: Prices
     draining: bool = False

@@ -27,7 +27,7 @@ COPY = f"COPY incoming_traces ({NAMES}) FROM STDIN"
 # In one order, or two imports of the same rows would wait for each other for ever.
 TAKE_OVER = f"""
     INSERT INTO traces ({NAMES}) SELECT {NAMES} FROM incoming_traces ORDER BY prompt_id
-    ON CONFLICT (prompt_id) DO NOTHING
+    ON CONFLICT (prompt_id) DO NOTHING RETURNING prompt_id
 """  # noqa: S608  names of columns
 INSERT = f"""
     INSERT INTO traces ({NAMES}) VALUES ({", ".join("?" * len(COLUMNS))})
@@ -36,32 +36,40 @@ INSERT = f"""
 BUFFER = 1 << 20
 
 
-def insert_traces(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
-    """Insert the traces whose prompt id is not there yet. Returns how many were new.
+def insert_traces(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Insert the traces whose prompt id is not there yet. Returns the ids that were new.
 
     Args:
         connection: of the transaction.
         rows: a row a prompt id.
     """
     if not rows:
-        return 0
+        return []
     raw: Any = connection.connection.driver_connection
     driver: Any = connection.dialect.dbapi
     cursor = raw.cursor()
     try:
         if connection.dialect.name == "sqlite":
-            cursor.executemany(INSERT, _tuples(rows))
-        else:
-            cursor.execute(INCOMING)
-            cursor.copy_expert(COPY, io.BytesIO("".join(_copy_lines(rows)).encode()), BUFFER)
-            cursor.execute(TAKE_OVER)
-        new = cursor.rowcount
+            return _one_by_one(cursor, rows)
+        cursor.execute(INCOMING)
+        cursor.copy_expert(COPY, io.BytesIO("".join(_copy_lines(rows)).encode()), BUFFER)
+        cursor.execute(TAKE_OVER)
+        return [prompt_id for (prompt_id,) in cursor.fetchall()]
     except driver.Error as error:
         # As if SQLAlchemy had run it: whoever handles errors of the store knows its kinds only.
         raise DBAPIError.instance("insert into traces", None, error, driver.Error) from error
     finally:
         cursor.close()
-    return new
+
+
+def _one_by_one(cursor: Any, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Insert rows into SQLite, whose driver says of many at once how many were new, not which."""
+    execute = cursor.execute
+    return [
+        row["prompt_id"]
+        for row, values in zip(rows, _tuples(rows), strict=True)
+        if execute(INSERT, values).rowcount
+    ]
 
 
 def _tuples(rows: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 from loop_pipeline.costs.all_frontier import Estimate, Weights, all_frontier
 from loop_pipeline.costs.attribution import LOADED_FACTOR
 from loop_pipeline.costs.unpriced import unpriced_words
-from loop_pipeline.gateway.admin.figures.day_totals import Both
 from loop_pipeline.gateway.admin.figures.live_row import Sums, Totals
+from loop_pipeline.gateway.admin.figures.twice_answered import Both
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from loop_pipeline.costs.all_frontier import weights_of
 from loop_pipeline.costs.prices import Prices
-from loop_pipeline.gateway.admin.figures.day_totals import Both, StoreView, last_minutes
+from loop_pipeline.gateway.admin.figures.day_totals import StoreView, last_minutes
 from loop_pipeline.gateway.admin.figures.live_bill import Rent, bill
 from loop_pipeline.gateway.admin.figures.live_promises import group_lines, promise
 from loop_pipeline.gateway.admin.figures.live_row import Minutes, Totals, add_minutes, add_totals
@@ -27,6 +27,7 @@ from loop_pipeline.gateway.admin.figures.page_fields import (
     Policy,
     SpoolNumbers,
 )
+from loop_pipeline.gateway.admin.figures.twice_answered import Both
 from loop_pipeline.gateway.admin.spool_tail import Backlog
 from loop_pipeline.routing.policy import PolicyBundle
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loop_pipeline.confidence.certificate import promise_state
-from loop_pipeline.gateway.admin.figures.day_totals import Both
 from loop_pipeline.gateway.admin.figures.live_row import Totals
 from loop_pipeline.gateway.admin.figures.page_fields import LANES, Achieved, GroupLine, State
+from loop_pipeline.gateway.admin.figures.twice_answered import Both
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 from loop_pipeline.stats.binomial import clopper_pearson
 

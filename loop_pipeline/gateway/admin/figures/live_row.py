@@ -9,17 +9,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from loop_pipeline.costs.unpriced import unpriced_as
+from loop_pipeline.store.incoming.live_sums import Lane, lane_of, minute_of
 from loop_pipeline.traces.messages import request_text
 
 # Of a request that is listed, so many characters are shown.
 SHOWN_CHARS = 140
-
-Lane = Literal["student", "escalated", "frontier", "beside"]
-"""Who answered: the student, the frontier after the student, the frontier at once; or an answer
-that was asked for beside the one that went out."""
 
 
 class Key(NamedTuple):
@@ -73,22 +70,6 @@ def add_minutes(into: Minutes, more: Mapping[tuple[str, Lane], int]) -> None:
         into[key] = into.get(key, 0) + n
 
 
-def is_live(row: Mapping[str, Any]) -> bool:
-    """Whether a trace came through the gateway, which says so in ``route``."""
-    route = row.get("route")
-    return isinstance(route, dict) and bool(route.get("arm") or route.get("shadow_of"))
-
-
-def lane_of(row: Mapping[str, Any]) -> Lane:
-    """Who answered a trace that came through the gateway."""
-    route = row["route"]
-    if route.get("shadow_of"):
-        return "beside"
-    if row.get("producer") == "student":
-        return "student"
-    return "escalated" if route.get("arm") == "student" else "frontier"
-
-
 def moment_of(row: Mapping[str, Any]) -> dt.datetime:
     """When a request came, in UTC."""
     ts = row["ts"]
@@ -133,11 +114,6 @@ def _unpriced(row: Mapping[str, Any], usd: float | None) -> dict[str, int]:
     counts = {name: int(row.get(name) or 0) for name in ("tokens_in", "tokens_out")}
     name = unpriced_as({**row, **counts, "cost_usd": usd})
     return {name: 1} if name else {}
-
-
-def minute_of(moment: dt.datetime) -> str:
-    """The minute of a moment, as minutes are named everywhere here."""
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M")
 
 
 def listed(row: Mapping[str, Any]) -> dict[str, Any]:

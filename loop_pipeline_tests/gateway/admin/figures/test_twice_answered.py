@@ -1,0 +1,59 @@
+"""Answers to the same request find each other, and each is read once."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from sqlalchemy import Engine
+
+from loop_pipeline.gateway.admin.figures import twice_answered
+from loop_pipeline.gateway.admin.figures.twice_answered import Both, TwiceAnswered
+from loop_pipeline_tests.gateway.admin.live_store import beside, line, store
+
+NOON = dt.datetime(2026, 9, 2, 12, tzinfo=dt.UTC)
+FIRST = "2026-09-01"
+
+
+def read(twice: TwiceAnswered, engine: Engine, first: str = FIRST) -> list[Both]:
+    with engine.connect() as connection:
+        return twice.read(connection, first)
+
+
+def test_only_what_is_new_is_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    answers = twice_answered.drawn_answers
+
+    def noted(connection, ids):
+        asked.extend(ids)
+        return answers(connection, ids)
+
+    monkeypatch.setattr(twice_answered, "drawn_answers", noted)
+    mains = [line(f"r{i}", NOON, "student", route={"shadow": True}) for i in range(20)]
+    twice = TwiceAnswered()
+    store(engine, [*mains[:9], *(beside(main, "delivery") for main in mains[:9])])
+    assert len(read(twice, engine)) == 9
+    store(engine, [*mains[9:], *(beside(main, "refund") for main in mains[9:])])
+    found = read(twice, engine)
+    assert (len(found), sum(both.agrees for both in found)) == (20, 9)
+    assert read(twice, engine) == found
+    assert len(asked) == len(set(asked)) == 40
+
+
+@pytest.mark.parametrize("first", ["student", "frontier"])
+def test_the_other_answer_may_come_later_and_after_midnight(engine: Engine, first: str) -> None:
+    main = line("r", NOON.replace(hour=23), "student", route={"shadow": True})
+    other = beside(main, "delivery", ts=(NOON + dt.timedelta(days=1)).isoformat())
+    twice = TwiceAnswered()
+    store(engine, [main if first == "student" else other])
+    assert read(twice, engine) == []
+    store(engine, [other if first == "student" else main])
+    assert [(both.day, both.agrees) for both in read(twice, engine)] == [("2026-09-02", True)]
+    assert read(twice, engine, "2026-09-03") == [], "the day has passed"
+
+
+def test_an_answer_of_a_student_that_did_not_go_out_is_none_of_them(engine: Engine) -> None:
+    main = line("r", NOON, "escalated", route={"shadow": True})
+    asked = beside(main, "delivery", prompt_id="r~student", producer="student")
+    store(engine, [main, asked])
+    assert read(TwiceAnswered(), engine) == []
