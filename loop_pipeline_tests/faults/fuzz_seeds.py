@@ -20,12 +20,16 @@ from loop_pipeline_tests.upstream import completion
 # A longer one is mostly copied.
 MOST_BYTES = 20_000
 TURNS = [{"role": "system", "content": "Sort it."}, {"role": "user", "content": "Où est ma clé?"}]
-CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"sku": "bell"}'}}
+CALL = {
+    "id": "c1",
+    "type": "function",
+    "function": {"name": "find", "arguments": '{"sku": "bell"}'},
+}
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
 
 def record_seeds(cases: Path) -> list[bytes]:
-    """Traces and feedback: written here, and all lines and documents of the folder, if it is there."""
+    """Traces and feedback: written here, and what the folder holds, if it is there."""
     seeds = [_line(one) for one in RECORDS]
     paths = sorted(cases.rglob("*.json*")) if cases.is_dir() else []
     for path in paths:
