@@ -6,6 +6,7 @@ Not here: reading them; and the loop's own format (``jsonl.py``).
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from loop_pipeline.traces.storable import MOST_LINE_BYTES
@@ -52,14 +53,20 @@ KNOWN: tuple[tuple[str, tuple[str, ...], tuple[str, str]], ...] = (
     ("KTO rows", ("prompt", "completion", "label"), TURN),
     ("prompt-completion rows", ("prompt", "completion"), TURN),
 )
+SHEET = "a sheet of reviews: loop review import FILE --reviewer NAME"
+# The names of a sheet's columns are no longer than this.
+MOST_HEAD = 2000
 OURS = ("ts", "model", "output", "prompt_id")
 
 
 def foreign_format(line: str) -> str | None:
-    """What a JSON object is that is no trace of ours, and what to do; None: nothing known."""
+    """What a line is that is no trace of ours, and what to do; None: nothing known."""
     value = _object(line)
     if value is None:
-        return None
+        names = {name.strip('" \ufeff').lower() for name in re.split("[,;\t]", line[:MOST_HEAD])}
+        return SHEET if {"prompt_id", "good"} <= names else None
+    if {"prompt_id", "good"} <= value.keys():
+        return SHEET
     for name, fields, (what, needed) in KNOWN:
         if all(_has(value, field) for field in fields):
             return f"{name}: {what}; write {needed} as docs/reference/trace-format.md has them"

@@ -43,7 +43,7 @@ LATER = "after an upgrade of loop_pipeline: loop quarantine retry"
 
 @dataclass(frozen=True)
 class Kind:
-    """Lines of one file, of one day, with one fault; of other lines nothing is known of their own."""
+    """What lines have in common that came with one file on one day and have one fault."""
 
     source: str
     day: str

@@ -126,7 +126,7 @@ def _is_whole(row: Row) -> bool:
 
 
 def _refused_ids(engine: Engine, source: str) -> set[str]:
-    """Ids whose traces were refused when this source came: feedback on them is not of the stored."""
+    """Ids whose traces this source brought in vain: feedback on them is not of the stored ones."""
     row = QuarantineRow
     refused = select(row.raw).where(row.source == source, row.reason.contains(REFUSED))
     with engine.connect() as connection:
