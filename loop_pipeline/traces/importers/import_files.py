@@ -204,9 +204,8 @@ def _refused_if_foreign(records: Iterator[tuple[int, Record]]) -> Iterator[tuple
     named = [foreign_format(record.raw) for _, record in held]
     if all(named):
         kinds = "; ".join(dict.fromkeys(name for name in named if name))
-        raise ValueError(
-            f"none of its {len(held)} lines is a trace or feedback; it looks like {kinds}"
-        )
+        nothing = f"none of its {len(held)} lines is a trace or feedback"
+        raise ValueError(f"{nothing}; it looks like {kinds}")
     if not any(_looks_ours(record, name) for (_, record), name in zip(held, named, strict=True)):
         why = next((name for name in named if name), held[0][1].reason)
         raise ValueError(
