@@ -42,10 +42,17 @@ What is imported while the run goes on is left to the next one (sensor `unlabell
 )
 
 
-@dg.asset(**DAILY, kinds={"pandas"}, code_version="2", check_specs=[EVERY_ANSWER])
+@dg.asset(
+    **DAILY,
+    # Of an asset that reports a check, Dagster does not take the type from the annotation.
+    dagster_type=dg.PythonObjectDagsterType(pd.DataFrame),
+    check_specs=[EVERY_ANSWER],
+    kinds={"pandas"},
+    code_version="2",
+)
 def hallucination_flags(
     context: dg.AssetExecutionContext, loop: Loop, raw_traces: pd.DataFrame
-) -> dg.MaterializeResult[pd.DataFrame]:
+) -> dg.MaterializeResult:
     """For every answer: does it say what its request and its contract do not support, and why.
 
     A flagged answer is never learned from, unless a reviewer found it good.

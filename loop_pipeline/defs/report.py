@@ -7,6 +7,7 @@ import dagster as dg
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.routing import routing_policy
 from loop_pipeline.defs.serving import ask
+from loop_pipeline.json_files import read_model
 from loop_pipeline.report.gather import gather
 from loop_pipeline.report.live import read_live
 from loop_pipeline.report.numbers import LoopNumbers, Served
@@ -112,7 +113,7 @@ def ratios_stand_together(loop: Loop) -> dg.AssetCheckResult:
     **Read more** in `docs/concepts/costs.md`.
     """
     path = loop.settings().artifacts / "report" / "numbers.json"
-    numbers = LoopNumbers.model_validate_json(path.read_text("utf-8"))
+    numbers = read_model(path, LoopNumbers, mend="materialize loop_report to write it anew")
     if numbers.costs is None:
         return dg.AssetCheckResult(passed=True, description="nothing is routed yet")
     rest = numbers.costs.parts["frontier, escalations"] / numbers.costs.frontier_usd

@@ -8,7 +8,6 @@ answered yet: ``student_answers`` keeps the rest under the contestant's key.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from loop_pipeline.evaluation.few_shot import SHOTS, evaluate_few_shot, nearest_
 from loop_pipeline.evaluation.held_out import evaluate
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.hashing import digest
+from loop_pipeline.json_files import read_object
 from loop_pipeline.serving import student_server as vllm
 from loop_pipeline.serving.adapter_check import flaw
 from loop_pipeline.serving.server_errors import ServerError
@@ -105,7 +105,8 @@ def _base_facts(checkpoint: Mapping[str, Any]) -> tuple[str, str]:
     """What names a base: what the adapter says, and how a base that was made here was made."""
     meta = Path(checkpoint["adapter_dir"]) / "meta.json"
     made = Path(checkpoint["base_dir"]) / "meta.json"
-    name = json.loads(meta.read_text("utf-8"))["base"] if meta.is_file() else ""
+    said = read_object(meta, ("base",), mend="train it again") if meta.is_file() else {}
+    name = said.get("base", "")
     return name or checkpoint["base_dir"], made.read_text("utf-8") if made.is_file() else ""
 
 

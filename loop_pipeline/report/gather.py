@@ -5,7 +5,6 @@ Not here: estimates; and how figures are shown (``summary.py``, ``page.py``).
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.confidence.answer_score_fit import scores
+from loop_pipeline.json_files import read_object
 from loop_pipeline.report.bill import routed_costs
 from loop_pipeline.report.numbers import (
     Agreement,
@@ -141,7 +141,8 @@ def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> float:
     numbers.student_adapter = adapter_name(checkpoint["checkpoint_id"])
     numbers.dataset_id = checkpoint["dataset_id"]
     numbers.mlflow_run_id = checkpoint["mlflow_run_id"]
-    meta = json.loads((Path(checkpoint["adapter_dir"]) / "meta.json").read_text("utf-8"))
+    meta_file = Path(checkpoint["adapter_dir"]) / "meta.json"
+    meta = read_object(meta_file, ("loss_curve",), mend="restore it, or train again")
     numbers.loss = [(int(step), float(loss)) for step, loss in meta["loss_curve"]]
     metrics = checkpoint["metrics"]
     rival = metrics["rival"]

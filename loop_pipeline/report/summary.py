@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from textwrap import wrap
 
+from loop_pipeline.json_files import read_model
 from loop_pipeline.report.next_step import next_step
 from loop_pipeline.report.numbers import (
     LEXICAL,
@@ -27,7 +28,9 @@ def show(settings: LoopSettings) -> None:
     folder = settings.artifacts / "report"
     if not (folder / "numbers.json").exists():
         raise FileNotFoundError(f"no report yet in {folder}: materialize loop_report")
-    numbers = LoopNumbers.model_validate_json((folder / "numbers.json").read_text())
+    numbers = read_model(
+        folder / "numbers.json", LoopNumbers, mend="materialize loop_report to write it anew"
+    )
     home = settings.home.absolute()
     print(f"\n{summary(numbers)}\n")
     print(f"report    {folder / 'report.html'}")

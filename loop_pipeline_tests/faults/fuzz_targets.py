@@ -22,10 +22,18 @@ from loop_pipeline.gateway.intake.litellm_in import read_litellm
 from loop_pipeline.labels.reviews.spreadsheets import read_sheet
 from loop_pipeline.routing.policy import BadBundle, load_bundle
 from loop_pipeline.serving.adapter_check import remembered
-from loop_pipeline.store.tables import ContractRow, FeedbackRow, QuarantineRow, TraceRow
+from loop_pipeline.store.tables import (
+    ContractRow,
+    FeedbackRow,
+    QuarantineRetryRow,
+    QuarantineRow,
+    TraceRow,
+)
 from loop_pipeline.traces.importers.import_files import UnreadableFile
-from loop_pipeline.traces.importers.jsonl import BadLine, Note, parse_line
+from loop_pipeline.traces.importers.jsonl import BadLine, Note, Record, parse_line
 from loop_pipeline.traces.ingest import import_file
+from loop_pipeline.traces.quarantine.quarantine_list import chosen
+from loop_pipeline.traces.quarantine.quarantine_retry import retry
 from loop_pipeline.traces.records import Feedback
 from loop_pipeline.training.dataset.frozen_check import DamagedSet, check_frozen
 from loop_pipeline_tests.faults.case_stages import neighbour
@@ -54,6 +62,14 @@ class Store:
             held = _held(connection)
             _nothing_is_lost(connection, self._path, sound)
         return held
+
+    def tries_again(self) -> Rows:
+        """Take what is in quarantine up again: with nothing mended, nothing may change."""
+        bad = len(_bad_lines(self.engine))
+        done = retry(self.engine, chosen(), _line_again, secret=secret)
+        assert (done.left, done.stayed + done.not_tried) == (0, bad)
+        with self.engine.connect() as connection:
+            return _held(connection)
 
     def takes_file(self, content: bytes) -> Rows:
         """Import damaged bytes as one file, which may be no file of traces at all."""
@@ -88,8 +104,17 @@ def _among_neighbours(inputs: Sequence[bytes]) -> tuple[list[bytes], set[str]]:
     return lines, sound
 
 
+def _bad_lines(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(connection.scalars(select(QuarantineRow.line).where(*chosen())))
+
+
+def _line_again(row: dict[str, Any]) -> list[Record]:
+    return parse_line(row["raw"].encode())
+
+
 def _empty(connection: Connection) -> None:
-    for table in (FeedbackRow, TraceRow, ContractRow, QuarantineRow):
+    for table in (FeedbackRow, TraceRow, ContractRow, QuarantineRow, QuarantineRetryRow):
         connection.execute(delete(table))
 
 

@@ -84,6 +84,8 @@ class Fuzz:
         except Exception as error:
             guilty = [n for n, one in zip(numbers, made, strict=True) if not self._alone(one)]
             raise AssertionError(f"lines {guilty}: LOOP_FUZZ={numbers[0]}") from error
+        if sampled:
+            assert self.store.tries_again() == held, f"tried again: LOOP_FUZZ={numbers[0]}"
         if sampled and self._other:
             assert self._other.takes_lines(made) == held, f"other rows: LOOP_FUZZ={numbers[0]}"
 
