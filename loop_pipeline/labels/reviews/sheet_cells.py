@@ -23,6 +23,7 @@ FORMULA = re.compile(rf"['\t\r]|{TRIMMED}[{SIGNS}]")
 # Where semicolons or tabs separate, a cell goes on as another one, whatever is quoted.
 NEXT_CELL = re.compile(rf"([;\t]{TRIMMED}'*)(?=[{SIGNS}])")
 GUARD = "'"
+NO_ROW = "no row of a CSV"
 
 
 def guarded(cell: str) -> str:
@@ -52,26 +53,30 @@ def sheet_rows(path: Path) -> Iterator[tuple[int, dict[str, str] | BadLine]]:
         yield from json_rows(text)
         return
     csv.field_size_limit(2**31 - 1)
+    lines = list(io.StringIO(text, newline=""))
     for delimiter in ",;\t":
-        lines = list(io.StringIO(text, newline=""))
-        names = next(csv.reader(lines, delimiter=delimiter), [])
+        # Not strictly: a name may be damaged that is not one of those that count.
+        head = csv.reader(lines, delimiter=delimiter)
+        names = next(head, [])
         if {"prompt_id", "good"} <= {name.strip().lower() for name in names}:
-            yield from _csv_rows(lines, delimiter)
+            yield from _csv_rows(lines[head.line_num :], names, delimiter)
             return
     raise ValueError(f"{path.name} has no columns prompt_id and good")
 
 
-def _csv_rows(lines: list[str], delimiter: str) -> Iterator[tuple[int, dict[str, str] | BadLine]]:
+def _csv_rows(
+    lines: list[str], names: list[str], delimiter: str
+) -> Iterator[tuple[int, dict[str, str] | BadLine]]:
     """The rows of a CSV; a quote that never ends costs its own line, not all that follow it."""
-    reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
-    names, start, number = reader.fieldnames, 0, 1
+    reader = csv.DictReader(lines, names, delimiter=delimiter, strict=True)
+    start, number = 0, 1
     while True:
         number, before = number + 1, reader.line_num
         try:
             row = next(reader, None)
         except csv.Error as error:
             line = lines[start + before]
-            yield number, bad_line(line.encode(errors="replace"), f"no row of a CSV: {error}")
+            yield number, bad_line(line.encode(errors="replace"), f"{NO_ROW}: {error}")
             start += before + 1
             reader = csv.DictReader(lines[start:], names, delimiter=delimiter, strict=True)
             continue

@@ -33,6 +33,7 @@ ADVICE = (
     ("NUL character", "take the character U+0000 out in the export, import the file again"),
     ("half a character", "the log cut a text inside a character; mend the export, import again"),
     ("the rest of the document", "the file is cut or damaged; get it anew, import it again"),
+    ("no row of a CSV", "close the quote in that row, or save the sheet anew; import it again"),
     ("not JSON", "the line is cut or no JSON; mend the export, import the file again"),
     ("is none of", "write yes or no in the column good, import the sheet again"),
     ("the database refuses", "correct the value that is named, import the file again"),

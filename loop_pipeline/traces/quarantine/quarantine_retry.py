@@ -27,8 +27,8 @@ from loop_pipeline.traces.trace_lines import TraceLine
 
 # Lines in memory at once; one of them may have many megabytes.
 TOGETHER = 200
-# Of these only the beginning is there, or nothing, or they stand somewhere else.
-NOT_WHOLE = ("its beginning is kept", "the rest of the document")
+# Of these only the beginning is there, or nothing, or what they mean takes the head of their file.
+NOT_WHOLE = ("its beginning is kept", "the rest of the document", "no row of a CSV")
 ELSEWHERE = ("mlflow",)
 REFUSED = "is already stored with another"
 
