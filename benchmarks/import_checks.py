@@ -28,7 +28,10 @@ LATER = ("user_hash", "served_model", "response_id", "first_byte_ms", "parameter
 IMPORT = """
 import sys, time
 from pathlib import Path
-from loop_pipeline.store.database import open_store
+try:
+    from loop_pipeline.store.database import open_store
+except ImportError:
+    from loop_pipeline.store.queries import open_store
 from loop_pipeline.traces.ingest import import_file
 engine = open_store(sys.argv[1])
 start, began = time.perf_counter(), time.process_time()

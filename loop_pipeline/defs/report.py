@@ -7,7 +7,6 @@ import dagster as dg
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.routing import routing_policy
 from loop_pipeline.defs.serving import ask
-from loop_pipeline.json_files import read_model
 from loop_pipeline.report.gather import gather
 from loop_pipeline.report.live import read_live
 from loop_pipeline.report.numbers import LoopNumbers, Served
@@ -21,7 +20,7 @@ from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.policies import champion_of
 from loop_pipeline.store.tables import LedgerRow
-from loop_pipeline.whole_file import write_whole
+from loop_pipeline.whole_file import read_model, write_whole
 
 
 @dg.asset(deps=[routing_policy], group_name="report", kinds={"html"}, code_version="1")

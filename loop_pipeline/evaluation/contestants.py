@@ -20,7 +20,6 @@ from loop_pipeline.evaluation.few_shot import SHOTS, evaluate_few_shot, nearest_
 from loop_pipeline.evaluation.held_out import evaluate
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.hashing import digest
-from loop_pipeline.json_files import read_object
 from loop_pipeline.serving import student_server as vllm
 from loop_pipeline.serving.adapter_check import flaw
 from loop_pipeline.serving.server_errors import ServerError
@@ -29,6 +28,7 @@ from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import read, records, upsert
 from loop_pipeline.store.tables import StudentAnswerRow
 from loop_pipeline.training.dataset.frozen_check import check_frozen
+from loop_pipeline.whole_file import read_object
 
 # Those that are only shown for comparison answer so many gold rows, always the same ones.
 SAMPLE = 1_000

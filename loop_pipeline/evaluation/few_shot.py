@@ -15,9 +15,9 @@ import pandas as pd
 from loop_pipeline.evaluation.held_out import evaluate
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.hashing import digest
-from loop_pipeline.json_files import read_rows
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.traces.messages import SYSTEM_ROLES, request_text
+from loop_pipeline.whole_file import read_rows
 
 SHOTS = 3
 # Examples are looked for among so many training rows: embedding more takes minutes.

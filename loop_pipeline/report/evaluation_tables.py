@@ -13,10 +13,9 @@ from typing import Any
 import pandas as pd
 
 from loop_pipeline.evaluation.gallery import to_html
-from loop_pipeline.json_files import read_rows
 from loop_pipeline.report.pictures.plots import contestants_figure, reliability_figure
 from loop_pipeline.traces.shown_text import text_table
-from loop_pipeline.whole_file import whole_file, write_whole
+from loop_pipeline.whole_file import read_rows, whole_file, write_whole
 
 GALLERY = "gallery.jsonl"
 # Figures of a contestant as they stand in its table, by the heading.

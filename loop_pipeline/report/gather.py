@@ -14,7 +14,6 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.confidence.answer_score_fit import scores
-from loop_pipeline.json_files import read_object
 from loop_pipeline.report.bill import routed_costs
 from loop_pipeline.report.numbers import (
     Agreement,
@@ -42,6 +41,7 @@ from loop_pipeline.store.tables import (
     TraceRow,
 )
 from loop_pipeline.store.training_data import newest_quality_model
+from loop_pipeline.whole_file import read_object
 
 
 def gather(

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, Field
 
-from loop_pipeline.json_files import read_model
 from loop_pipeline.report.numbers import money, percent
+from loop_pipeline.whole_file import read_model
 
 NAME = "live.json"
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from textwrap import wrap
 
-from loop_pipeline.json_files import read_model
 from loop_pipeline.report.next_step import next_step
 from loop_pipeline.report.numbers import (
     LEXICAL,
@@ -21,6 +20,7 @@ from loop_pipeline.report.numbers import (
     percent,
 )
 from loop_pipeline.settings import LoopSettings
+from loop_pipeline.whole_file import read_model
 
 
 def show(settings: LoopSettings) -> None:

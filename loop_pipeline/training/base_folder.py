@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from loop_pipeline.json_files import read_object
+from loop_pipeline.whole_file import read_object
 
 # Of a base that was made here; written last.
 META = "meta.json"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from loop_pipeline.json_files import read_object
 from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.whole_file import read_object
 
 # NF4 and its constants, quantised twice: 4 + 0.127 bits (Dettmers et al. 2023, section 3).
 NF4_BYTES = 4.127 / 8

@@ -18,7 +18,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
-from loop_pipeline.json_files import read_rows
 from loop_pipeline.training.dataset.near_duplicates import jaccard
 from loop_pipeline.training.dataset.shingles import (
     numbers,
@@ -28,6 +27,7 @@ from loop_pipeline.training.dataset.shingles import (
     word_runs,
 )
 from loop_pipeline.training.dataset.splits import RELATED, Background, background
+from loop_pipeline.whole_file import read_rows
 
 # The files of a training set, and the splits that each may share nothing with.
 FENCES = {

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from loop_pipeline.hashing import file_sha256
-from loop_pipeline.json_files import read_object
 from loop_pipeline.store.mlflow_log.run_record import RunRecord
 from loop_pipeline.store.tracking import Tracking
-from loop_pipeline.whole_file import write_whole
+from loop_pipeline.whole_file import read_object, write_whole
 
 WEIGHTS = "adapter_model.safetensors"
 META = "meta.json"

@@ -9,10 +9,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from loop_pipeline.json_files import DamagedFile, read_object
 from loop_pipeline.training.qlora.adapter_folder import META, read_meta, write_mark
 from loop_pipeline.training.qlora.tokens import Log
-from loop_pipeline.whole_file import write_whole
+from loop_pipeline.whole_file import DamagedFile, read_object, write_whole
 
 COMPLETE = "complete.json"
 

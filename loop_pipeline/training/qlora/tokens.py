@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from loop_pipeline.json_files import read_rows as read_rows_of
+from loop_pipeline.whole_file import read_rows as read_rows_of
 
 MEND = "materialize training_set to write it anew"
 Row = dict[str, Any]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from loop_pipeline.json_files import DamagedFile, read_model, read_object, read_rows
+from loop_pipeline.whole_file import DamagedFile, read_model, read_object, read_rows
 
 
 class Figure(BaseModel):
