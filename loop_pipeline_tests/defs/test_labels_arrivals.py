@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from loop_pipeline.defs import labels, pairs, traces
 from loop_pipeline.defs.resources import Loop, TableIOManager
+from loop_pipeline.demo.turn import RANGE_END, RANGE_START
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import (
     Base,
@@ -40,11 +41,13 @@ Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
 
 
-def label() -> dg.ExecuteInProcessResult:
+def label(last: str = DAY) -> dg.ExecuteInProcessResult:
+    """One day, or all days until another one in one run."""
     checks = [traces.traces_can_be_learned_from, traces.few_lines_are_quarantined]
     return dg.materialize(
         [*STEPS, *checks],
-        partition_key=DAY,
+        partition_key=DAY if last == DAY else None,
+        tags={} if last == DAY else {RANGE_START: DAY, RANGE_END: last},
         resources={"loop": Loop(), "io_manager": TableIOManager()},
         raise_on_error=False,
     )
@@ -52,6 +55,32 @@ def label() -> dg.ExecuteInProcessResult:
 
 def ids(engine: Engine, table: type[Base]) -> set[str]:
     return set(read(engine, table, days=[DAY])["prompt_id"])
+
+
+def test_several_days_are_one_run_with_one_check_of_all_answers(
+    engine: Engine, trace: Make, jsonl: Write
+) -> None:
+    import_file(engine, jsonl(*(trace(n) for n in range(9))))
+    done = label("2026-09-03")
+    assert done.success
+    checks = [
+        c
+        for c in done.get_asset_check_evaluations()
+        if c.check_name == "every_answer_is_flagged_or_clean"
+    ]
+    assert all(check.passed for check in checks)
+    assert checks
+    assert len(read(engine, HallucinationFlagRow)) == 9
+
+
+def test_an_answer_that_was_not_looked_at_stops_the_run(
+    engine: Engine, trace: Make, jsonl: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_file(engine, jsonl(trace(0), trace(3)))
+    work = labels.flag_hallucinations
+    monkeypatch.setattr(labels, "flag_hallucinations", lambda *a, **k: work(*a, **k).head(1))
+    assert not label().success
+    assert ids(engine, TraceSignalRow) == set()
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
