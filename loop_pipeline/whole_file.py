@@ -104,9 +104,10 @@ def read_rows(path: Path, needed: Sequence[str] = (), *, mend: str) -> Iterator[
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DamagedFile(f"{path}:{number}: no JSON ({_said(error)}); {mend}") from error
-        if not isinstance(row, dict) or (missing := [n for n in needed if n not in row]):
-            what = "no JSON object" if not isinstance(row, dict) else f"it lacks {missing[0]}"
-            raise DamagedFile(f"{path}:{number}: {what}; {mend}")
+        if not isinstance(row, dict):
+            raise DamagedFile(f"{path}:{number}: no JSON object; {mend}")
+        if missing := [name for name in needed if name not in row]:
+            raise DamagedFile(f"{path}:{number}: it lacks {missing[0]}; {mend}")
         yield row
 
 

@@ -25,7 +25,7 @@ from loop_pipeline.store.traces import days_unlabelled
 from loop_pipeline.traces.ingest import import_file
 
 DAY = "2026-09-01"
-STEPS = (
+STEPS: tuple[Any, ...] = (
     *(traces.raw_traces, labels.hallucination_flags, labels.trace_signals),
     *(labels.quality_scores, pairs.labeled_pairs),
 )

@@ -104,7 +104,7 @@ def _among_neighbours(inputs: Sequence[bytes]) -> tuple[list[bytes], set[str]]:
     return lines, sound
 
 
-def _bad_lines(engine: Engine) -> list[str]:
+def _bad_lines(engine: Engine) -> list[int]:
     with engine.connect() as connection:
         return list(connection.scalars(select(QuarantineRow.line).where(*chosen())))
 
