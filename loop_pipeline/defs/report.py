@@ -20,6 +20,7 @@ from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.policies import champion_of
 from loop_pipeline.store.tables import LedgerRow
+from loop_pipeline.traces.shown_text import text_block
 from loop_pipeline.whole_file import read_model, write_whole
 
 
@@ -56,7 +57,7 @@ def loop_report(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materialize
         metadata={
             **_figures(numbers),
             "plot": dg.MetadataValue.md(picture),
-            "summary": dg.MetadataValue.md(f"```\n{summary(numbers)}\n```"),
+            "summary": dg.MetadataValue.md(text_block(summary(numbers))),
             "report": dg.MetadataValue.path(str(folder / "report.html")),
         }
     )
