@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from loop_pipeline.store.database import open_store
 from loop_pipeline.training.dataset.frozen_check import name_of
 from loop_pipeline_tests.faults import fuzz_seeds as seeds
-from loop_pipeline_tests.faults.fuzz_inputs import Inputs
+from loop_pipeline_tests.faults.fuzz_inputs import FIELDS, ODD_VALUES, Inputs
 from loop_pipeline_tests.faults.fuzz_targets import (
     Store,
     takes_adapters,
@@ -141,6 +143,39 @@ def _asked(first: int, last: int) -> tuple[int, int]:
 def test_damaged_inputs_break_nothing_and_nothing_is_lost(tmp_path: Path) -> None:
     done = _run(Fuzz(tmp_path), *_asked(0, DAILY), sys.stdout.write)
     assert done.total() >= BLOCK
+
+
+JSON = st.recursive(
+    st.sampled_from(ODD_VALUES) | st.text(st.characters(codec=None), max_size=6) | st.integers(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+OBJECTS = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), JSON, max_size=6)
+# Sound ones of which some fields are anything, and anything at all.
+LINES_OF_JSON = st.lists(
+    st.builds(lambda sound, odd: sound | odd, st.sampled_from(seeds.RECORDS), OBJECTS) | JSON,
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(values=LINES_OF_JSON)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_json_is_stored_or_in_quarantine(
+    fuzz_store: Store, values: list[dict[str, object]]
+) -> None:
+    lines = [json.dumps(value).encode("utf-8", "surrogatepass") for value in values]
+    held = fuzz_store.takes_lines(lines)
+    assert fuzz_store.tries_again() == held
+
+
+@pytest.fixture
+def fuzz_store(tmp_path: Path) -> Iterator[Store]:
+    engine = open_store(f"sqlite:///{tmp_path}/any.db")
+    yield Store(engine, tmp_path)
+    engine.dispose()
 
 
 @pytest.mark.slow
