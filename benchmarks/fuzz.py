@@ -15,7 +15,6 @@ anything is broken or lost, nothing is written down.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import tempfile
 from collections import Counter
@@ -64,5 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.nice(5)
     main()
