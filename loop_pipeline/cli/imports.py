@@ -49,7 +49,14 @@ def import_traces(
     total, worst, unread, paths = Imported(), 0, 0, files_in(files)
     for path in paths:
         try:
-            done = import_file(engine, path, secret=settings.secret, reviews=reviews, zone=known)
+            done = import_file(
+                engine,
+                path,
+                secret=settings.secret,
+                reviews=reviews,
+                zone=known,
+                prices=settings.prices,
+            )
         except (UnreadableFile, OSError) as error:
             # The other files can be read all the same.
             typer.echo(f"loop: {error}", err=True)
@@ -155,6 +162,7 @@ def quarantine_retry(
         ),
         secret=settings.secret,
         reviews=lambda name: reviews or name.startswith(SHEET),
+        prices=settings.prices,
     )
     typer.echo(done)
     raise typer.Exit(3 if done.stayed or done.not_tried else 0)
@@ -178,6 +186,7 @@ def ship(
             once=once,
             say=typer.echo,
             secret=settings.secret,
+            prices=settings.prices,
         )
     except KeyboardInterrupt:
         return

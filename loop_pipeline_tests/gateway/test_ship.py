@@ -30,7 +30,7 @@ import os, signal, sys, time
 from pathlib import Path
 from loop_pipeline.gateway import ship as module
 from loop_pipeline.store.database import open_store
-from loop_pipeline.traces import batches
+from loop_pipeline.traces.importers import batches
 
 spool, url = Path(sys.argv[1]), sys.argv[2]
 batches.BATCH, module.TAKE_FILES = 40, 3

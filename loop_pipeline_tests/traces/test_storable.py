@@ -13,7 +13,8 @@ from sqlalchemy.exc import DataError
 
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import QuarantineRow, TraceRow
-from loop_pipeline.traces import batches, trace_inserts
+from loop_pipeline.traces import trace_inserts
+from loop_pipeline.traces.importers import batches
 from loop_pipeline.traces.importers import jsonl as reader
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.traces.storable import MOST_NESTED

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, select
 
+from loop_pipeline.costs.prices import LIST_PRICES, Prices
 from loop_pipeline.hashing import digest
 from loop_pipeline.store.database import insert_new
 from loop_pipeline.store.tables import QuarantineRetryRow, QuarantineRow
@@ -62,6 +63,7 @@ def retry(
     *,
     secret: Callable[[], bytes] | None = None,
     reviews: Callable[[str], bool] = lambda _: False,
+    prices: Prices = LIST_PRICES,
 ) -> Retried:
     """Import lines from the quarantine again.
 
@@ -71,6 +73,7 @@ def retry(
         read: the records on a line, by its row of ``quarantine``.
         secret: as for ``import_records``.
         reviews: whether reviewers speak in a source.
+        prices: of traces that say no cost.
     """
     done = Retried()
     for source, names in _by_source(engine, where):
@@ -87,6 +90,7 @@ def retry(
                 secret=secret,
                 reviews=reviews(source),
                 again=again,
+                prices=prices,
             )
             done.imported.add(came.model_copy(update={"quarantined": 0, "quarantined_known": 0}))
             done.imported.waiting = came.waiting

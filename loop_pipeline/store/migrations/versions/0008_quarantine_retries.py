@@ -5,8 +5,8 @@ from alembic import op
 
 from loop_pipeline.store.tables import UtcDateTime
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 _TEXT = sa.String().with_variant(sa.Text(), "postgresql")
 _WHEN = UtcDateTime(timezone=True)
