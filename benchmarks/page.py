@@ -20,7 +20,8 @@ TOPICS = {
         "quality_promise",
         "threshold",
     ),
-    "Live traffic": ("gateway", "gateway_faults", "import_speed"),
+    "Live traffic": ("gateway", "gateway_faults"),
+    "Traffic from files": ("import_speed", "import_checks", "import_conflicts", "fuzz"),
     "Made-up answers": ("hallucination", "languages", "flag_speed"),
     "Task groups": (
         "groups_purity",

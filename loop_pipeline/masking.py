@@ -17,6 +17,10 @@ _PARAMETER = re.compile(
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|AUTH)S?(?:_|$)", re.I
 )
+# Keys as vendors make them, and what follows an Authorization header's first word.
+_BEARER = re.compile(r"\b(bearer |basic |sk-|pk-|xox[a-z]-|gh[pousr]_|AKIA)[\w.+/=~-]{12,}", re.I)
+# A field of JSON with a text.
+_FIELD = re.compile(r'("([\w.-]{1,64})"\s*:\s*)"(?:[^"\\]|\\.)*"')
 # Shorter values are words that stand in many texts for other reasons.
 SHORTEST = 8
 
@@ -52,3 +56,17 @@ def holds_password(value: str) -> bool:
 
 def _passwords(value: str) -> list[str]:
     return [found[0][:-1].partition(":")[2] for found in _LOGIN.finditer(value)]
+
+
+def mask_record(text: str) -> str:
+    """A line of traffic as a person may see it: without keys and tokens, and on one line.
+
+    What people wrote stays: it is what has to be looked at. Nothing in it reaches a terminal as a
+    command.
+    """
+    text = _BEARER.sub(rf"\1{HIDDEN}", _FIELD.sub(_hidden_field, mask_secrets(text)))
+    return "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text)
+
+
+def _hidden_field(match: re.Match[str]) -> str:
+    return f'{match[1]}"{HIDDEN}"' if is_secret_name(match[2].replace("-", "_")) else match[0]

@@ -143,6 +143,8 @@ class QLoRAConfig(BaseModel):
             fields = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is no UTF-8: {error}") from error
         except yaml.YAMLError as error:
             raise ValueError(f"{path} is no YAML: {error}") from error
         if not isinstance(fields, dict):

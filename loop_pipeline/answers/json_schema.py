@@ -12,6 +12,8 @@ from typing import Any
 
 import regex
 
+from loop_pipeline.answers.pattern_size import MOST_PARTS, pattern_size
+
 TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "array": list,
@@ -80,7 +82,7 @@ def _readable(name: str, value: Any) -> bool:
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> regex.Pattern[str] | None:
     """A pattern ready to be matched; None if it is none, or too long to be read in time."""
-    if len(pattern) > PATTERN_CHARS:
+    if len(pattern) > PATTERN_CHARS or pattern_size(pattern) > MOST_PARTS:
         return None
     try:
         return regex.compile(pattern)

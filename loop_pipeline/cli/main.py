@@ -16,7 +16,7 @@ from loop_pipeline.cli.doctor import doctor
 from loop_pipeline.cli.figures.costs import costs
 from loop_pipeline.cli.figures.groups import groups
 from loop_pipeline.cli.gateway import gateway
-from loop_pipeline.cli.imports import import_traces, ship
+from loop_pipeline.cli.imports import import_traces, quarantine, ship
 from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy
 from loop_pipeline.cli.reviews import review
@@ -42,6 +42,7 @@ app.command()(history)
 app.add_typer(policy, name="policy")
 app.add_typer(groups, name="groups")
 app.add_typer(keys, name="keys")
+app.add_typer(quarantine, name="quarantine")
 app.add_typer(costs, name="costs")
 
 

@@ -206,10 +206,11 @@ def unlabelled_days(
     days = days_unlabelled(loop.engine(), settings.first_day.isoformat(), last)
     if not days:
         return dg.SkipReason("every answer of the days that are over has its flag")
-    # The key holds how many are open: one request for what has come, also after a failed run.
+    # The key holds how many are open, and of how many: one request for what has come, also after a
+    # failed run, and another one if as many come again.
     return dg.SensorResult(
         run_requests=[
-            dg.RunRequest(partition_key=day, run_key=f"unlabelled-{day}-{number}")
-            for day, number in list(days.items())[:MOST_DAYS]
+            dg.RunRequest(partition_key=day, run_key=f"unlabelled-{day}-{number}-of-{total}")
+            for day, (number, total) in list(days.items())[:MOST_DAYS]
         ]
     )

@@ -34,7 +34,7 @@ from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
 from loop_pipeline.store.traces import read_feedback, read_traces
-from loop_pipeline.traces.shown_text import text_table
+from loop_pipeline.traces.shown_text import text_list, text_table
 
 # Splits that no student learns from; it answers them through the server that will serve it.
 ANSWERED = ("validation", "calibration", "gold")
@@ -129,7 +129,7 @@ def _metadata(loop: Loop, missing: dict[str, dict[str, str]]) -> dict[str, Any]:
         return {"status": "nothing was judged yet", **problems}
     shown = next((row for row in decisions if row["status"] == "approved"), decisions[-1])
     metrics, folder = shown["metrics"], evaluation_folder(settings, shown["checkpoint_id"])
-    reasons = "\n".join(f"- {reason}" for reason in metrics["reasons"])
+    reasons = text_list(metrics["reasons"])
     pictures = {
         "side_by_side": contestants_figure(metrics["contestants"]),
         "reliability": reliability_figure(metrics["reliability"]),

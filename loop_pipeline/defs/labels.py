@@ -5,7 +5,7 @@ import datetime as dt
 import dagster as dg
 import pandas as pd
 
-from loop_pipeline.defs.resources import Loop
+from loop_pipeline.defs.resources import Loop, traces_seen_by
 from loop_pipeline.defs.reviews import quality_model, reviewers
 from loop_pipeline.defs.traces import ONE_RUN, TRACE_DAYS, count_by_day
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
@@ -25,10 +25,34 @@ from loop_pipeline.traces.shown_text import text_table
 DAILY = {"partitions_def": TRACE_DAYS, "backfill_policy": ONE_RUN, "group_name": "labels"}
 
 
-@dg.asset(**DAILY, kinds={"pandas"}, code_version="2")
+EVERY_ANSWER = dg.AssetCheckSpec(
+    "every_answer_is_flagged_or_clean",
+    asset="hallucination_flags",
+    blocking=True,
+    partitions_def=TRACE_DAYS,
+    description="""Every answer that the run took up was looked at: it is flagged, or it is clean.
+
+What is imported while the run goes on is left to the next one (sensor `unlabelled_days`).
+
+**If it fails,** nothing after it runs.
+
+**What to do:** report it as a bug; the check's table has the prompt ids.
+
+**Read more** in `docs/concepts/hallucination.md`.""",
+)
+
+
+@dg.asset(
+    **DAILY,
+    # Of an asset that reports a check, Dagster does not take the type from the annotation.
+    dagster_type=dg.PythonObjectDagsterType(pd.DataFrame),
+    check_specs=[EVERY_ANSWER],
+    kinds={"pandas"},
+    code_version="2",
+)
 def hallucination_flags(
     context: dg.AssetExecutionContext, loop: Loop, raw_traces: pd.DataFrame
-) -> dg.MaterializeResult[pd.DataFrame]:
+) -> dg.MaterializeResult:
     """For every answer: does it say what its request and its contract do not support, and why.
 
     A flagged answer is never learned from, unless a reviewer found it good.
@@ -50,34 +74,26 @@ def hallucination_flags(
         metadata={
             "reasons": dg.MetadataValue.md(text_table(reasons.value_counts().head(10)) or "none"),
         },
+        check_results=[_looked_at(raw_traces, flags)],
     )
 
 
-@dg.asset_check(
-    asset="hallucination_flags",
-    partitions_def=TRACE_DAYS,
-    additional_ins={"raw_traces": dg.AssetIn("raw_traces")},
-    blocking=True,
-)
-def every_answer_is_flagged_or_clean(
-    raw_traces: pd.DataFrame, hallucination_flags: pd.DataFrame
-) -> dg.AssetCheckResult:
-    """Every answer of these days was looked at: it is flagged, or it is clean.
-
-    **If it fails,** answers were imported while the day was worked on. Nothing after it runs.
-
-    **What to do:** run these days again.
-
-    **Read more** in `docs/concepts/hallucination.md`.
-    """
-    missing = set(raw_traces["prompt_id"]) - set(hallucination_flags["prompt_id"])
+def _looked_at(traces: pd.DataFrame, flags: pd.DataFrame) -> dg.AssetCheckResult:
+    missing = set(traces["prompt_id"]) - set(flags["prompt_id"])
     return dg.AssetCheckResult(
+        check_name=EVERY_ANSWER.name,
         passed=not missing,
         metadata={"unchecked": len(missing), "prompt_ids": sorted(missing)[:10]},
     )
 
 
-@dg.asset(**DAILY, deps=[reviewers], kinds={"pandas"}, code_version="2")
+@dg.asset(
+    **DAILY,
+    deps=[reviewers],
+    ins={"raw_traces": traces_seen_by("hallucination_flags")},
+    kinds={"pandas"},
+    code_version="2",
+)
 def trace_signals(
     context: dg.AssetExecutionContext,
     loop: Loop,
@@ -109,7 +125,13 @@ def trace_signals(
     return dg.MaterializeResult(value=frame, metadata={"known": dg.MetadataValue.md(shares)})
 
 
-@dg.asset(**DAILY, deps=[quality_model], kinds={"pandas"}, code_version="2")
+@dg.asset(
+    **DAILY,
+    deps=[quality_model],
+    ins={"raw_traces": traces_seen_by("trace_signals")},
+    kinds={"pandas"},
+    code_version="2",
+)
 def quality_scores(
     context: dg.AssetExecutionContext,
     loop: Loop,

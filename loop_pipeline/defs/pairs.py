@@ -5,7 +5,7 @@ import pandas as pd
 
 from loop_pipeline.answers.said import said
 from loop_pipeline.defs.labels import DAILY
-from loop_pipeline.defs.resources import Loop
+from loop_pipeline.defs.resources import Loop, traces_seen_by
 from loop_pipeline.defs.traces import TRACE_DAYS, count_by_day
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.pairs import label_pairs
@@ -24,7 +24,12 @@ from loop_pipeline.store.traces import read_feedback
 from loop_pipeline.traces.shown_text import text_table
 
 
-@dg.asset(**DAILY, kinds={"pandas"}, code_version="2")
+@dg.asset(
+    **DAILY,
+    ins={"raw_traces": traces_seen_by("quality_scores")},
+    kinds={"pandas"},
+    code_version="2",
+)
 def labeled_pairs(
     context: dg.AssetExecutionContext,
     loop: Loop,

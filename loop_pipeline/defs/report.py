@@ -20,7 +20,8 @@ from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.policies import champion_of
 from loop_pipeline.store.tables import LedgerRow
-from loop_pipeline.whole_file import write_whole
+from loop_pipeline.traces.shown_text import text_block
+from loop_pipeline.whole_file import read_model, write_whole
 
 
 @dg.asset(deps=[routing_policy], group_name="report", kinds={"html"}, code_version="1")
@@ -56,7 +57,7 @@ def loop_report(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materialize
         metadata={
             **_figures(numbers),
             "plot": dg.MetadataValue.md(picture),
-            "summary": dg.MetadataValue.md(f"```\n{summary(numbers)}\n```"),
+            "summary": dg.MetadataValue.md(text_block(summary(numbers))),
             "report": dg.MetadataValue.path(str(folder / "report.html")),
         }
     )
@@ -112,7 +113,7 @@ def ratios_stand_together(loop: Loop) -> dg.AssetCheckResult:
     **Read more** in `docs/concepts/costs.md`.
     """
     path = loop.settings().artifacts / "report" / "numbers.json"
-    numbers = LoopNumbers.model_validate_json(path.read_text("utf-8"))
+    numbers = read_model(path, LoopNumbers, mend="materialize loop_report to write it anew")
     if numbers.costs is None:
         return dg.AssetCheckResult(passed=True, description="nothing is routed yet")
     rest = numbers.costs.parts["frontier, escalations"] / numbers.costs.frontier_usd

@@ -23,6 +23,12 @@ TABLES: dict[str, type[tables.Base]] = {
     "quality_scores": tables.QualityScoreRow,
     "labeled_pairs": tables.LabeledPairRow,
 }
+SEEN_BY = "seen_by"
+
+
+def traces_seen_by(step: str) -> dg.AssetIn:
+    """The traces of the days, those that this earlier step of the run has a row for."""
+    return dg.AssetIn(metadata={SEEN_BY: step})
 
 
 class TableIOManager(dg.ConfigurableIOManager):
@@ -40,12 +46,20 @@ class TableIOManager(dg.ConfigurableIOManager):
             replace_days(connection, table, context.asset_partition_keys, records(obj))
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
-        """Read the rows of the days that the reader is about."""
+        """Read the rows of the days that the reader is about.
+
+        A run sees the traces that its first step saw, which has written a row for each: what is
+        imported meanwhile is left to the next run. ``seen_by`` has the rows of that step.
+        """
         engine = self._engine()
         table, days = TABLES[context.asset_key.path[-1]], context.asset_partition_keys
-        if table is tables.TraceRow:
-            return read_traces(engine, days=days)
-        return read(engine, table, days=days)
+        if table is not tables.TraceRow:
+            return read(engine, table, days=days)
+        traces = read_traces(engine, days=days)
+        if before := (context.definition_metadata or {}).get(SEEN_BY):
+            seen = read(engine, TABLES[before], days=days, columns=["prompt_id"])["prompt_id"]
+            traces = traces[traces["prompt_id"].isin(set(seen))].reset_index(drop=True)
+        return traces
 
     def _engine(self) -> Engine:
         settings = load_settings()

@@ -24,7 +24,7 @@ from loop_pipeline.store.mlflow_log.mlflow_runs import record_fit
 from loop_pipeline.store.tables import ReviewerRow, ReviewItemRow
 from loop_pipeline.store.tracking import Tracking, TrackingDown, few_retries
 from loop_pipeline.store.training_data import newest_quality_model
-from loop_pipeline.traces.shown_text import text_table
+from loop_pipeline.traces.shown_text import text_list, text_table
 
 MAX_ECE = 0.1
 STATES = ("open", "second", "done", "skipped")
@@ -56,7 +56,7 @@ def review_queue(loop: Loop) -> dg.MaterializeResult:
             **{state: int((items["status"] == state).sum()) for state in STATES},
             "looked_at": len(looked_at),
             "drawn": len(drawn),
-            "plan": dg.MetadataValue.md("\n".join(f"- {s}" for s in describe(engine, settings))),
+            "plan": dg.MetadataValue.md(text_list(describe(engine, settings))),
             "reasons": dg.MetadataValue.md(reasons or "none"),
         }
     )

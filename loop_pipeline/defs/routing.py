@@ -26,7 +26,7 @@ from loop_pipeline.routing.policy_from_store import (
 from loop_pipeline.routing.router import Router
 from loop_pipeline.store.policies import refused_student, why_refused
 from loop_pipeline.store.traces import read_traces
-from loop_pipeline.traces.shown_text import text_table
+from loop_pipeline.traces.shown_text import text_list, text_table
 
 
 @dg.asset(
@@ -123,7 +123,7 @@ def _details(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, 
     ]:
         about["unpriced_groups"] = f"{len(unpriced)}; {WHAT_TO_DO}"
     if judged:
-        about["judged_on_logs"] = dg.MetadataValue.md("\n".join(f"- {x}" for x in judged.sentences))
+        about["judged_on_logs"] = dg.MetadataValue.md(text_list(judged.sentences))
     return about
 
 

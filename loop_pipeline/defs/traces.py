@@ -1,5 +1,7 @@
 """Traces: the days of traffic that the loop learns from."""
 
+import datetime as dt
+
 import dagster as dg
 import pandas as pd
 
@@ -7,14 +9,13 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import QuarantineRow, TraceRow
-from loop_pipeline.store.traces import read_feedback, read_traces
+from loop_pipeline.store.traces import count_outside, read_feedback, read_traces
 from loop_pipeline.store.unpriced_traces import unpriced_models, unpriced_remark
 from loop_pipeline.traces.shown_text import text_table
 
 # Today is one of them: live traffic can be labelled before its day is over, and is again after it.
-TRACE_DAYS = dg.DailyPartitionsDefinition(
-    start_date=load_settings().first_day.isoformat(), end_offset=1
-)
+FIRST_DAY = load_settings().first_day.isoformat()
+TRACE_DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
 # Days are cheap and independent of each other: a backfill is one run.
 ONE_RUN = dg.BackfillPolicy.single_run()
 MOST_QUARANTINED = 0.01
@@ -88,11 +89,16 @@ def raw_traces(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeR
     )
     return dg.MaterializeResult(
         metadata={
+            "traces_outside_all_days": count_outside(engine, FIRST_DAY, _last_day()),
             "quarantined_lines_in_total": count(engine, QuarantineRow, prompt_id=None),
             "simulated": bool(traces["simulated"].any()),
             "by_model": dg.MetadataValue.md(text_table(by_model, index=False)),
         },
     )
+
+
+def _last_day() -> str:
+    return dt.datetime.now(dt.UTC).date().isoformat()
 
 
 @dg.asset_check(asset=raw_traces, partitions_def=TRACE_DAYS)

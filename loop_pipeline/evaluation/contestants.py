@@ -8,7 +8,6 @@ answered yet: ``student_answers`` keeps the rest under the contestant's key.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import read, records, upsert
 from loop_pipeline.store.tables import StudentAnswerRow
 from loop_pipeline.training.dataset.frozen_check import check_frozen
+from loop_pipeline.whole_file import read_object
 
 # Those that are only shown for comparison answer so many gold rows, always the same ones.
 SAMPLE = 1_000
@@ -105,7 +105,8 @@ def _base_facts(checkpoint: Mapping[str, Any]) -> tuple[str, str]:
     """What names a base: what the adapter says, and how a base that was made here was made."""
     meta = Path(checkpoint["adapter_dir"]) / "meta.json"
     made = Path(checkpoint["base_dir"]) / "meta.json"
-    name = json.loads(meta.read_text("utf-8"))["base"] if meta.is_file() else ""
+    said = read_object(meta, ("base",), mend="train it again") if meta.is_file() else {}
+    name = said.get("base", "")
     return name or checkpoint["base_dir"], made.read_text("utf-8") if made.is_file() else ""
 
 

@@ -5,7 +5,6 @@ Not here: other contestants (``contestants.py``).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.hashing import digest
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline.traces.messages import SYSTEM_ROLES, request_text
+from loop_pipeline.whole_file import read_rows
 
 SHOTS = 3
 # Examples are looked for among so many training rows: embedding more takes minutes.
@@ -59,11 +59,10 @@ def nearest_examples(
 
 def _pool(train_file: Path) -> pd.DataFrame:
     rows = []
-    with train_file.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            turns = [m for m in row["prompt"] if m["role"] not in SYSTEM_ROLES] + row["completion"]
-            rows.append({"id": row["prompt_id"], "group": row["group"], "turns": turns})
+    fields = ("prompt_id", "prompt", "completion", "group")
+    for row in read_rows(train_file, fields, mend="materialize training_set to write it anew"):
+        turns = [m for m in row["prompt"] if m["role"] not in SYSTEM_ROLES] + row["completion"]
+        rows.append({"id": row["prompt_id"], "group": row["group"], "turns": turns})
     pool = pd.DataFrame(rows, columns=pd.Index(["id", "group", "turns"]))
     if len(pool) > POOL:  # by hash: the same rows whenever it is asked
         pool = pool.iloc[np.argsort([digest("few-shot", str(i)) for i in pool["id"]])[:POOL]]

@@ -15,7 +15,7 @@ import pandas as pd
 from loop_pipeline.evaluation.gallery import to_html
 from loop_pipeline.report.pictures.plots import contestants_figure, reliability_figure
 from loop_pipeline.traces.shown_text import text_table
-from loop_pipeline.whole_file import whole_file, write_whole
+from loop_pipeline.whole_file import read_rows, whole_file, write_whole
 
 GALLERY = "gallery.jsonl"
 # Figures of a contestant as they stand in its table, by the heading.
@@ -127,4 +127,5 @@ def write_files(
 def read_gallery(folder: Path) -> list[dict[str, Any]]:
     """The gallery of an evaluation; none if its files are gone."""
     path = folder / GALLERY
-    return [json.loads(line) for line in path.open(encoding="utf-8")] if path.is_file() else []
+    mend = "materialize checkpoint_evaluation to write it anew"
+    return list(read_rows(path, mend=mend)) if path.is_file() else []

@@ -5,7 +5,6 @@ Not here: estimates; and how figures are shown (``summary.py``, ``page.py``).
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from loop_pipeline.store.tables import (
 )
 from loop_pipeline.store.training_data import newest_quality_model
 from loop_pipeline.store.unpriced_traces import unpriced_remark
+from loop_pipeline.whole_file import read_object
 
 
 def gather(
@@ -146,7 +146,8 @@ def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> float:
     numbers.student_adapter = adapter_name(checkpoint["checkpoint_id"])
     numbers.dataset_id = checkpoint["dataset_id"]
     numbers.mlflow_run_id = checkpoint["mlflow_run_id"]
-    meta = json.loads((Path(checkpoint["adapter_dir"]) / "meta.json").read_text("utf-8"))
+    meta_file = Path(checkpoint["adapter_dir"]) / "meta.json"
+    meta = read_object(meta_file, ("loss_curve",), mend="restore it, or train again")
     numbers.loss = [(int(step), float(loss)) for step, loss in meta["loss_curve"]]
     metrics = checkpoint["metrics"]
     rival = metrics["rival"]

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from loop_pipeline.report.numbers import money, percent
+from loop_pipeline.whole_file import read_model
 
 NAME = "live.json"
 
@@ -55,7 +56,8 @@ class LiveNumbers(BaseModel):
 def read_live(folder: Path) -> LiveNumbers | None:
     """The newest live stretch beside a report, if there was one."""
     path = folder / NAME
-    return LiveNumbers.model_validate_json(path.read_text("utf-8")) if path.exists() else None
+    mend = "delete it, or send live traffic again"
+    return read_model(path, LiveNumbers, mend=mend) if path.exists() else None
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

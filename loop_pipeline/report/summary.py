@@ -20,6 +20,7 @@ from loop_pipeline.report.numbers import (
     percent,
 )
 from loop_pipeline.settings import LoopSettings
+from loop_pipeline.whole_file import read_model
 
 
 def show(settings: LoopSettings) -> None:
@@ -27,7 +28,9 @@ def show(settings: LoopSettings) -> None:
     folder = settings.artifacts / "report"
     if not (folder / "numbers.json").exists():
         raise FileNotFoundError(f"no report yet in {folder}: materialize loop_report")
-    numbers = LoopNumbers.model_validate_json((folder / "numbers.json").read_text())
+    numbers = read_model(
+        folder / "numbers.json", LoopNumbers, mend="materialize loop_report to write it anew"
+    )
     home = settings.home.absolute()
     print(f"\n{summary(numbers)}\n")
     print(f"report    {folder / 'report.html'}")

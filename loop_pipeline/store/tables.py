@@ -155,6 +155,25 @@ class QuarantineRow(Base):
     ts: Mapped[dt.datetime]
 
 
+class QuarantineRetryRow(Base):
+    """What came of a line in quarantine that was tried again: its history.
+
+    ``imported``: it has left the quarantine, and ``raw`` is the line; otherwise it is still there,
+    for another reason than this one.
+    """
+
+    __tablename__ = "quarantine_retries"
+    retry_id: Mapped[str] = mapped_column(primary_key=True)
+    quarantine_id: Mapped[str] = mapped_column(index=True)
+    at: Mapped[dt.datetime]
+    imported: Mapped[bool]
+    source: Mapped[str]
+    line: Mapped[int]
+    reason: Mapped[str]
+    raw: Mapped[str | None]
+    quarantined_at: Mapped[dt.datetime]
+
+
 class HallucinationFlagRow(Base):
     """Whether an answer says what its request does not support."""
 

@@ -77,20 +77,36 @@ def read_feedback(
     return query(engine, statement.order_by(mapped.c.ts, mapped.c.feedback_id))
 
 
-def days_unlabelled(engine: Engine, first: str, last: str) -> dict[str, int]:
-    """How many answers of each day have no flag yet; of these days, both included."""
+def days_unlabelled(engine: Engine, first: str, last: str) -> dict[str, tuple[int, int]]:
+    """Days with answers that have no flag yet: how many these are, and of how many answers.
+
+    Args:
+        engine: the store.
+        first: of these days, both included.
+        last: see ``first``.
+    """
     flag = HallucinationFlagRow.prompt_id
     ended = TraceRow.finish_reason
+    open_ones = func.count() - func.count(flag)
     statement = (
-        select(TraceRow.day, func.count())
+        select(TraceRow.day, open_ones, func.count())
         .join(HallucinationFlagRow, flag == TraceRow.prompt_id, isouter=True)
-        .where(flag.is_(None), TraceRow.day.between(first, last), of_app(engine))
+        .where(TraceRow.day.between(first, last), of_app(engine))
         .where(or_(ended.is_(None), ended.not_in(BROKEN)))
         .group_by(TraceRow.day)
+        .having(open_ones > 0)
         .order_by(TraceRow.day)
     )
     with engine.connect() as connection:
-        return {day: number for day, number in connection.execute(statement)}  # noqa: C416
+        return {day: (unlabelled, of) for day, unlabelled, of in connection.execute(statement)}
+
+
+def count_outside(engine: Engine, first: str, last: str) -> int:
+    """How many traces lie before or after these days, where no daily step sees them."""
+    outside = select(func.count()).select_from(TraceRow)
+    outside = outside.where(or_(TraceRow.day < first, TraceRow.day > last), of_app(engine))
+    with engine.connect() as connection:
+        return connection.scalar(outside) or 0
 
 
 def days_touched(engine: Engine, since: dt.datetime) -> dict[str, dt.datetime]:

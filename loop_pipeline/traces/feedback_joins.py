@@ -18,15 +18,15 @@ from loop_pipeline.hashing import digest
 from loop_pipeline.store.database import CHUNK, insert_new
 from loop_pipeline.store.incoming.trace_names import Named, names_of, names_that_came, traces_named
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
+from loop_pipeline.traces.quarantine.bad_lines import as_quarantined, quarantined
 from loop_pipeline.traces.records import Feedback
+from loop_pipeline.traces.storable import not_yet
 
 WAITS = "feedback on a prompt id that is not in the store; it waits for its trace"
 NO_REVIEWER = (
     "kind: a line of a log is no review, whoever it names; hand reviews in as a sheet"
     " (loop review import) or at the review desk, or vouch for the file: loop import --reviews"
 )
-# Clocks differ, and a date without a time may be tomorrow's somewhere.
-AHEAD = dt.timedelta(days=1)
 
 
 def feedback_id(record: Feedback) -> str:
@@ -39,19 +39,6 @@ def feedback_id(record: Feedback) -> str:
         record.actor or "",
         record.ts.astimezone(dt.UTC).isoformat(),
     )[:32]
-
-
-def quarantined(source: str, line: int, reason: str, raw: str) -> dict[str, Any]:
-    """A row of ``quarantine``."""
-    return {
-        "quarantine_id": digest(source, str(line), raw)[:32],
-        "prompt_id": None,
-        "source": source,
-        "line": line,
-        "reason": reason,
-        "raw": raw,
-        "ts": dt.datetime.now(dt.UTC),
-    }
 
 
 class Said(NamedTuple):
@@ -90,7 +77,7 @@ def feedback_rows(
         if record.kind == "review" and not reviews:
             why = NO_REVIEWER
         if why:
-            bad.append(quarantined(source, line, why, record.model_dump_json()))
+            bad.append(as_quarantined(source, line, why, record.line()))
         elif meant is None:
             waiting.append(_waits(source, line, record))
         else:
@@ -154,8 +141,8 @@ def _waiting_for(connection: Connection, names: Iterable[str]) -> list[dict[str,
 
 def _wrong(record: Feedback, meant: Named | None, refused: bool) -> str | None:
     """Why feedback counts on no trace; None if it does, or waits."""
-    if record.ts > dt.datetime.now(dt.UTC) + AHEAD:
-        return f"ts: {record.ts.isoformat()} lies in the future"
+    if why := not_yet(record.ts):
+        return why
     if refused:
         return f"its trace was refused: another one is stored under {record.prompt_id}"
     if meant is None:

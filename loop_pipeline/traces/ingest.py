@@ -7,40 +7,37 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import DBAPIError, StatementError
 
 from loop_pipeline.costs.prices import LIST_PRICES, Prices
 from loop_pipeline.costs.unpriced import unpriced_as
 from loop_pipeline.installation_secret import user_hash
 from loop_pipeline.store.database import insert_new
 from loop_pipeline.store.incoming.live_sums import count_live
+from loop_pipeline.store.incoming.refused_rows import is_the_rows_fault, said_of, was_in_the_way
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
-from loop_pipeline.traces.feedback_joins import (
-    Said,
-    count_waiting,
-    feedback_rows,
-    join_waiting,
-    quarantined,
-)
+from loop_pipeline.traces.feedback_joins import count_waiting, feedback_rows, join_waiting
 from loop_pipeline.traces.import_summary import Imported
+from loop_pipeline.traces.importers.batches import TRACES, Batch, in_batches, line_of, said_in
 from loop_pipeline.traces.importers.import_files import read_file
 from loop_pipeline.traces.importers.jsonl import BadLine, Note, Record
-from loop_pipeline.traces.records import Feedback, Trace
-from loop_pipeline.traces.trace_inserts import as_quarantined, insert_batch
-from loop_pipeline.traces.trace_lines import TraceLine
+from loop_pipeline.traces.quarantine.bad_lines import (
+    a_row_a_line,
+    as_quarantined,
+    keep_bad_lines,
+    quarantined,
+)
+from loop_pipeline.traces.trace_inserts import insert_batch
 
-BATCH = 2000
-# Of lines in one transaction, whichever is reached first.
-BATCH_BYTES = 32 * 1024**2
-TRACES = (TraceLine, Trace)
-Batch = Sequence[tuple[int, Record]]
+# Of a batch that another import was in the way of.
+TRIES = 5
 
 
 @dataclass
@@ -54,6 +51,18 @@ class _Import:
     prices: Prices
     refused: set[str] = field(default_factory=set)
     """Prompt ids whose traces contradict what is stored: what is said of them counts nowhere."""
+    bad: dict[str, str] | None = None
+    """Of lines that are tried again: why those are bad that still are, by quarantine id."""
+
+
+@dataclass
+class Again:
+    """What an import of lines from the quarantine knows, and what it finds."""
+
+    refused: set[str]
+    """Prompt ids whose traces contradicted what was stored when their file came."""
+    bad: dict[str, str] = field(default_factory=dict)
+    """Why those are bad that still are, by quarantine id."""
 
 
 class NoSecret(RuntimeError):
@@ -108,6 +117,7 @@ def import_records(
     secret: Callable[[], bytes] | None = None,
     progress: Callable[[Imported], None] | None = None,
     reviews: bool = False,
+    again: Again | None = None,
     prices: Prices = LIST_PRICES,
 ) -> Imported:
     """Import (line, record) pairs under the name of their source.
@@ -120,13 +130,17 @@ def import_records(
             users become hashes; asked once, and only if a trace names a user.
         progress: told after each batch what was done so far.
         reviews: whether reviewers speak here. Elsewhere what calls itself a review is quarantined.
+        again: where the records come from the quarantine; it is told which are still bad.
         prices: of traces that say no cost.
 
     Raises:
         NoSecret: a trace names a user, and there is no ``secret``.
     """
     total, shared = Imported(), _Import(source, _user_hasher(secret), reviews, prices)
-    for batch in _batches(records):
+    if again is not None:
+        shared.refused |= again.refused
+        shared.bad = again.bad
+    for batch in in_batches(records):
         total.add(_import_what_can_be(engine, batch, shared))
         if progress:
             progress(total)
@@ -148,53 +162,35 @@ def _no_secret(_user: str) -> str:
     raise NoSecret("a trace names a user: hand in the secret of the installation (settings.secret)")
 
 
-def _batches(records: Iterable[tuple[int, Record]]) -> Iterator[list[tuple[int, Record]]]:
-    batch: list[tuple[int, Record]] = []
-    size = 0
-    for line, record in records:
-        batch.append((line, record))
-        size += len(record.raw) if isinstance(record, TraceLine | BadLine) else 0
-        if len(batch) >= BATCH or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
 def _import_what_can_be(engine: Engine, batch: Batch, shared: _Import) -> Imported:
     """Import a batch; what the database refuses is found by halving and goes to quarantine."""
     try:
-        with engine.begin() as connection:
-            return _import_batch(connection, batch, shared)
+        return _in_one_transaction(engine, batch, shared)
     except (StatementError, ValueError, OverflowError) as error:
-        if not _is_the_rows_fault(error):
+        if not is_the_rows_fault(error):
             raise
-        reason = f"the database refuses it: {_first_line(error)}"
+        reason = f"the database refuses it: {said_of(error)}"
     if len(batch) > 1:
         done, half = Imported(), len(batch) // 2
         for part in (batch[:half], batch[half:]):
             done.add(_import_what_can_be(engine, part, shared))
         return done
     line, record = batch[0]
-    bad = [as_quarantined(shared.source, line, reason, _raw(record))]
+    bad = [as_quarantined(shared.source, line, reason, line_of(record))]
     with engine.begin() as connection:
-        return _count_quarantined(connection, bad)
+        return _count_quarantined(connection, bad, shared)
 
 
-def _is_the_rows_fault(error: Exception) -> bool:
-    """Whether other rows could be stored: the data is wrong, not the database away or full."""
-    if not isinstance(error, DBAPIError):
-        return True  # a value that the driver cannot pass on
-    if isinstance(error, DataError | IntegrityError):
-        return True
-    # PostgreSQL: data, constraints, limits of the program (a key too long for its index).
-    code = getattr(error.orig, "pgcode", None) or ""
-    return code[:2] in ("22", "23", "54")
-
-
-def _first_line(error: Exception) -> str:
-    said = str(getattr(error, "orig", None) or error).strip()
-    return said.partition("\n")[0]
+def _in_one_transaction(engine: Engine, batch: Batch, shared: _Import) -> Imported:
+    for _ in range(TRIES - 1):
+        try:
+            with engine.begin() as connection:
+                return _import_batch(connection, batch, shared)
+        except DBAPIError as error:
+            if not was_in_the_way(error):
+                raise
+    with engine.begin() as connection:
+        return _import_batch(connection, batch, shared)
 
 
 def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Imported:
@@ -206,11 +202,11 @@ def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Impo
         for line, record in batch
         if isinstance(record, BadLine)
     ]
-    said = list(_said(batch, found.refused_records))
+    said = list(said_in(batch, found.refused_records))
     rows, waiting, wrong = feedback_rows(
         connection, said, shared.source, shared.refused, reviews=shared.reviews
     )
-    done = _count_quarantined(connection, bad + wrong)
+    done = _count_quarantined(connection, bad + wrong, shared)
     done.traces, done.traces_known = len(found.new), len(found.rows) - len(found.new)
     done.feedback = insert_new(connection, FeedbackRow, rows)
     done.feedback_known = len({row["feedback_id"] for row in rows}) - done.feedback
@@ -224,27 +220,11 @@ def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Impo
     return done
 
 
-def _said(batch: Batch, refused: set[int]) -> Iterator[Said]:
-    """The feedback of a batch; what stands on the line of a trace shares its fate."""
-    trace: tuple[int, TraceLine | Trace] | None = None
-    for line, record in batch:
-        if isinstance(record, TRACES):
-            trace = (line, record)
-        elif isinstance(record, Feedback):
-            own = trace and trace[0] == line and trace[1].prompt_id == record.prompt_id
-            yield Said(line, record, id(trace[1]) in refused if trace and own else None)
-
-
-def _count_quarantined(connection: Connection, bad: list[dict[str, Any]]) -> Imported:
-    new = insert_new(connection, QuarantineRow, bad)
-    return Imported(quarantined=new, quarantined_known=len(bad) - new)
-
-
-def _raw(record: Record) -> bytes:
-    if isinstance(record, TraceLine):
-        return record.raw
-    if isinstance(record, BadLine):
-        return record.raw.encode()
-    if isinstance(record, Note):
-        return record.text.encode()
-    return record.model_dump_json().encode()
+def _count_quarantined(
+    connection: Connection, bad: list[dict[str, Any]], shared: _Import
+) -> Imported:
+    rows = a_row_a_line(bad)
+    if shared.bad is not None:
+        shared.bad |= {row["quarantine_id"]: row["reason"] for row in rows}
+    new, known = keep_bad_lines(connection, rows)
+    return Imported(quarantined=new, quarantined_known=known)

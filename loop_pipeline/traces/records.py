@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    model_validator,
+)
 
 from loop_pipeline.hashing import digest
 from loop_pipeline.traces.storable import MOST_AMOUNT, MOST_INT, too_long
@@ -56,6 +63,7 @@ class Feedback(BaseModel):
     """What a person did with an answer."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    _raw: bytes = PrivateAttr(b"")
     prompt_id: str = Field(min_length=1)
     kind: FeedbackKind
     value: float | None = Field(
@@ -81,6 +89,15 @@ class Feedback(BaseModel):
         if why := too_long("prompt_id", self.prompt_id):
             raise ValueError(why)
         return self
+
+    def of_line(self, raw: bytes) -> Self:
+        """The same, and it knows the line on which it stood."""
+        self._raw = raw
+        return self
+
+    def line(self) -> bytes:
+        """The line on which it stood; its own JSON if it is not known."""
+        return self._raw or self.model_dump_json().encode()
 
 
 class Trace(BaseModel):

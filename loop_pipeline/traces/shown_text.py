@@ -10,6 +10,7 @@ bare ones after they have taken escapes away.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -24,6 +25,18 @@ def shown(text: str) -> str:
     line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = ADDRESS.sub(lambda match: NO_WIDTH + match[0] + NO_WIDTH, line)
     return MARKS.sub(r"\\\1", line)
+
+
+def text_list(sentences: Iterable[str]) -> str:
+    """Sentences as a Markdown list; a task or a reviewer in them may have any name."""
+    return "\n".join(f"- {shown(sentence)}" for sentence in sentences)
+
+
+def text_block(text: str) -> str:
+    """Text as a Markdown block of code, which ends where the text does."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
 
 
 def text_table(frame: pd.DataFrame | pd.Series, **style: Any) -> str:

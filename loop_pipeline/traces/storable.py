@@ -5,6 +5,7 @@ Not here: what a record means (``records.py``).
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,8 @@ MOST_NESTED = 100
 MOST_LINE_BYTES = 64 * 1024**2
 # Dates outside of these years are mistakes, and frames cannot hold them.
 YEARS = (1970, 2200)
+# Clocks differ, and a date without a time may be tomorrow's somewhere.
+AHEAD = dt.timedelta(days=1)
 
 
 def unstorable(value: Any, place: str = "", depth: int = 0) -> str | None:
@@ -47,6 +50,13 @@ def too_long(name: str, text: str | None) -> str | None:
     if text is None or len(text.encode()) <= MOST_ID_BYTES:
         return None
     return f"{name}: longer than {MOST_ID_BYTES} bytes"
+
+
+def not_yet(moment: dt.datetime) -> str | None:
+    """Why feedback of this moment counts on nothing: it would be the newest word for ever."""
+    if moment <= dt.datetime.now(dt.UTC) + AHEAD:
+        return None
+    return f"ts: {moment.isoformat()} lies in the future"
 
 
 def _items(value: dict[Any, Any] | list[Any]) -> Iterator[tuple[Any, Any]]:

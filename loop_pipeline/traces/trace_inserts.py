@@ -16,8 +16,7 @@ from loop_pipeline.store.database import insert_new
 from loop_pipeline.store.incoming.bulk_insert import insert_traces
 from loop_pipeline.store.incoming.trace_names import differences, stored_ids, unlike
 from loop_pipeline.store.tables import ContractRow
-from loop_pipeline.traces.feedback_joins import quarantined
-from loop_pipeline.traces.importers.jsonl import bad_line
+from loop_pipeline.traces.quarantine.bad_lines import as_quarantined
 from loop_pipeline.traces.records import Trace
 from loop_pipeline.traces.trace_lines import TraceLine, former_id, trace_line
 
@@ -73,12 +72,6 @@ def insert_batch(
         for prompt_id, fields in differences(connection, found.rows).items():
             _refuse(found, found.places[prompt_id], found.rows.pop(prompt_id), fields)
     return found
-
-
-def as_quarantined(source: str, line: int, reason: str, raw: bytes) -> dict[str, Any]:
-    """A row of ``quarantine`` with the line itself, as far as it can be stored."""
-    shown = bad_line(raw, reason)
-    return quarantined(source, line, shown.reason, shown.raw)
 
 
 def _keep_former_ids(connection: Connection, found: Incoming) -> None:

@@ -6,9 +6,10 @@ training libraries, which this does not import.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from loop_pipeline.whole_file import read_object
 
 # Of a base that was made here; written last.
 META = "meta.json"
@@ -23,11 +24,8 @@ def check_folder(folder: Path, *, made_here: bool) -> None:
     for needed in ("config.json", *([META] if made_here else [])):
         if not (folder / needed).is_file():
             raise ValueError(f"{folder} is no finished base model: {needed} is missing; make it")
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{folder}/config.json is no model's configuration: {error}") from error
-    if not kind:
+    kind = read_object(folder / "config.json", mend="it is no model's configuration")
+    if not kind.get("model_type"):
         raise ValueError(f"{folder} is no base model: config.json names no model_type")
     if (folder / "adapter_config.json").exists():
         raise ValueError(f"{folder} is an adapter; base_model must be the model that it adapts")
@@ -44,4 +42,4 @@ def made_before(folder: Path) -> dict[str, Any] | None:
     if not (folder / META).exists():
         return None
     check_folder(folder, made_here=True)
-    return json.loads((folder / META).read_text(encoding="utf-8"))
+    return read_object(folder / META, mend="delete that folder, and make_base makes it anew")

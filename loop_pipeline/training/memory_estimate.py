@@ -7,13 +7,13 @@ An estimate for planning, from the shapes alone; a training says itself what it 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from loop_pipeline.recipe import QLoRAConfig
+from loop_pipeline.whole_file import read_object
 
 # NF4 and its constants, quantised twice: 4 + 0.127 bits (Dettmers et al. 2023, section 3).
 NF4_BYTES = 4.127 / 8
@@ -95,7 +95,8 @@ def architecture(config: QLoRAConfig, base_dir: Path | None = None) -> Architect
     """
     folder = base_dir or Path(config.base_model or ".")
     if (folder / "config.json").is_file():
-        return read_architecture(json.loads((folder / "config.json").read_text("utf-8")))
+        mend = "it is no model's configuration"
+        return read_architecture(read_object(folder / "config.json", mend=mend))
     if config.profile not in KNOWN:
         raise ValueError(f"profile {config.profile!r} has no base yet: name its folder")
     return KNOWN[config.profile]

@@ -227,7 +227,7 @@ def test_days_with_answers_without_a_flag_are_labelled(
 ) -> None:
     assert "has its flag" in _open_days(instance)[1]
     _pairs(engine, 3)
-    assert _open_days(instance)[0] == ["unlabelled-2026-01-01-3"]
+    assert _open_days(instance)[0] == ["unlabelled-2026-01-01-3-of-3"]
     flag = {
         "day": "2026-01-01",
         "grounded": "yes",
@@ -242,7 +242,7 @@ def test_days_with_answers_without_a_flag_are_labelled(
         insert_new(
             connection, HallucinationFlagRow, [flag | {"prompt_id": f"p{i}"} for i in (0, 2)]
         )
-    assert _open_days(instance)[0] == ["unlabelled-2026-01-01-1"]
+    assert _open_days(instance)[0] == ["unlabelled-2026-01-01-1-of-3"]
     run = dg.DagsterRun(job_name=label_traces.name, status=dg.DagsterRunStatus.STARTED)
     instance.add_run(run)
     assert "is not over yet" in _open_days(instance)[1]

@@ -30,10 +30,10 @@ import os, signal, sys, time
 from pathlib import Path
 from loop_pipeline.gateway import ship as module
 from loop_pipeline.store.database import open_store
-from loop_pipeline.traces import ingest
+from loop_pipeline.traces.importers import batches
 
 spool, url = Path(sys.argv[1]), sys.argv[2]
-ingest.BATCH, module.TAKE_FILES = 40, 3
+batches.BATCH, module.TAKE_FILES = 40, 3
 killed = 0
 for pause in map(int, sys.argv[3:]):
     if not (pid := os.fork()):

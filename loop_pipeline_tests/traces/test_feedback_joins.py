@@ -80,9 +80,9 @@ def test_what_was_said_of_a_refused_answer_does_not_move_to_the_stored_one(
     second = trace(1, output="refund", feedback=[bad])
     import_file(engine, jsonl(first, second, name="both.jsonl"), reviews=True)
     assert read(engine, FeedbackRow)["value"].tolist() == [1]
-    reasons = _reasons(engine)
-    assert reasons[0] == "its trace was refused: another one is stored under p1"
-    assert reasons[1] == "prompt_id p1 is already stored with another output"
+    refused = "its trace was refused: another one is stored under p1"
+    # One line, one row, which says all that is wrong with it.
+    assert _reasons(engine) == [f"prompt_id p1 is already stored with another output; {refused}"]
     # The same, the feedback on lines of its own.
     later = jsonl(trace(1, output="refund"), _said("p1", actor="bob"), name="later.jsonl")
     import_file(engine, later, reviews=True)

@@ -18,6 +18,7 @@ from loop_pipeline.store.database import count, open_store, read
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow, TraceRow
 from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces import ingest
+from loop_pipeline.traces.importers import batches
 from loop_pipeline.traces.importers.jsonl import Record
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.traces.records import Feedback, Trace
@@ -159,7 +160,7 @@ def test_late_feedback_joins_its_trace(engine: Engine, trace: Make, jsonl: Write
 def test_feedback_before_its_trace_in_one_file_is_joined(
     engine: Engine, trace: Make, jsonl: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "BATCH", 2)
+    monkeypatch.setattr(batches, "BATCH", 2)
     lines = [_review("p9"), _review("p2"), trace(2), trace(3), trace(9)]
     done = import_file(engine, jsonl(*lines), reviews=True)
     assert (done.traces, done.waiting, count(engine, FeedbackRow)) == (3, 0, 2)

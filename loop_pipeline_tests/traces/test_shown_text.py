@@ -7,7 +7,7 @@ import re
 import pandas as pd
 import pytest
 
-from loop_pipeline.traces.shown_text import shown, text_table
+from loop_pipeline.traces.shown_text import shown, text_block, text_list, text_table
 
 LIVE = re.compile(r"(?<!\\)[\[\]|`*]|<|://|www\.|\w@\w")
 
@@ -38,3 +38,15 @@ def test_no_picture_link_tag_or_column_is_live(text: str) -> None:
 def test_figures_and_plain_words_stay_as_they_are() -> None:
     frame = pd.DataFrame({"name": ["delivery, 3.5 kg - soon"], "share": [0.25], "n": [7]})
     assert text_table(frame, index=False) == frame.to_markdown(index=False)
+
+
+def test_sentences_and_blocks_are_only_shown():
+    """Names of tasks and reviewers come from traffic."""
+    listed = text_list(["task ![x](http://evil.example/a.png) waits", "two\n# lines"])
+    assert listed.count("\n") == 1
+    assert "![" not in listed
+    assert "http://" not in listed
+    block = text_block("group ```\n![x](http://evil.example/)\n````")
+    assert block.startswith("`````\n")
+    assert block.endswith("\n`````")
+    assert text_block("plain") == "```\nplain\n```"

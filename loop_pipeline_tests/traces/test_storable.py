@@ -13,7 +13,8 @@ from sqlalchemy.exc import DataError
 
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import QuarantineRow, TraceRow
-from loop_pipeline.traces import ingest, trace_inserts
+from loop_pipeline.traces import trace_inserts
+from loop_pipeline.traces.importers import batches
 from loop_pipeline.traces.importers import jsonl as reader
 from loop_pipeline.traces.ingest import import_file
 from loop_pipeline.traces.storable import MOST_NESTED
@@ -122,8 +123,8 @@ def test_what_only_the_database_refuses_is_found_by_halving(
 
 
 def test_batches_end_by_size_too(trace: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ingest, "BATCH_BYTES", 2000)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 2000)
     records = [(n, r) for n in range(9) for r in reader.parse_line(json.dumps(trace(n)).encode())]
-    sizes = [len(batch) for batch in ingest._batches(records)]
+    sizes = [len(batch) for batch in batches.in_batches(records)]
     assert sum(sizes) == 9
     assert max(sizes) < 9

@@ -15,6 +15,8 @@ from loop_pipeline.gateway.formats import body_fields as fields
 from loop_pipeline.gateway.http.problems import Problem
 from loop_pipeline.gateway.intake.handed_in import Batch
 from loop_pipeline.traces.records import Feedback
+from loop_pipeline.traces.storable import not_yet, unstorable
+from loop_pipeline.traces.trace_lines import utc
 
 # Of one request.
 MOST = 10_000
@@ -50,10 +52,22 @@ def _row(item: Any, now: str, caller: Caller, where: str) -> dict[str, Any]:
     given = item | {"app": caller.fence}
     if item.get("ts") is None:
         given["ts"] = now
+    if why := unstorable(given):
+        raise Problem(400, "loop_bad_feedback", f"{where}{why}", param=f"{where}{_field(why)}")
     try:
-        return Feedback.model_validate(given).model_dump(mode="json", exclude_none=True)
+        feedback = Feedback.model_validate(given)
+        # What is accepted here must not be refused once it is imported.
+        if why := not_yet(utc(feedback.ts)):
+            raise ValueError(why)
+        return feedback.model_dump(mode="json", exclude_none=True)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "kind"
         said = f"{where}{field}: {first['msg']}"
         raise Problem(400, "loop_bad_feedback", said, param=f"{where}{field}") from None
+    except (ValueError, OverflowError) as error:
+        raise Problem(400, "loop_bad_feedback", f"{where}{error}", param=f"{where}ts") from None
+
+
+def _field(why: str) -> str:
+    return why.partition(":")[0]

@@ -23,6 +23,8 @@ from loop_pipeline.gateway.trace_row import KINDS
 from loop_pipeline.installation_secret import keyed_digest
 from loop_pipeline.traces.messages import answer_text
 from loop_pipeline.traces.records import Trace
+from loop_pipeline.traces.storable import unstorable
+from loop_pipeline.traces.trace_lines import utc
 
 # Kinds of calls that are a request with messages and an answer to it.
 CHATS = frozenset({"completion", "acompletion", "responses", "aresponses", "anthropic_messages"})
@@ -63,7 +65,7 @@ def to_trace(item: Any, caller: Caller, secret: bytes) -> dict[str, Any] | None:
     record = fields.as_dict(item)
     messages = record.get("messages")
     response = fields.as_dict(record.get("response"))
-    if record.get("status") != "success" or record.get("call_type") not in CHATS:
+    if record.get("status") != "success" or fields.as_text(record.get("call_type")) not in CHATS:
         return None
     if not isinstance(messages, list) or not messages or not response:
         return None
@@ -99,10 +101,11 @@ def to_trace(item: Any, caller: Caller, secret: bytes) -> dict[str, Any] | None:
     }
     row = {name: value for name, value in row.items() if value is not None}
     try:
-        Trace.model_validate(row)
-    except ValidationError:
+        utc(Trace.model_validate(row).ts)
+    except (ValidationError, ValueError, OverflowError):
         return None
-    return row
+    # What could not be imported afterwards is passed over now, and counted.
+    return None if unstorable(row) else row
 
 
 def _id_of(record: dict[str, Any], response: dict[str, Any]) -> str:

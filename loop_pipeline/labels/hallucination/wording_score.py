@@ -85,7 +85,7 @@ def load_detector(path: Path) -> Detector:
             "loop fit-detector, or leave the setting out"
         )
     try:
-        return Detector.model_validate_json(path.read_text(encoding="utf-8"))
+        return Detector.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -1,6 +1,7 @@
 """Reviews by spreadsheet: open items out as CSV or JSON lines, reviews back in.
 
-Not here: reviews in MLflow (``mlflow_push.py``, ``mlflow_pull.py``).
+Not here: their cells (``sheet_cells.py``), and reviews in MLflow (``mlflow_push.py``,
+``mlflow_pull.py``).
 
 A verdict's time is the column ``ts``, or when the file was last written. What a reviewer has said
 last about an answer is not written down again when a sheet comes back a second time. Comments
@@ -13,8 +14,7 @@ import csv
 import datetime as dt
 import io
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Engine
 
+from loop_pipeline.labels.reviews.sheet_cells import guarded, json_rows, sheet_rows
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
 from loop_pipeline.traces.import_summary import Imported
-from loop_pipeline.traces.importers.jsonl import BadLine, Record, bad_line
+from loop_pipeline.traces.importers.jsonl import BadLine, Record, bad_line, parse_line
 from loop_pipeline.traces.importers.lenient import moment
 from loop_pipeline.traces.ingest import import_records
 from loop_pipeline.traces.records import Feedback
@@ -37,14 +38,8 @@ ASKED: tuple[str, ...] = ("good", "edited_output", "reviewer", "comment")
 YES = ("1", "1.0", "yes", "y", "true", "good", "ok", "ja", "oui", "si", "sí", "✓", "✔", "☑", "👍")
 NO = ("0", "0.0", "no", "n", "false", "bad", "nein", "non", "✗", "✘", "❌", "👎")
 VERDICTS: dict[str, float] = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0)}
-# A spreadsheet takes cells that begin like this for formulas, also full-width and after what it
-# trims; the sign before them is its own mark of a text.
-SIGNS = "=+\\-@＝＋－＠﹦﹢﹣﹫−"
-TRIMMED = '[\\s"\ufeff\u200b\u2060\u00ad]*'
-FORMULA = re.compile(rf"['\t\r]|{TRIMMED}[{SIGNS}]")
-# Where semicolons or tabs separate, a cell goes on as another one, whatever is quoted.
-NEXT_CELL = re.compile(rf"([;\t]{TRIMMED}'*)(?=[{SIGNS}])")
-GUARD = "'"
+# Before the name of a sheet where its verdicts say where they come from.
+SHEET = "sheet "
 
 
 class SheetRead(BaseModel):
@@ -93,22 +88,6 @@ def _row(item: Mapping[Any, Any]) -> dict[str, str]:
     return dict(zip(SHOWN, (*shown, flags), strict=True)) | dict.fromkeys(ASKED, "")
 
 
-def guarded(cell: str) -> str:
-    """The cell as a spreadsheet may have it: what looks like a formula is marked as text."""
-    cell = NEXT_CELL.sub(rf"\1{GUARD}", cell)
-    return GUARD + cell if FORMULA.match(cell) else cell
-
-
-def unguarded(cell: str) -> str:
-    """The cell as it was before ``guarded``."""
-    marked = cell.startswith(GUARD) and FORMULA.match(cell[1:])
-    return NEXT_CELL.sub(_less_one, cell[1:] if marked else cell)
-
-
-def _less_one(match: re.Match[str]) -> str:
-    return match[0].removesuffix(GUARD)
-
-
 def read_sheet(engine: Engine, path: Path, *, reviewer: str) -> SheetRead:
     """Take the verdicts of a sheet in. The same sheet twice gives the same rows.
 
@@ -124,10 +103,10 @@ def read_sheet(engine: Engine, path: Path, *, reviewer: str) -> SheetRead:
     """
     blank, repeated = 0, 0
     records: list[tuple[int, Record]] = []
-    source = f"sheet {path.name}"
+    source = f"{SHEET}{path.name}"
     said = _last_words(engine, source)
     saved = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC).isoformat()
-    for line, row in _rows(path):
+    for line, row in sheet_rows(path):
         record = row if isinstance(row, BadLine) else _verdict(row, reviewer, saved)
         if record is None:
             blank += 1
@@ -139,54 +118,15 @@ def read_sheet(engine: Engine, path: Path, *, reviewer: str) -> SheetRead:
     return SheetRead(imported=imported, blank=blank, repeated=repeated)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str] | BadLine]]:
-    """(line or row number, cells by column) of a sheet; column names in lower case."""
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("cp1252", errors="replace")  # Excel's "CSV" without "UTF-8"
-    if path.suffix == ".jsonl":
-        yield from _json_rows(text)
-        return
-    csv.field_size_limit(2**31 - 1)
-    for delimiter in ",;\t":
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-        if {"prompt_id", "good"} <= {str(name).strip().lower() for name in reader.fieldnames or ()}:
-            for number, row in enumerate(reader, start=2):
-                yield number, {name: unguarded(cell) for name, cell in _lower(row).items()}
-            return
-    raise ValueError(f"{path.name} has no columns prompt_id and good")
-
-
-def _json_rows(text: str) -> Iterator[tuple[int, dict[str, str] | BadLine]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield number, bad_line(line.encode(errors="replace"), f"no JSON object: {error}")
-            continue
-        if not isinstance(value, dict):
-            yield number, bad_line(line.encode(), f"no JSON object but {type(value).__name__}")
-            continue
-        yield number, _lower(value)
-
-
-def _lower(row: Mapping[str | None, Any]) -> dict[str, str]:
-    return {
-        str(name).strip().lower(): "" if cell is None else str(cell) for name, cell in row.items()
-    }
-
-
 def _verdict(row: dict[str, str], reviewer: str, saved: str) -> Record | None:
     """A row as feedback, as a bad line, or None if nothing was answered."""
     # A picture of a hand or a tick may come with a sign that says how to show it.
     said = row.get("good", "").strip().lower().rstrip("\ufe0f\ufe0e")
     if not said:
         return None
-    shown = json.dumps({name: row.get(name, "") for name in ("prompt_id", *ASKED)})
+    who, when = row.get("reviewer", "").strip() or reviewer, row.get("ts", "").strip() or saved
+    kept = {name: row.get(name, "") for name in ("prompt_id", *ASKED)}
+    shown = json.dumps(kept | {"reviewer": who, "ts": when})
     if said not in VERDICTS:
         allowed = ", ".join(VERDICTS)
         return bad_line(shown.encode(), f"good: {said!r} is none of {allowed}")
@@ -198,8 +138,8 @@ def _verdict(row: dict[str, str], reviewer: str, saved: str) -> Record | None:
             kind="review",
             value=VERDICTS[said],
             edited_output=row.get("edited_output") or None,
-            actor=row.get("reviewer", "").strip() or reviewer,
-            ts=moment(row.get("ts", "").strip() or saved)[0],
+            actor=who,
+            ts=moment(when)[0],
         )
         utc(verdict.ts)
     except ValidationError as error:
@@ -208,6 +148,17 @@ def _verdict(row: dict[str, str], reviewer: str, saved: str) -> Record | None:
     except (ValueError, OverflowError) as error:
         return BadLine(shown, str(error))
     return verdict
+
+
+def verdict_again(raw: str) -> list[Record]:
+    """What a line of a sheet that is in quarantine says by now; nothing if it is no verdict."""
+    value = next((row for _, row in json_rows(raw)), BadLine(raw, "an empty line"))
+    if isinstance(value, BadLine):
+        return [value]
+    if "kind" in value:  # a verdict that was read, and then refused
+        return parse_line(raw.encode())
+    found = _verdict(value, value.get("reviewer", ""), value.get("ts", ""))
+    return [found or bad_line(raw.encode(), "good: there is no verdict")]
 
 
 def _last_words(engine: Engine, source: str) -> dict[tuple[str, str], tuple[float, str]]:

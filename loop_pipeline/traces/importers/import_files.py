@@ -16,10 +16,11 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from loop_pipeline.traces.importers.foreign import foreign_format
 from loop_pipeline.traces.importers.jsonl import BadLine, Record, bad_line, parse_line, read_lines
 from loop_pipeline.traces.storable import MOST_LINE_BYTES
 
@@ -186,20 +187,57 @@ def _refused_if_foreign(records: Iterator[tuple[int, Record]]) -> Iterator[tuple
     """The records, once one of them, or what a bad line looks like, says that they are ours.
 
     Raises:
-        ValueError: no line is a trace or feedback.
+        ValueError: no line is a trace or feedback; names the format, if it is a known one.
     """
-    held: list[tuple[int, Record]] = []
+    held: list[tuple[int, BadLine]] = []
     for number, record in records:
-        held.append((number, record))
-        ours = not isinstance(record, BadLine) or any(name in record.raw for name in OURS)
-        if ours or len(held) > HELD_BACK:
+        if not isinstance(record, BadLine):
             yield from held
+            yield number, record
             yield from records
             return
-    if held:
-        first = held[0][1]
-        why = first.reason if isinstance(first, BadLine) else ""
+        held.append((number, record))
+        if len(held) > HELD_BACK:
+            break
+    if not held:
+        raise ValueError("the file is empty")
+    named = [foreign_format(record.raw) for _, record in held]
+    if all(named):
+        kinds = "; ".join(dict.fromkeys(name for name in named if name))
+        nothing = f"none of its {len(held)} lines is a trace or feedback"
+        raise ValueError(f"{nothing}; it looks like {kinds}")
+    if not any(_looks_ours(record, name) for (_, record), name in zip(held, named, strict=True)):
+        why = next((name for name in named if name), held[0][1].reason)
         raise ValueError(
             f"none of its {len(held)} lines is a trace or feedback; the first: {why}; {FORMAT}"
         )
-    raise ValueError("the file is empty")
+    yield from held
+    yield from records
+
+
+def _looks_ours(record: BadLine, foreign: str | None) -> bool:
+    return not foreign and any(name in record.raw for name in OURS)
+
+
+def files_in(paths: Iterable[Path]) -> list[Path]:
+    """The files that are meant: those that are named, and all that lie in folders.
+
+    Hidden files are passed over, and those of other kinds than data are refused when they are read.
+
+    Raises:
+        FileNotFoundError: a folder holds no file.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        below = sorted(one for one in path.rglob("*") if one.is_file() and not _hidden(one, path))
+        if not below:
+            raise FileNotFoundError(f"{path}: a folder without a file to import")
+        found += below
+    return found
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -99,8 +99,11 @@ def read_lines(
 
 
 def bad_line(raw: bytes, reason: str) -> BadLine:
-    """A line as it can be stored: PostgreSQL's text has no NUL."""
-    text = raw.decode(errors="replace").rstrip("\n").replace("\0", "�")
+    """A line as it can be stored: what is no text of PostgreSQL is written as an escape.
+
+    JSON knows no such escape, so that the line is as bad when it is tried again.
+    """
+    text = raw.decode(errors="backslashreplace").rstrip("\n").replace("\0", "\\x00")
     return BadLine(text, reason.encode(errors="replace").decode().replace("\0", "�"))
 
 
@@ -111,15 +114,15 @@ def _read(raw: bytes) -> Any:
         raise ValueError(f"not JSON: {error}") from None
     except RecursionError:
         raise ValueError("record: nested too deep to be read") from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise ValueError(f"a number that cannot be read: {error}") from None
+    except ValueError:
+        raise ValueError("a number that cannot be read: it has thousands of digits") from None
 
 
 def _by_schema(given: dict[str, Any], raw: bytes, zone: dt.tzinfo) -> list[Record]:
     value, said = meant(given, zone)
     notes: list[Record] = [Note(text) for text in said]
     if "kind" in given and "messages" not in given:
-        feedback = Feedback.model_validate(value)
+        feedback = Feedback.model_validate(value).of_line(raw)
         utc(feedback.ts)
         return [feedback, *notes]
     feedback_of_it = value.pop("feedback", [])
@@ -145,7 +148,7 @@ def _feedback(trace: TraceLine, item: Any, zone: dt.tzinfo) -> list[Record]:
         return [bad_line(trace.raw, "prompt_id: needed where a trace brings feedback")]
     try:
         value, said = meant({"prompt_id": trace.prompt_id, "kind": None} | item, zone)
-        feedback = Feedback.model_validate(value)
+        feedback = Feedback.model_validate(value).of_line(trace.raw)
         utc(feedback.ts)
     except ValidationError as error:
         return [bad_line(trace.raw, f"{where}: {_why(error)}")]

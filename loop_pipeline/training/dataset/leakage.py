@@ -10,7 +10,6 @@ frozen files, read back, to show that none was left in.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from loop_pipeline.training.dataset.shingles import (
     word_runs,
 )
 from loop_pipeline.training.dataset.splits import RELATED, Background, background
+from loop_pipeline.whole_file import read_rows
 
 # The files of a training set, and the splits that each may share nothing with.
 FENCES = {
@@ -89,8 +89,8 @@ def audit(folder: Path, traces: pd.DataFrame) -> dict[str, int]:
     common = background(traces)
     of_prompt = traces.set_index("prompt_id")["conversation_id"]
     for name, splits in FENCES.items():
-        with (folder / f"{name}.jsonl").open(encoding="utf-8") as lines:
-            frozen = [json.loads(line) for line in lines]
+        mend = "materialize training_set to write it anew"
+        frozen = list(read_rows(folder / f"{name}.jsonl", ("prompt_id", "prompt"), mend=mend))
         rows = pd.DataFrame(
             {
                 "prompt_id": [row["prompt_id"] for row in frozen],

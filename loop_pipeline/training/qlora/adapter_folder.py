@@ -13,7 +13,7 @@ from typing import Any
 from loop_pipeline.hashing import file_sha256
 from loop_pipeline.store.mlflow_log.run_record import RunRecord
 from loop_pipeline.store.tracking import Tracking
-from loop_pipeline.whole_file import write_whole
+from loop_pipeline.whole_file import read_object, write_whole
 
 WEIGHTS = "adapter_model.safetensors"
 META = "meta.json"
@@ -28,12 +28,12 @@ def read_meta(adapter_dir: Path) -> dict[str, Any]:
     """What ``meta.json`` says; a folder without one is no finished adapter.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it is damaged.
     """
     path = adapter_dir / META
     if not path.is_file():
         raise ValueError(f"{adapter_dir} is no finished adapter: {META} is missing; train it again")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_object(path, mend="train it again")
 
 
 def checked_meta(adapter_dir: Path) -> dict[str, Any]:

@@ -5,14 +5,13 @@ Not here: finished adapters (``adapter_folder.py``).
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from loop_pipeline.training.qlora.adapter_folder import META, read_meta, write_mark
 from loop_pipeline.training.qlora.tokens import Log
-from loop_pipeline.whole_file import write_whole
+from loop_pipeline.whole_file import DamagedFile, read_object, write_whole
 
 COMPLETE = "complete.json"
 
@@ -34,8 +33,13 @@ def _sizes(folder: Path) -> dict[str, int]:
 def _mark(folder: Path) -> dict[str, Any]:
     """The mark of a checkpoint whose files are all there, else nothing."""
     path = folder / COMPLETE
-    mark: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return mark if mark and mark["files"].items() <= _sizes(folder).items() else {}
+    if not path.exists():
+        return {}
+    try:
+        mark = read_object(path, ("files", "seconds"), mend="it counts as not written")
+    except DamagedFile:
+        return {}
+    return mark if mark["files"].items() <= _sizes(folder).items() else {}
 
 
 def _checkpoints(run_dir: Path) -> list[Path]:

@@ -7,7 +7,6 @@ A prompt is rendered here as the server renders it: one way to train, one way to
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Callable
@@ -17,6 +16,9 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from loop_pipeline.whole_file import read_rows as read_rows_of
+
+MEND = "materialize training_set to write it anew"
 Row = dict[str, Any]
 Log = Callable[[str], None]
 Encoded = tuple[list[int], list[int]]  # tokens of the prompt, tokens of the completion
@@ -59,17 +61,13 @@ def read_lines(
         ValueError: if a line is no such row, with its file and line.
     """
     rows: list[Row] = []
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    # Not splitlines: an answer may hold a line separator of its own.
-    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
+    needed = ("prompt_id", *others, *turns)
+    found = read_rows_of(path, needed, mend=f"not a {kind} row; {MEND}") if path.exists() else ()
+    for number, row in enumerate(found, 1):
         try:
-            row = json.loads(line)
-            _ = [row[name] for name in ("prompt_id", *others)]
             _ = [row[name][0]["content"] for name in turns]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise ValueError(
-                f"{path}:{number}: not a {kind} row ({error!r}); rebuild the set"
-            ) from error
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"{path}:{number}: not a {kind} row ({error!r}); {MEND}") from error
         rows.append(row)
     return rows
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from loop_pipeline.labels.reviews.queue import open_items, update_queue
-from loop_pipeline.labels.reviews.spreadsheets import guarded, read_sheet, unguarded, write_sheet
+from loop_pipeline.labels.reviews.sheet_cells import guarded, unguarded
+from loop_pipeline.labels.reviews.spreadsheets import read_sheet, write_sheet
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
 from loop_pipeline.traces.ingest import import_file
