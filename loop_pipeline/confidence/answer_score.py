@@ -102,7 +102,7 @@ def unservable(
     output: str,
     finish_reason: str | None,
     contract: dict[str, Any] | None,
-    request_text: str,
+    source: str,
 ) -> str | None:
     """Why an answer must not be served however sure the student is; None if it may be."""
     if finish_reason not in (None, "stop"):
@@ -110,7 +110,7 @@ def unservable(
     if not output.strip():
         return "the answer is empty"
     try:
-        broken = check_contract(output, contract, request_text)
+        broken = check_contract(output, contract, source)
     except UnsupportedContract as error:
         return f"its contract cannot be checked: {error}"
     return f"breaks its contract: {broken[0]}" if broken else None

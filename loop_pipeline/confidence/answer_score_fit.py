@@ -26,10 +26,10 @@ def scores(weights: ScoreWeights, answers: pd.DataFrame) -> NDArray[np.float64]:
 
     Args:
         weights: of the score.
-        answers: ``student_answers`` columns; ``contract`` and ``request_text`` are used if present.
+        answers: ``student_answers`` columns; ``contract`` and ``source`` are used if present.
     """
     contracts = answers["contract"] if "contract" in answers else [None] * len(answers)
-    texts = answers["request_text"] if "request_text" in answers else [""] * len(answers)
+    texts = answers["source"] if "source" in answers else [""] * len(answers)
     held = [
         unservable(o, f, c if isinstance(c, dict) else None, t) is not None
         for o, f, c, t in zip(

@@ -58,7 +58,7 @@ def compare_coverage(
 
     Args:
         candidate: ``student_answers`` of the validation and calibration split with ``group_id``,
-            ``contract`` and ``request_text``; one row a distinct request.
+            ``contract`` and ``source``; one row a distinct request.
         rival: the same of the other student; None or without calibration rows: unknown.
         target_agreement: promised agreement among served answers.
         delta: chance that any group's promise is broken; both students share it alike.

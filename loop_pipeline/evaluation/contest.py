@@ -21,7 +21,7 @@ from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.stats.paired import paired_bootstrap
-from loop_pipeline.traces.messages import request_text
+from loop_pipeline.traces.messages import request_text, source_text
 
 # Fewer rows since the training set was frozen say nothing by themselves.
 MIN_FRESH = 30
@@ -57,6 +57,7 @@ def prepare(traces: pd.DataFrame, members: pd.DataFrame, feedback: pd.DataFrame)
             edited.get(k, o) for k, o in zip(rows["prompt_id"], rows["output"], strict=True)
         ],
         request_text=rows["messages"].map(request_text),
+        source=rows["messages"].map(source_text),
     )
 
 
@@ -152,7 +153,7 @@ def _key(answers: pd.DataFrame) -> str:
 
 
 def _with_context(answers: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
-    columns = ["prompt_id", "group_id", "contract", "request_text"]
+    columns = ["prompt_id", "group_id", "contract", "source"]
     return answers.merge(held_out[columns], on="prompt_id")
 
 

@@ -23,7 +23,7 @@ from loop_pipeline.store.database import read
 from loop_pipeline.store.shadow_answers import shadowed_answers
 from loop_pipeline.store.tables import CheckpointRow, GroupMemberRow, StudentAnswerRow, TraceRow
 from loop_pipeline.store.traces import read_traces
-from loop_pipeline.traces.messages import request_text
+from loop_pipeline.traces.messages import request_text, source_text
 
 FITTED_ON = ("train", "validation")
 
@@ -46,13 +46,16 @@ def held_out_answers(engine: Engine, checkpoint_id: str, app: str = "") -> pd.Da
 
     Returns:
         ``student_answers`` columns, and group_id, dedup_key, ts, task, contract, request_text,
-        cost_usd (the frontier's).
+        source, cost_usd (the frontier's).
     """
     answers = read(engine, StudentAnswerRow, checkpoint_id=checkpoint_id)
     traces = read_traces(engine, split=["validation", "calibration", "gold"])
-    traces = traces.assign(request_text=traces["messages"].map(request_text))
-    columns = ["prompt_id", "dedup_key", "ts", "task", "contract", "request_text", "cost_usd"]
-    replayed = answers.merge(traces[columns], on="prompt_id")
+    traces = traces.assign(
+        request_text=traces["messages"].map(request_text),
+        source=traces["messages"].map(source_text),
+    )
+    columns = ["prompt_id", "dedup_key", "ts", "task", "contract", "request_text", "source"]
+    replayed = answers.merge(traces[[*columns, "cost_usd"]], on="prompt_id")
     live = live_answers(engine, checkpoint_id)
     frame = pd.concat([replayed, live], ignore_index=True) if len(live) else replayed
     members = read(engine, GroupMemberRow, columns=["prompt_id", "group_id"])
@@ -90,6 +93,7 @@ def live_answers(engine: Engine, checkpoint_id: str) -> pd.DataFrame:
         split="calibration",
         agrees=agreement_of(rows["output"], rows["frontier_output"], rows["contract"]),
         request_text=rows["messages"].map(request_text),
+        source=rows["messages"].map(source_text),
         cost_usd=rows["frontier_usd"],
     ).drop(columns=["adapter", "logprobs", "messages", "frontier_usd"])
 
@@ -117,6 +121,7 @@ def other_models(
     rows = rows.assign(
         agrees=agreement_of(rows["output"], rows["frontier_output"], rows["contract"]),
         request_text=rows["messages"].map(request_text),
+        source=rows["messages"].map(source_text),
     ).reset_index(drop=True)
     vectors = embedder.transform(rows["request_text"].tolist())
     found = []
@@ -125,7 +130,7 @@ def other_models(
         score = fit_request_score(
             fit["request_text"].tolist(), vectors[fit.index], fit["agrees"].to_numpy(dtype=bool)
         )
-        columns = ["output", "finish_reason", "contract", "request_text"]
+        columns = ["output", "finish_reason", "contract", "source"]
         held = [
             unservable(o, f, c if isinstance(c, dict) else None, t) is not None
             for o, f, c, t in own[columns].itertuples(index=False)

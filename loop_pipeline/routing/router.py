@@ -222,7 +222,7 @@ class Router:
             token_logprobs: log-probability of each of its tokens.
             contract: what the answer must look like.
             finish_reason: as the server reports it; anything but "stop" escalates.
-            request_text: of the request, for contracts that quote it.
+            request_text: all that the answer may rest on, see ``traces.messages.source_text``.
             tokens_out: as the server counts them, which is what the score was fitted on.
         """
         judge = self.canary if decision.canary and self.canary else self

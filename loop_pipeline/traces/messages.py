@@ -7,6 +7,7 @@ The records of the trace format are in ``records``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -45,6 +46,61 @@ def content_text(content: Any) -> str | None:
     if not all(isinstance(text, str) for text in texts):
         return None
     return "\n".join(map(str, texts))
+
+
+def source_text(messages: Sequence[Mapping[str, Any]], context: str | None = None) -> str:
+    """Everything an answer may rest on: all turns, calls of tools and what came back, the context.
+
+    Args:
+        messages: of the request, whatever their role.
+        context: that the request was answered from, if it is kept apart.
+    """
+    parts = [part for message in messages for part in _told(message)]
+    return "\n".join([*parts, context] if context else parts)
+
+
+def _told(message: Mapping[str, Any]) -> list[str]:
+    """What one turn says, and the arguments of the tools it calls."""
+    parts = _texts(message.get("content"))
+    calls = message.get("tool_calls")
+    functions = (
+        [call.get("function") for call in calls if isinstance(call, dict)]
+        if (isinstance(calls, list))
+        else []
+    )
+    for function in (*functions, message.get("function_call")):  # before tools: one call a turn
+        if isinstance(function, Mapping):
+            parts.append(f"{function.get('name') or ''} {_arguments(function.get('arguments'))}")
+    return parts
+
+
+def _texts(content: Any, depth: int = 0) -> list[str]:
+    """Texts of a turn's content; parts are texts, calls of tools, or results that hold parts."""
+    if content is None or depth > 2:
+        return []
+    if not isinstance(content, list):
+        return [_arguments(content)]
+    found: list[str] = []
+    for part in content:
+        if isinstance(part, Mapping):
+            inner = [part[n] for n in ("text", "input", "content", "output") if part.get(n)]
+            for value in inner:
+                found += _texts(value, depth + 1)
+        elif part is not None:
+            found.append(str(part))
+    return found
+
+
+def _arguments(value: Any) -> str:
+    """JSON in its own characters: a tool's Chinese argument is Chinese, not escapes."""
+    if isinstance(value, str) and "\\u" not in value:
+        return value
+    try:
+        return json.dumps(
+            json.loads(value) if isinstance(value, str) else value, ensure_ascii=False
+        )
+    except (ValueError, TypeError, RecursionError):
+        return str(value)
 
 
 # A part that is a text, in the words of different APIs.

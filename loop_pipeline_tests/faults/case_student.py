@@ -26,7 +26,7 @@ from loop_pipeline.store.tables import (
     TraceSignalRow,
 )
 from loop_pipeline.store.training_data import replace_pairs
-from loop_pipeline.traces.messages import request_text
+from loop_pipeline.traces.messages import source_text
 from loop_pipeline_tests.faults.case_stages import Day
 
 
@@ -65,7 +65,7 @@ def routed(router: Router, traces: pd.DataFrame, template: str) -> dict[str, Set
             [-0.0001],
             row["contract"] if isinstance(row["contract"], dict) else None,
             finish_reason="stop",
-            request_text=request_text(row["messages"]),
+            request_text=source_text(row["messages"]),
         )
     return found
 

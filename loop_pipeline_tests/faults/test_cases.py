@@ -86,6 +86,17 @@ def _flag(prompt_id: str, grounded: str) -> Check:
     return lambda day: day.flag(prompt_id)["grounded"] == grounded
 
 
+def _not_made_up(*prompt_ids: str) -> Check:
+    """T0 lets the answers pass: what the words say is another tier's matter."""
+    return lambda day: all(
+        (day.flag(p)["tier"], day.flag(p)["grounded"]) != ("T0", "no") for p in prompt_ids
+    )
+
+
+def _made_up(prompt_id: str, fact: str) -> Check:
+    return lambda day: f"{fact} is not in the request" in day.flag(prompt_id)["reasons"]
+
+
 def _learned(prompt_id: str, answer: str) -> Check:
     def check(day: Day) -> bool:
         return [r["completion"][0]["content"] for r in day.rows if r["prompt_id"] == prompt_id] == [
@@ -183,15 +194,27 @@ RIGHT: dict[str, list[Check]] = {
     "k17-feedback-is-text": [_refused("not a JSON object but str", stored=1)],
     "k18-before-first-day": [_stored("day-1", "day-2", "good-22")],
     "k19-answer-inside": [_asked("in-1", ("user", "Where is my bicycle pump?"))],
+    "k23-thousands": [_not_made_up("num-1", "num-2", "num-3", "num-4")],
+    "k23-number-words": [_not_made_up("num-5", "num-6")],
+    "k23-swallowed-zeros": [_made_up("num-7", "'3'"), _made_up("num-8", "'2.1'")],
+    "k24-dates": [_not_made_up("date-1", "date-2"), _made_up("date-3", "'2026-07-05'")],
+    "k25-chinese": [_not_made_up("zh-1", "zh-2"), _made_up("zh-3", "'5'")],
+    "k25-japanese": [_not_made_up("ja-1")],
     "k27-max-tokens": [_no_target("cut-1"), _flag("cut-1", "no")],
     "k27-length-no-contract": [_no_target("cut-2")],
     "k28-empty-answer": [lambda day: day.kinds("emp-1") == set()],
     "k29-think-label": [_flag("th-1", "yes"), _learned("th-1", "delivery")],
     "k29-think-text": [_flag("th-2", "yes")],
+    "k30-tool-arguments": [_not_made_up("gr-1")],
+    "k30-question-beside-context": [_not_made_up("gr-2")],
     "k31-label-without-labels": [_flag("con-1", "cannot_tell")],
     "k31-json-without-schema": [_flag("con-2", "cannot_tell"), _flag("con-3", "cannot_tell")],
     "k35-template-roles": [
         _asked("tp-1", ("system", "Sort the request."), ("user", "Hello\n\nMy pump is lost"))
+    ],
+    "k41-addresses": [
+        _not_made_up("ad-1", "ad-2"),
+        _made_up("ad-3", "'https://shop.example/returns-2026'"),
     ],
     "reviewed_conflict": [_column("output", rc="delivery"), lambda day: "bad" not in _words(day)],
     "same_id_other_model": [_refused("another model, producer", stored=1)],

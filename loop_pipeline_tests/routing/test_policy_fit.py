@@ -86,7 +86,7 @@ def test_a_student_that_costs_more_is_not_used(world):
 
 def test_answers_that_break_their_contract_or_were_cut_off_are_not_served(world):
     contract = {"kind": "label", "labels": ["refund", "visa"]}
-    rows = world.answers.assign(contract=[contract] * len(world.answers), request_text="x")
+    rows = world.answers.assign(contract=[contract] * len(world.answers), source="x")
     assert world.fit(rows).groups[0].coverage == world.fit().groups[0].coverage
     cut = rows.assign(finish_reason="length")
     assert {g.coverage for g in world.fit(cut).groups} == {0.0}

@@ -14,7 +14,7 @@ from loop_pipeline.gateway.formats.exchange import Request
 from loop_pipeline.labels.hallucination.answer_check import check_answer
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.serving.student_answer import Answer
-from loop_pipeline.traces.messages import request_text, template_hash
+from loop_pipeline.traces.messages import source_text, template_hash
 
 CHANCE = 0.5
 
@@ -39,7 +39,7 @@ def judged(
         answer.token_logprobs,
         plan.contract,
         finish_reason=answer.finish_reason,
-        request_text=request_text(plan.messages),
+        request_text=source_text(plan.messages),
         tokens_out=answer.tokens_out,
     )
     verdict = Verdict(settled.action, settled.reason, settled.score, settled.threshold)

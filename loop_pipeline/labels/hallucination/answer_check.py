@@ -18,6 +18,7 @@ from loop_pipeline.answers.said import CUT_OFF, no_target, said, was_cut
 from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder
 from loop_pipeline.labels.hallucination.wording_features import design_of, novel_words
 from loop_pipeline.labels.hallucination.wording_score import FLAG_FROM
+from loop_pipeline.traces.messages import SYSTEM_ROLES, source_text
 
 FREE_TEXT = {"kind": "text"}
 UNKNOWN_SCORE = 0.5
@@ -59,21 +60,15 @@ def check_answer(
     return verdict
 
 
-def source_text(messages: Sequence[Mapping[str, Any]], context: str | None) -> str:
-    """Everything an answer may rest on: all messages, whatever their role, and the context."""
-    parts: list[str] = []
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, list):  # text parts beside images and the like
-            parts += [str(part.get("text", "")) for part in content if isinstance(part, dict)]
-        elif content is not None:
-            parts.append(str(content))
-    return "\n".join([*parts, context] if context else parts)
-
-
 def source_of_trace(trace: Mapping[str, Any]) -> str:
-    """What an answer has to rest on: the context where there is one, else the messages."""
-    return trace["context"] or source_text(trace["messages"], None)
+    """What the words of an answer have to rest on.
+
+    With a context that, and what was asked and said beside it, but not the instructions.
+    """
+    if not trace["context"]:
+        return source_text(trace["messages"])
+    asked = [turn for turn in trace["messages"] if turn.get("role") not in SYSTEM_ROLES]
+    return source_text(asked, trace["context"])
 
 
 def completed(trace: Mapping[str, Any]) -> dict[str, Any]:

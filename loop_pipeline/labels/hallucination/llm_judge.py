@@ -25,7 +25,6 @@ from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.hashing import digest
 from loop_pipeline.http_calls.http_retries import retrying_session
 from loop_pipeline.http_calls.http_safety import Redirected, refuse_redirect
-from loop_pipeline.labels.hallucination.answer_check import source_text
 from loop_pipeline.masking import masked
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.sampling import coin
@@ -33,6 +32,7 @@ from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import FeedbackRow
 from loop_pipeline.store.traces import read_traces
 from loop_pipeline.traces.ingest import import_records
+from loop_pipeline.traces.messages import source_text
 from loop_pipeline.traces.records import Feedback
 
 PARALLEL = 4

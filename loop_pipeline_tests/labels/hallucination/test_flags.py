@@ -2,9 +2,10 @@ from math import exp
 
 import pytest
 
-from loop_pipeline.labels.hallucination.answer_check import check_answer, source_text
+from loop_pipeline.labels.hallucination.answer_check import check_answer
 from loop_pipeline.labels.hallucination.flags import COLUMNS, flag_hallucinations
 from loop_pipeline.labels.hallucination.tiers import Tiers
+from loop_pipeline.traces.messages import source_text
 
 TEXT = {"kind": "text", "max_words": 30}
 SOURCE = (
