@@ -66,7 +66,7 @@ class _Rates(BaseModel):
             "written_1h": self.cache_write_1h,
         }
         kept = {k: getattr(base, k) if v is None and base else v for k, v in own.items()}
-        return Price(**kept)
+        return Price(**kept)  # pyright: ignore[reportArgumentType]
 
 
 class _Longer(_Rates):
