@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class _Rates(BaseModel):
             "written_1h": self.cache_write_1h,
         }
         kept = {k: getattr(base, k) if v is None and base else v for k, v in own.items()}
-        return Price(**kept)
+        return Price(**kept)  # pyright: ignore[reportArgumentType]
 
 
 class _Longer(_Rates):
@@ -97,11 +97,11 @@ class _Entry(_Rates):
         base = self.price()
         tiers = sorted(self.long_context, key=lambda tier: tier.over)
         longer = tuple((tier.over, _of_request(tier.price(base), self.request)) for tier in tiers)
-        return Price(**{**vars(base), "request": self.request, "longer": longer})
+        return replace(base, request=self.request, longer=longer)
 
 
 def _of_request(price: Price, request: float) -> Price:
-    return Price(**{**vars(price), "request": request})
+    return replace(price, request=request)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ COUNTS = (
     *("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_cache_write_1h"),
     *("tokens_audio_in", "tokens_audio_out", "tokens_reasoning"),
 )
+_parts_of = itemgetter(*COUNTS[2:])
 # Of models and days that are remembered; finding a price takes a thousand times longer.
 REMEMBERED = 8192
 HALF_HOUR = 30
@@ -71,7 +73,7 @@ class Prices:
             price = self.of(row["served_model"], row["ts"], row["service_tier"])
         if price is None:
             return None if row["producer"] == "frontier" else 0.0
-        return price.cost(Tokens(sent, answered, *(row[name] for name in COUNTS[2:])))
+        return price.cost(Tokens(sent, answered, *_parts_of(row)))
 
     def _find_day(self, model: str, day: int, tier: str | None) -> Price | None:
         if by_the_hour(model) and not (self._own and self._own.find(model, _noon(day), tier)[0]):

@@ -54,10 +54,13 @@ class Price:
         Kinds that add up to more than there is are cut, the rarest first: nothing counts twice.
         """
         price = self._at(tokens.sent) if self.longer else self
-        if not any(tokens[2:]) and price.input is not None and price.output is not None:
+        if price.input is not None and price.output is not None and not any(tokens[3:]):
             # Nearly every request, and this is done for each of an import.
-            sent, answered = tokens.sent * price.input, tokens.answered * price.output
-            return price.request + (sent + answered) / MILLION
+            sent, answered, cached = tokens[:3]
+            usd = sent * price.input + answered * price.output
+            if cached and price.cached is not None:
+                usd -= min(cached, sent) * (price.input - price.cached)
+            return price.request + usd / MILLION
         usd = price.request
         for count, rate in price._parts(tokens):
             if count > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ PLAIN = st.builds(Price, RATE, RATE, *[st.none() | RATE] * 6)
 
 
 def _with_longer(price: Price, over: int) -> Price:
-    return Price(**vars(price) | {"longer": ((over, price.times(2)),)})
+    return replace(price, longer=((over, price.times(2)),))
 
 
 PRICE = PLAIN | st.builds(_with_longer, PLAIN, st.integers(1, 1_000_000))

@@ -44,7 +44,8 @@ def answers(trace: Make, jsonl: Write) -> Path:
 
 
 def _costs(engine: Engine) -> dict[str, float]:
-    return read(engine, TraceRow).set_index("prompt_id")["cost_usd"].to_dict()
+    rows = read(engine, TraceRow)
+    return dict(zip(rows["prompt_id"], rows["cost_usd"], strict=True))
 
 
 def test_nothing_is_written_but_what_was_asked_for(
