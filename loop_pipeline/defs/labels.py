@@ -5,6 +5,7 @@ import datetime as dt
 import dagster as dg
 import pandas as pd
 
+from loop_pipeline.answers.contract import SLIP
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.reviews import quality_model, reviewers
 from loop_pipeline.defs.traces import ONE_RUN, TRACE_DAYS, count_by_day
@@ -48,9 +49,14 @@ def hallucination_flags(
     return dg.MaterializeResult(
         value=flags,
         metadata={
+            "slips of form": int(flags["reasons"].map(_slipped).sum()),
             "reasons": dg.MetadataValue.md(text_table(reasons.value_counts().head(10)) or "none"),
         },
     )
+
+
+def _slipped(reasons: list[str]) -> bool:
+    return any(reason.startswith(SLIP) for reason in reasons)
 
 
 @dg.asset_check(

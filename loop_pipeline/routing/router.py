@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from loop_pipeline.answers.contract import SLIP, in_form
 from loop_pipeline.confidence.answer_score import ScoreWeights, logprob_features, unservable
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.groups.assignment import Assigner
@@ -214,7 +215,10 @@ class Router:
         request_text: str = "",
         tokens_out: int | None = None,
     ) -> Settled:
-        """Whether the student's answer may be served, once it is there.
+        """Whether the student's answer may be served, once it is there; ``text`` of it goes out.
+
+        A label with a full stop, JSON in a fence: a slip of form agrees with the plain form, so the
+        certificate counted it, and what is served is the plain form.
 
         Args:
             decision: what ``decide`` said.
@@ -229,6 +233,7 @@ class Router:
         group = judge._groups.get(decision.group_id or "")
         if decision.arm != "student" or group is None or group.threshold is None:
             return Settled("escalate", None, None, "the policy sends this request to the frontier")
+        text = answer_text
         try:
             held = unservable(answer_text, finish_reason, contract, request_text)
             weights, score = judge._score_of(group), decision.score
@@ -238,9 +243,12 @@ class Router:
                     score = weights.value(logprob_features(token_logprobs, tokens_out))
             if held or score is None:
                 return Settled("escalate", score, group.threshold, held or "it was never scored")
+            if score >= group.threshold:
+                text = in_form(answer_text, contract)
         except Exception as error:  # noqa: BLE001  see decide
             reason = f"the router failed: {error!r:.200}"
             return Settled("escalate", None, group.threshold, reason)
         if score >= group.threshold:
-            return Settled("serve", score, group.threshold, "sure enough")
+            plain = "" if text == answer_text else f", served without its {SLIP}"
+            return Settled("serve", score, group.threshold, f"sure enough{plain}", text)
         return Settled("escalate", score, group.threshold, "not sure enough")

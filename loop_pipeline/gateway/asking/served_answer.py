@@ -51,7 +51,7 @@ def judged(
     if flag["flag"]:
         why = next(iter(flag["reasons"]), "unsupported")
         return replace(verdict, action="escalate", reason=f"hallucination: {why}", flag=flag)
-    return replace(verdict, flag=flag)
+    return replace(verdict, flag=flag, text=settled.text)
 
 
 def _unwanted(request: Request, answer: Answer) -> str | None:
