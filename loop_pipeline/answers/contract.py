@@ -10,6 +10,7 @@ Not here: how labels, tags and JSON are found in what was said (``forms``); JSON
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -103,6 +104,8 @@ def _max_words(contract: Mapping[str, Any]) -> int | None:
     words = contract.get("max_words")
     if words is not None and (isinstance(words, bool) or not isinstance(words, int | float)):
         raise UnsupportedContract("max_words of the contract is no number; correct the contract")
+    if isinstance(words, float) and not math.isfinite(words):
+        raise UnsupportedContract(f"max_words of the contract is {words}; correct the contract")
     return None if words is None else int(words)
 
 
