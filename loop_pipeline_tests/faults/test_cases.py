@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from loop_pipeline.routing.router import Router
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import TraceRow
 from loop_pipeline.traces.importers.import_files import UnreadableFile
@@ -26,6 +27,8 @@ from loop_pipeline_tests.faults.case_stages import (
     reasons,
     whole_day,
 )
+from loop_pipeline_tests.faults.case_student import report_text, routed, store_labels
+from loop_pipeline_tests.routing.conftest import World
 
 CASES = Path(os.environ.get("LOOP_CASES") or Path(__file__).parents[3] / "shared" / "cases")
 SUFFIXES = (".jsonl", ".json", ".gz")
@@ -203,6 +206,12 @@ def _words(day: Day) -> str:
     return " ".join(day.pairs["reason"])
 
 
+@pytest.fixture(scope="session")
+def router() -> Router:
+    world = World()
+    return Router.load(world.fit(), world.embedder)
+
+
 @pytest.fixture
 def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frozen_set, "MIN_ROWS", 1)
@@ -212,7 +221,7 @@ def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("case", FILES, ids=[path.name for path in FILES])
 @pytest.mark.usefixtures("small_sets")
 def test_a_file_of_odd_records_comes_out_right_and_harms_no_neighbour(
-    engine: Engine, tmp_path: Path, case: Path
+    engine: Engine, tmp_path: Path, case: Path, router: Router
 ) -> None:
     try:
         import_with_neighbours(engine, case, tmp_path)
@@ -223,6 +232,7 @@ def test_a_file_of_odd_records_comes_out_right_and_harms_no_neighbour(
         return
     day = whole_day(engine, tmp_path)
     _neighbours_are_sound(day, case)
+    _neighbours_are_served(engine, day, router)
     failed = [
         n for n, check in enumerate(RIGHT.get(case.name.partition(".")[0], ())) if not check(day)
     ]
@@ -239,6 +249,19 @@ def _neighbours_are_sound(day: Day, case: Path) -> None:
         assert day.kinds(prompt_id) == {"sft", "kto_pos"}
     assert set(sound) <= {row["prompt_id"] for row in day.rows}
     assert all(isinstance(turn["content"], str) for row in day.rows for turn in row["prompt"])
+
+
+def _neighbours_are_served(engine: Engine, day: Day, router: Router) -> None:
+    """A student's sure answer to a sound request goes out; the report counts every trace."""
+    settled = routed(router, day.traces, "aa")
+    assert not [p for p, found in settled.items() if found.reason.startswith("the router failed")]
+    for number in range(NEIGHBOURS):
+        assert settled[f"sound-{number}"].action == "serve"
+    store_labels(engine, day)
+    held = int(day.quarantine["prompt_id"].isna().sum())
+    text = report_text(engine)
+    assert f"{len(day.traces)} answers over " in text
+    assert f"; {held} lines could not be read; " in text
 
 
 def _ids(case: Path) -> list[str]:
