@@ -197,9 +197,9 @@ def test_traces_of_the_version_before_keep_all_they_had_and_get_what_is_new(new_
     engine.dispose()
 
 
-def test_two_first_starts_at_once_both_succeed(new_url) -> None:
-    urls = [new_url() for _ in range(6)]
-    assert set(_drive("open", *((0, url) for url in urls for _ in range(2)))) == {0}
+def test_four_first_starts_at_once_all_succeed(new_url) -> None:
+    urls = [new_url() for _ in range(3)]
+    assert set(_drive("open", *((0, url) for url in urls for _ in range(4)))) == {0}
     for url in urls:
         _is_whole(url)
 
