@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from loop_pipeline.answers.agreement import agrees
+from loop_pipeline.answers.contract import SLIP
 from loop_pipeline.routing.router import Router
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import TraceRow
@@ -84,6 +86,20 @@ def _no_target(prompt_id: str) -> Check:
 
 def _flag(prompt_id: str, grounded: str) -> Check:
     return lambda day: day.flag(prompt_id)["grounded"] == grounded
+
+
+def _slipped(prompt_id: str, plain: str) -> Check:
+    """Told apart from what is made up, agrees with the plain form, and is never learned as bad."""
+
+    def check(day: Day) -> bool:
+        flag = day.flag(prompt_id)
+        row = day.traces.set_index("prompt_id").loc[prompt_id]
+        told = flag["grounded"] == "yes" and flag["reasons"][0].startswith(SLIP)
+        same = agrees(str(row["output"]), plain, row["contract"])
+        learned = set(day.pairs.loc[day.pairs["prompt_id"] == prompt_id, "chosen"]) - {plain}
+        return told and same and not learned and "kto_neg" not in day.kinds(prompt_id)
+
+    return check
 
 
 def _learned(prompt_id: str, answer: str) -> Check:
@@ -183,6 +199,20 @@ RIGHT: dict[str, list[Check]] = {
     "k17-feedback-is-text": [_refused("not a JSON object but str", stored=1)],
     "k18-before-first-day": [_stored("day-1", "day-2", "good-22")],
     "k19-answer-inside": [_asked("in-1", ("user", "Where is my bicycle pump?"))],
+    "k20-label-punctuation": [
+        *(_slipped(f"lab-{number}", "delivery") for number in range(4)),
+        *(_learned(f"lab-{number}", "delivery") for number in range(4)),
+    ],
+    "k20-label-composed": [_slipped("lab-nfd", "Rückgabe")],
+    "k21-tags-list": [_slipped(f"tag-{number}", "delivery, refund") for number in range(3)],
+    "k22-json-fence": [_slipped("js-1", '{"intent": "refund", "bikes": 1}'), _flag("js-2", "yes")],
+    "k22-json-prose": [_slipped("js-3", '{"intent": "repair"}')],
+    "k26-agreement-chinese": [
+        lambda day: agrees(
+            "您的车铃将于本周四送达。", "您的车铃将在本周四送达。", {"kind": "text"}
+        ),
+        lambda day: not agrees("您的车铃会送达。", "您的车铃不会送达。", None),
+    ],
     "k27-max-tokens": [_no_target("cut-1"), _flag("cut-1", "no")],
     "k27-length-no-contract": [_no_target("cut-2")],
     "k28-empty-answer": [lambda day: day.kinds("emp-1") == set()],
@@ -190,6 +220,16 @@ RIGHT: dict[str, list[Check]] = {
     "k29-think-text": [_flag("th-2", "yes")],
     "k31-label-without-labels": [_flag("con-1", "cannot_tell")],
     "k31-json-without-schema": [_flag("con-2", "cannot_tell"), _flag("con-3", "cannot_tell")],
+    "k32-generated-schema": [
+        _flag("sc-1", "yes"),
+        _flag("sc-2", "no"),
+        lambda day: "count" in str(day.flag("sc-2")["reasons"]),
+    ],
+    "k33-agent-steps": [
+        lambda day: bool(
+            day.signals.query("prompt_id.str.startswith('run-a')")["reasked_minutes"].isna().all()
+        )
+    ],
     "k35-template-roles": [
         _asked("tp-1", ("system", "Sort the request."), ("user", "Hello\n\nMy pump is lost"))
     ],

@@ -74,7 +74,7 @@ def readable(draft: Any, name: str, value: Any) -> bool:
         return isinstance(value, dict)
     if name in SEVERAL and isinstance(value, list):
         return bool(value) and (name != "items" or "prefixItems" not in draft.VALIDATORS)
-    if name in ONE or name in REMARKS:
+    if name in ONE or name not in draft.VALIDATORS:
         return True
     written = json.dumps(value)
     if len(written) > KEPT_CHARS:
