@@ -18,8 +18,8 @@ import regex
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-# Of all patterns of one answer together, of the processor and not by the clock: it is checked while somebody waits, and a pattern such as
-# (a|aa)+$ would take for ever.
+# Of all patterns of one answer together, in time of the processor: it is checked while somebody
+# waits, and a pattern such as (a|aa)+$ would take for ever.
 PATTERNS_S = 0.05
 # A longer pattern could take as long to read as a slow one to match.
 PATTERN_CHARS = 2000
