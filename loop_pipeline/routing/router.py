@@ -215,10 +215,9 @@ class Router:
         request_text: str = "",
         tokens_out: int | None = None,
     ) -> Settled:
-        """Whether the student's answer may be served, once it is there; ``text`` of it goes out.
+        """Whether the student's answer may be served, once it is there.
 
-        A label with a full stop, JSON in a fence: a slip of form agrees with the plain form, so the
-        certificate counted it, and what is served is the plain form.
+        A slip of form agrees with its plain form, as the certificate counted; that is served.
 
         Args:
             decision: what ``decide`` said.
@@ -233,8 +232,8 @@ class Router:
         group = judge._groups.get(decision.group_id or "")
         if decision.arm != "student" or group is None or group.threshold is None:
             return Settled("escalate", None, None, "the policy sends this request to the frontier")
-        text = answer_text
         try:
+            text = in_form(answer_text, contract)
             held = unservable(answer_text, finish_reason, contract, request_text)
             weights, score = judge._score_of(group), decision.score
             if not isinstance(weights, RequestScore) and not held:
@@ -243,8 +242,6 @@ class Router:
                     score = weights.value(logprob_features(token_logprobs, tokens_out))
             if held or score is None:
                 return Settled("escalate", score, group.threshold, held or "it was never scored")
-            if score >= group.threshold:
-                text = in_form(answer_text, contract)
         except Exception as error:  # noqa: BLE001  see decide
             reason = f"the router failed: {error!r:.200}"
             return Settled("escalate", None, group.threshold, reason)
