@@ -215,9 +215,7 @@ class Router:
         request_text: str = "",
         tokens_out: int | None = None,
     ) -> Settled:
-        """Whether the student's answer may be served, once it is there.
-
-        A slip of form agrees with its plain form, as the certificate counted; that is served.
+        """Whether the student's answer may be served; of a slip of form, its plain form is.
 
         Args:
             decision: what ``decide`` said.
