@@ -57,8 +57,8 @@ def route(router: Router, messages: list[dict[str, str]], prompt_id: str) -> str
     answer, logprobs = ask_student(decision.adapter, messages)
     settled = router.settle(decision, answer, logprobs, CONTRACT, finish_reason="stop")
     if settled.action == "serve":
-        print(f"{prompt_id}: {decision.adapter} answers {answer!r}: {settled.reason}")
-        return answer
+        print(f"{prompt_id}: {decision.adapter} answers {settled.text!r}: {settled.reason}")
+        return settled.text or answer
     print(f"{prompt_id}: frontier, after the call: {settled.reason}")
     return ask_frontier(messages)
 

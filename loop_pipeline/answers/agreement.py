@@ -6,10 +6,16 @@ Not here: how good an answer is (``labels/quality``).
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from loop_pipeline.answers.contract import UnsupportedContract, known_labels
 from loop_pipeline.answers.facts import unsupported_facts
+from loop_pipeline.answers.forms.bare_json import NotJSON, read_json
+from loop_pipeline.answers.forms.label_forms import Labels, label_in, plain
+from loop_pipeline.answers.forms.tag_forms import tags_in
+from loop_pipeline.answers.forms.turning_words import turn_alike
 from loop_pipeline.answers.said import said
 from loop_pipeline.answers.words import words
 
@@ -30,15 +36,18 @@ def kind_of(contract: Contract) -> str:
 def canonical(text: str, contract: Contract) -> str:
     """The form in which two answers that say the same are the same text.
 
-    Labels: case and spacing. Tags: a sorted set. JSON: sorted keys, ``1.0`` is ``1``; what does not
-    parse stays as it is. Texts: spacing.
+    Labels and tags: as the contract has them, whatever form they were written in, in one case and
+    spacing; tags sorted. JSON: without a fence or sentences around it, sorted keys, ``1.0`` is
+    ``1``; what does not parse stays as it is. Texts: spacing. All composed (NFC).
     """
-    kind, text = kind_of(contract), said(text)
+    kind, text = kind_of(contract), _composed(said(text))
     squeezed = " ".join(text.split())
     if kind == "label":
-        return squeezed.casefold()
+        labels = _labels(contract)
+        label = label_in(text, labels) if labels and plain(text) not in labels.plain else None
+        return _composed(plain(text if label is None else label))
     if kind == "tags":
-        return ", ".join(sorted(tags_of(text)))
+        return ", ".join(sorted(tags_of(text, contract)))
     if kind == "json":
         parsed = _parsed(text)
         return squeezed if parsed is None else parsed
@@ -48,8 +57,9 @@ def canonical(text: str, contract: Contract) -> str:
 def agrees(a: str, b: str, contract: Contract) -> bool:
     """Whether two answers say the same.
 
-    For texts this is lexical: ROUGE-L F1 of at least 0.8, and neither has a number, id or address
-    that the other lacks (one wrong order number in seven words would pass ROUGE-L).
+    For texts this is lexical: ROUGE-L F1 of at least 0.8, and neither has a number, id, address,
+    negation, or number written as a word of Chinese, that the other lacks (one wrong order number
+    in seven words would pass ROUGE-L, and so would one "not").
     """
     kind, a, b = kind_of(contract), said(a), said(b)
     if kind == "json":
@@ -57,8 +67,9 @@ def agrees(a: str, b: str, contract: Contract) -> bool:
         return parsed is not None and parsed == _parsed(b)
     if kind in ("label", "tags"):
         return canonical(a, contract) == canonical(b, contract)
-    same_facts = not unsupported_facts(a, b) and not unsupported_facts(b, a)
-    return same_facts and rouge_l(a, b) >= LEXICAL
+    if rouge_l(a, b) < LEXICAL or not turn_alike(a, b):
+        return False
+    return not unsupported_facts(a, b) and not unsupported_facts(b, a)
 
 
 def agreement_of(
@@ -71,10 +82,26 @@ def agreement_of(
     ]
 
 
-def tags_of(text: str) -> set[str]:
+def tags_of(text: str, contract: Contract = None) -> set[str]:
     """The tags of an answer, in one case and spacing; "none" is no tag."""
-    tags = {" ".join(tag.split()).casefold() for tag in text.split(",")}
-    return tags - {"", "none"}
+    labels = _labels(contract)
+    parts = [plain(tag) for tag in text.split(",")]
+    if labels and not labels.plain.issuperset(parts):
+        found = tags_in(text, labels)
+        parts = parts if found is None else [plain(tag) for tag in found]
+    return {_composed(tag) for tag in parts} - {"", "none"}
+
+
+def _labels(contract: Contract) -> Labels | None:
+    """The labels of a contract; None if it cannot be read."""
+    try:
+        return known_labels(contract or {})
+    except UnsupportedContract:
+        return None
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def fields_right(output: str, wanted: str, contract: Contract) -> dict[str, bool]:
@@ -113,8 +140,9 @@ def _object(text: str) -> dict[str, str] | None:
 
 def _parsed(text: str) -> str | None:
     try:
-        return json.dumps(json.loads(text, parse_float=_number), sort_keys=True)
-    except (ValueError, RecursionError):
+        value, _ = read_json(_composed(said(text)), parse_float=_number, parse_constant=None)
+        return json.dumps(value, sort_keys=True)
+    except (NotJSON, RecursionError):
         return None
 
 

@@ -13,10 +13,10 @@ import regex
 
 # Scripts that put no space between words. A dictionary would cut them better but differently for
 # every language; comparing by characters is what ROUGE-L and chrF do there (Popović 2015).
-_SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\u30FC\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\u30FC\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 # Marks belong to the letter before them: without \p{M} every Hindi vowel sign would end a word.
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
-_PART = regex.compile(rf"[{_SPACELESS}]\p{{M}}*|[^{_SPACELESS}]+")
+_PART = regex.compile(rf"[{SPACELESS}]\p{{M}}*|[^{SPACELESS}]+")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -29,3 +29,18 @@ def words(text: str) -> list[str]:
     for word in _WORD.findall(plain):
         found.extend([word] if word.isascii() else _PART.findall(word))
     return found
+
+
+# A word of Chinese or Japanese has about two characters.
+CHARACTERS_IN_A_WORD = 2
+_SPACELESS_CHARACTER = regex.compile(rf"[{SPACELESS}]\p{{M}}*")
+
+
+def count_words(text: str) -> int:
+    """Words as people count them: between blanks, and two characters where none are spaced."""
+    if text.isascii():
+        return len(text.split())
+    spaced = _SPACELESS_CHARACTER.sub(" ", text)
+    characters = len(_SPACELESS_CHARACTER.findall(text))
+    other = sum(any(c.isalnum() for c in word) for word in spaced.split()) if characters else 0
+    return len(text.split()) if not characters else other + -(-characters // CHARACTERS_IN_A_WORD)

@@ -5,6 +5,7 @@ import datetime as dt
 import dagster as dg
 import pandas as pd
 
+from loop_pipeline.answers.contract import SLIP
 from loop_pipeline.defs.resources import Loop, traces_seen_by
 from loop_pipeline.defs.reviews import quality_model, reviewers
 from loop_pipeline.defs.traces import ONE_RUN, TRACE_DAYS, count_by_day
@@ -72,10 +73,15 @@ def hallucination_flags(
     return dg.MaterializeResult(
         value=flags,
         metadata={
+            "slips of form": int(flags["reasons"].map(_slipped).sum()),
             "reasons": dg.MetadataValue.md(text_table(reasons.value_counts().head(10)) or "none"),
         },
         check_results=[_looked_at(raw_traces, flags)],
     )
+
+
+def _slipped(reasons: list[str]) -> bool:
+    return any(reason.startswith(SLIP) for reason in reasons)
 
 
 def _looked_at(traces: pd.DataFrame, flags: pd.DataFrame) -> dg.AssetCheckResult:

@@ -162,7 +162,9 @@ def _compared(
     output: str, wanted: str, contract: Mapping[str, Any] | None, reference: str
 ) -> dict[str, Any]:
     kind = kind_of(contract)
-    given, right = (tags_of(output), tags_of(wanted)) if kind == "tags" else (set(), set())
+    given, right = (
+        (tags_of(output, contract), tags_of(wanted, contract)) if kind == "tags" else (set(), set())
+    )
     return {
         "same_as_reference": agrees(output, reference, contract),
         "tags": (len(given), len(right), len(given & right)) if kind == "tags" else None,

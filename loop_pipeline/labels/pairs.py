@@ -2,6 +2,9 @@
 
 Not here: which rows are then used (``training/dataset/selection.py``).
 
+A target is learned in the form of its contract (``answers.contract.in_form``), whatever form it was
+said in; what to avoid is learned as it was said.
+
 Who decides when people contradict each other: reviewers before users (and among them
 ``reviews.reviewers``), among users the newest action. A correction is used unless a reviewer found
 the original good. Whatever does not decide stays in ``feedback``.
@@ -24,6 +27,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from loop_pipeline.answers.contract import in_form
 from loop_pipeline.answers.said import said, was_cut
 from loop_pipeline.hashing import digest
 from loop_pipeline.labels.hallucination.flags import flag_hallucinations
@@ -31,7 +35,7 @@ from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.signals import edit_distance
 from loop_pipeline.store.tables import LabeledPairRow
 
-VERSION = "pairs-2"
+VERSION = "pairs-3"
 COLUMNS = [column.name for column in LabeledPairRow.__table__.columns]
 # Smaller edits are typing, larger ones another answer: neither says which wording is better.
 EDIT_RANGE = (0.02, 0.6)
@@ -77,7 +81,7 @@ def label_pairs(
     for name, frame in (("flag", flags), ("score", scores)):
         if len(missing := known.loc[~known["prompt_id"].isin(frame["prompt_id"]), "prompt_id"]):
             raise ValueError(f"{len(missing)} traces have no {name}, first {missing.iloc[0]}")
-    names = ["prompt_id", "day", "output", "producer", "finish_reason"]
+    names = ["prompt_id", "day", "output", "producer", "finish_reason", "contract"]
     outcome = known.reindex(columns=names).merge(
         flags[["prompt_id", "flag", "tier", "reasons", "version"]], on="prompt_id"
     )
@@ -165,9 +169,15 @@ def _lessons(trace: dict[str, Any]) -> list[Lesson]:
     if trace["flag"] and (not verdict or trace["tier"] == "T0"):
         # Praised, yet it breaks its contract: nobody learns from a contradiction.
         return [] if verdict else [_flagged(trace, output)]
+    target = in_form(output, _contract(trace))
     if verdict:
-        return _positive(output, "a reviewer found it good")
-    return _by_score(output, action, trace["score"], trace["threshold"])
+        return _positive(target, "a reviewer found it good")
+    return _by_score(target, action, trace["score"], trace["threshold"])
+
+
+def _contract(trace: dict[str, Any]) -> dict[str, Any] | None:
+    """The contract of a trace; a missing one is no dictionary in a frame."""
+    return trace["contract"] if isinstance(trace["contract"], dict) else None
 
 
 def _flagged(trace: dict[str, Any], output: str) -> Lesson:
@@ -200,14 +210,17 @@ def _edit_stands(trace: dict[str, Any]) -> bool:
 
 def _from_edit(trace: dict[str, Any]) -> list[Lesson]:
     """The correction is the target; with the original it makes a pair if they are comparable."""
-    edit, output = said(trace["edit"]), said(trace["output"])
+    contract = _contract(trace)
+    edit, output = in_form(said(trace["edit"]), contract), said(trace["output"])
     who = "a reviewer" if trace["edit_action"] == "review" else "the user"
     distance = edit_distance(output, edit)
     lessons = _positive(edit, f"{who} corrected it (edit distance {distance:.2f})")
     comparable = EDIT_RANGE[0] <= distance <= EDIT_RANGE[1] and output.strip() != ""
     if comparable and not trace["edit_flag"]:
         reason = f"{who} preferred the correction (edit distance {distance:.2f})"
-        lessons.append(Lesson("dpo", edit, output, reason))
+        # Where more than the form was corrected, the form is not what is preferred.
+        plain = in_form(output, contract)
+        lessons.append(Lesson("dpo", edit, output if plain == edit else plain, reason))
     return lessons
 
 

@@ -9,24 +9,32 @@ stand beside the signals and never among the features: they are what the score i
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from loop_pipeline.answers.words import count_words, words
 from loop_pipeline.store.tables import TraceSignalRow
+from loop_pipeline.traces.messages import content_text
 
-VERSION = "signals-2"
+VERSION = "signals-3"
 COLUMNS = [column.name for column in TraceSignalRow.__table__.columns]
 ACTIONS = ("accepted", "modified", "rejected")
 THUMBS = {"thumb_up": 1.0, "thumb_down": 0.0}
 # Somebody who asks nearly the same again within this time was not served by the answer.
 REASK_MINUTES = 30
 REASK_OVERLAP = 0.6
+# Nobody reads an answer and types the next request in less: that was a program.
+REASK_LEAST_S = 2
 LONG_TAILED = ("dwell_s", "latency_ms")
 MEASURED = ("rating", "judge", "grounding", "logprob_min", "logprob_p10", *LONG_TAILED)
-# Beyond this many characters edits are counted in words: the cost is quadratic.
+# Beyond this many characters edits are counted in words: the cost is quadratic. Where no blanks are
+# between them, what stands between two points or commas is one.
 LONG = 2000
+WORD = re.compile(r"[^\s，。；：、！？]+[，。；：、！？]*")
 
 
 def trace_signals(
@@ -77,7 +85,7 @@ def trace_signals(
     for name in ("min", "p10"):
         values = [p.get(name) if isinstance(p, dict) else None for p in traces["logprobs"]]
         frame[f"logprob_{name}"] = pd.Series(values, index=index, dtype=float)
-    frame["words"] = known["output"].str.count(r"\S+").astype(int)
+    frame["words"] = known["output"].map(count_words).astype(int)
     frame["latency_ms"] = pd.to_numeric(known["latency_ms"])
     frame["version"] = VERSION
     return frame.reset_index()[COLUMNS]
@@ -151,7 +159,11 @@ def _edits(outputs: pd.Series, edits: pd.DataFrame) -> pd.Series:
 
 
 def _reasked(traces: pd.DataFrame, later: pd.DataFrame | None) -> pd.Series:
-    """Minutes until the same person asked nearly the same again; only where that happened."""
+    """Minutes until the same person asked nearly the same again; only where that happened.
+
+    The steps of one agent's run also follow each other and hold the same request; but their last
+    turn is what a tool gave back, and nobody asked.
+    """
     names = ["prompt_id", "ts", "conversation_id", "user_hash", "template_hash", "messages"]
     rows = pd.concat([traces[names], later[names]] if later is not None else [traces[names]])
     who = rows["conversation_id"].astype(object)
@@ -161,7 +173,7 @@ def _reasked(traces: pd.DataFrame, later: pd.DataFrame | None) -> pd.Series:
     by_person = rows.groupby(["who", "template_hash"], sort=False)
     following = by_person[["ts", "messages"]].shift(-1)
     minutes = (following["ts"] - rows["ts"]).dt.total_seconds() / 60
-    soon = (minutes <= REASK_MINUTES).to_numpy()
+    soon = ((minutes <= REASK_MINUTES) & (minutes * 60 >= REASK_LEAST_S)).to_numpy()
     found = {
         prompt_id: gap
         for prompt_id, gap, asked, again in zip(
@@ -176,10 +188,35 @@ def _reasked(traces: pd.DataFrame, later: pd.DataFrame | None) -> pd.Series:
     return pd.Series(found, dtype=float)
 
 
-def _overlap(asked: list[Any], again: list[Any]) -> float:
-    """Jaccard similarity of the words of two requests' last turns."""
-    a, b = ({*str(messages[-1].get("content")).casefold().split()} for messages in (asked, again))
+def _overlap(asked: Sequence[Any], again: Sequence[Any]) -> float:
+    """Jaccard similarity of the words of what people asked last; 0 if nobody asked again."""
+    if (new := _question(again)) is None or not new[1]:
+        return 0.0
+    old = _question(asked)
+    a, b = ({*words(old[0])} if old else set(), {*words(new[0])})
     return len(a & b) / max(len(a | b), 1)
+
+
+def _question(messages: Sequence[Any]) -> tuple[str, bool] | None:
+    """What a person said last, and whether nothing but a begun answer follows; None: nothing."""
+    last = True
+    for message in reversed(messages):
+        if message.get("role") == "user" and (text := _said(message.get("content"))) is not None:
+            return text, last
+        # A begun answer, which a model goes on with, is no step; a tool that was called is.
+        begun = message.get("role") == "assistant" and not message.get("tool_calls")
+        last = last and begun and _said(message.get("content")) is not None
+    return None
+
+
+def _said(content: Any) -> str | None:
+    """What a turn says; None for what a tool gave back or was asked, and for nothing."""
+    if not isinstance(content, list):
+        return None if content is None else str(content)
+    kinds = {part.get("type") for part in content if isinstance(part, dict)}
+    if kinds & {"tool_result", "tool_use", "tool-result", "tool-call", "function_call_output"}:
+        return None
+    return content_text(content) or str(content)
 
 
 def number(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -194,12 +231,12 @@ def _float(values: pd.Series) -> pd.Series:
 def edit_distance(before: str, after: str) -> float:
     """Levenshtein distance over the longer length: 0 unchanged, 1 nothing kept.
 
-    Characters, or words where a text is longer than ``LONG`` characters.
+    Characters, or words where a text is longer than ``LONG`` characters and has any.
     """
     if before == after:
         return 0.0
     long = max(len(before), len(after)) > LONG
-    a, b = (before.split(), after.split()) if long else (list(before), list(after))
+    a, b = (WORD.findall(before), WORD.findall(after)) if long else (list(before), list(after))
     if not a or not b:
         return 1.0
     numbers = {token: i for i, token in enumerate({*a, *b})}

@@ -32,7 +32,7 @@ def versions_of(settings: LoopSettings) -> dict[str, str]:
     """What else than models and groups a certificate speaks about, as it runs here."""
     return {
         "detector": tiers_of(settings).version,
-        "decoding": f"greedy, {settings.max_answer_tokens} tokens, logprobs 1",
+        "decoding": f"greedy, {settings.max_answer_tokens} tokens, logprobs 1, plain forms",
     }
 
 

@@ -39,12 +39,17 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Whether the student's answer goes out."""
+    """Whether the student's answer goes out.
+
+    ``text`` is what goes out: the answer, in the form of its contract if its own was another. It is
+    None where nothing of the student's does.
+    """
 
     action: Literal["serve", "escalate"]
     score: float | None
     threshold: float | None
     reason: str
+    text: str | None = None
 
 
 class Asked(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from loop_pipeline.answers.contract import SLIP, in_form
 from loop_pipeline.confidence.answer_score import ScoreWeights, logprob_features, unservable
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.groups.assignment import Assigner
@@ -214,7 +215,7 @@ class Router:
         request_text: str = "",
         tokens_out: int | None = None,
     ) -> Settled:
-        """Whether the student's answer may be served, once it is there.
+        """Whether the student's answer may be served; of a slip of form, its plain form is.
 
         Args:
             decision: what ``decide`` said.
@@ -230,6 +231,7 @@ class Router:
         if decision.arm != "student" or group is None or group.threshold is None:
             return Settled("escalate", None, None, "the policy sends this request to the frontier")
         try:
+            text = in_form(answer_text, contract)
             held = unservable(answer_text, finish_reason, contract, request_text)
             weights, score = judge._score_of(group), decision.score
             if not isinstance(weights, RequestScore) and not held:
@@ -242,5 +244,6 @@ class Router:
             reason = f"the router failed: {error!r:.200}"
             return Settled("escalate", None, group.threshold, reason)
         if score >= group.threshold:
-            return Settled("serve", score, group.threshold, "sure enough")
+            plain = "" if text == answer_text else f", served without its {SLIP}"
+            return Settled("serve", score, group.threshold, f"sure enough{plain}", text)
         return Settled("escalate", score, group.threshold, "not sure enough")

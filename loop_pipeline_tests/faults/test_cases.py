@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from loop_pipeline.answers.agreement import agrees
+from loop_pipeline.answers.contract import SLIP
 from loop_pipeline.routing.router import Router
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import TraceRow
@@ -95,6 +97,20 @@ def _not_made_up(*prompt_ids: str) -> Check:
 
 def _made_up(prompt_id: str, fact: str) -> Check:
     return lambda day: f"{fact} is not in the request" in day.flag(prompt_id)["reasons"]
+
+
+def _slipped(prompt_id: str, plain: str) -> Check:
+    """Told apart from what is made up, agrees with the plain form, and is never learned as bad."""
+
+    def check(day: Day) -> bool:
+        flag = day.flag(prompt_id)
+        row = day.traces.set_index("prompt_id").loc[prompt_id]
+        told = flag["grounded"] == "yes" and flag["reasons"][0].startswith(SLIP)
+        same = agrees(str(row["output"]), plain, row["contract"])
+        learned = set(day.pairs.loc[day.pairs["prompt_id"] == prompt_id, "chosen"]) - {plain}
+        return told and same and not learned and "kto_neg" not in day.kinds(prompt_id)
+
+    return check
 
 
 def _learned(prompt_id: str, answer: str) -> Check:
@@ -200,6 +216,21 @@ RIGHT: dict[str, list[Check]] = {
     "k24-dates": [_not_made_up("date-1", "date-2"), _made_up("date-3", "'2026-07-05'")],
     "k25-chinese": [_not_made_up("zh-1", "zh-2"), _made_up("zh-3", "'5'")],
     "k25-japanese": [_not_made_up("ja-1")],
+    "k20-label-punctuation": [
+        *(_slipped(f"lab-{number}", "delivery") for number in range(4)),
+        # They are one request, of which one row is kept.
+        _learned("lab-0", "delivery"),
+    ],
+    "k20-label-composed": [_slipped("lab-nfd", "Rückgabe")],
+    "k21-tags-list": [_slipped(f"tag-{number}", "delivery, refund") for number in range(3)],
+    "k22-json-fence": [_slipped("js-1", '{"intent": "refund", "bikes": 1}'), _flag("js-2", "yes")],
+    "k22-json-prose": [_slipped("js-3", '{"intent": "repair"}')],
+    "k26-agreement-chinese": [
+        lambda day: agrees(
+            "您的车铃将于本周四送达。", "您的车铃将在本周四送达。", {"kind": "text"}
+        ),
+        lambda day: not agrees("您的车铃会送达。", "您的车铃不会送达。", None),
+    ],
     "k27-max-tokens": [_no_target("cut-1"), _flag("cut-1", "no")],
     "k27-length-no-contract": [_no_target("cut-2")],
     "k28-empty-answer": [lambda day: day.kinds("emp-1") == set()],
@@ -209,6 +240,16 @@ RIGHT: dict[str, list[Check]] = {
     "k30-question-beside-context": [_not_made_up("gr-2")],
     "k31-label-without-labels": [_flag("con-1", "cannot_tell")],
     "k31-json-without-schema": [_flag("con-2", "cannot_tell"), _flag("con-3", "cannot_tell")],
+    "k32-generated-schema": [
+        _flag("sc-1", "yes"),
+        _flag("sc-2", "no"),
+        lambda day: "count" in str(day.flag("sc-2")["reasons"]),
+    ],
+    "k33-agent-steps": [
+        lambda day: bool(
+            day.signals.query("prompt_id.str.startswith('run-a')")["reasked_minutes"].isna().all()
+        )
+    ],
     "k35-template-roles": [
         _asked("tp-1", ("system", "Sort the request."), ("user", "Hello\n\nMy pump is lost"))
     ],

@@ -120,6 +120,39 @@ def test_asking_again_within_half_an_hour_is_seen_across_midnight(
     assert split["reasked_minutes"].tolist()[0] == 12
 
 
+def test_the_steps_of_an_agents_run_are_nobody_asking_again(
+    make_traces, make_feedback, make_flags
+) -> None:
+    asked = {"role": "user", "content": "Order a bell and a lamp"}
+    called = {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}
+    results = [
+        {"role": "tool", "tool_call_id": "c", "content": '{"status": "ok"}'},
+        {"role": "user", "content": [{"type": "tool_result", "content": "ok"}]},
+        {"role": "function", "name": "order", "content": "ok"},
+    ]
+    for result in results:
+        turns = [[asked], *([asked, *[called, result] * n] for n in range(1, 4))]
+        turns += [[asked, called, result, {"role": "assistant", "content": "Done"}, asked]]
+        traces = make_traces(
+            *(
+                {"messages": messages, "ts": START + dt.timedelta(seconds=10 * n)}
+                | {"conversation_id": "run"}
+                for n, messages in enumerate(turns)
+            )
+        )
+        flags = make_flags(traces)
+        minutes = trace_signals(traces, make_feedback(), flags)["reasked_minutes"].tolist()
+        # Only the last step is followed by a person who asks the same again.
+        assert [m == pytest.approx(1 / 6) for m in minutes] == [False, False, False, True, False]
+        assert np.isnan(minutes[:3]).all()
+
+
+def test_words_are_counted_where_none_are_spaced(make_traces, make_feedback, make_flags) -> None:
+    traces = make_traces({"output": "您的车铃将于本周四送达。"}, {"output": "It comes on Monday."})
+    words = trace_signals(traces, make_feedback(), make_flags(traces))["words"].tolist()
+    assert words == [6, 4]
+
+
 def test_trace_without_flag_is_named(make_traces, make_feedback, make_flags) -> None:
     traces = make_traces({}, {})
     with pytest.raises(ValueError, match="p1"):

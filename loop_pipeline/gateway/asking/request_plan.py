@@ -53,13 +53,17 @@ class Plan:
 
 @dataclass(slots=True)
 class Verdict:
-    """Whether a student's answer goes out, and everything that was found about it."""
+    """Whether a student's answer goes out, and everything that was found about it.
+
+    ``text`` is what goes out, if not the answer to the letter: see ``Settled``.
+    """
 
     action: Literal["serve", "escalate"]
     reason: str
     score: float | None = None
     threshold: float | None = None
     flag: dict[str, Any] | None = None
+    text: str | None = None
 
 
 @dataclass(slots=True)
@@ -173,7 +177,8 @@ def tried_of(plan: Plan, prompt_id: str, answer: Answer, verdict: Verdict, took_
     adapter = plan.adapter or ""
     reply, serve = reply_of(answer, adapter), verdict.action == "serve"
     if serve:
-        reply = replace(reply, text=given_back(answer.text, plan.values))
+        said = answer.text if verdict.text is None else verdict.text
+        reply = replace(reply, text=given_back(said, plan.values))
     rows = [] if serve else [beside(plan, prompt_id, adapter, reply, answer.latency_ms, verdict)]
     route = route_of(plan, "student" if serve else "frontier", verdict)
     return Tried(serve, reply, verdict.reason, route, took_ms, rows)

@@ -46,8 +46,10 @@ def judged(
     verdict = Verdict(settled.action, settled.reason, settled.score, settled.threshold)
     if settled.action == "escalate":
         return verdict
+    # A slip of form is made good before it goes out.
+    goes_out = answer.text if settled.text is None else settled.text
     unfit = not_to_be_given(
-        answer.text,
+        goes_out,
         plan.values,
         asked=request_text(plan.messages),
         raw=request_text(request.messages),
@@ -59,7 +61,7 @@ def judged(
     if flag["flag"]:
         why = next(iter(flag["reasons"]), "unsupported")
         return replace(verdict, action="escalate", reason=f"hallucination: {why}", flag=flag)
-    return replace(verdict, flag=flag)
+    return replace(verdict, flag=flag, text=settled.text)
 
 
 def _unwanted(request: Request, plan: Plan, answer: Answer) -> str | None:

@@ -6,17 +6,45 @@ Not here: names that people give (``groups/lineage.py``).
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
+import regex
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+from loop_pipeline.answers.words import SPACELESS
 
 TERMS = 8
 IN_NAME = 3
 EXEMPLARS = 3
+# Where words are not spaced: of Chinese characters every two are a term (most words of Chinese have
+# two) unless so few stand together that they are a word; Katakana is a word as it stands; of Thai
+# and the like every four.
+HAN_WORD, HAN_TERM, THAI_TERM = 4, 2, 4
+_WORD = regex.compile(rf"(?:(?![{SPACELESS}])[\p{{L}}\p{{M}}])+|[\p{{Katakana}}\u30FC]{{2,}}")
+_HAN = regex.compile(r"\p{Han}{2,}")
+_THAI = regex.compile(r"(?:[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]\p{M}*)+")
+_LETTER = regex.compile(r"\p{L}\p{M}*")
+_LATIN = regex.compile(r"\p{Latin}{1,2}")
+
+
+def terms(text: str) -> Iterator[str]:
+    """What may name a group: words of two letters, of Latin ones three, and parts of stretches."""
+    for word in _WORD.findall(text):
+        if len(word) > 1 and not _LATIN.fullmatch(word):
+            yield word
+    if text.isascii():
+        return
+    for stretch in _HAN.findall(text):
+        yield from [stretch] if len(stretch) <= HAN_WORD else _runs(stretch, HAN_TERM)
+    for stretch in _THAI.findall(text):
+        yield from _runs(_LETTER.findall(stretch), THAI_TERM)
+
+
+def _runs(letters: Sequence[str], size: int) -> Iterator[str]:
+    return ("".join(letters[at : at + size]) for at in range(len(letters) - size + 1))
 
 
 def class_terms(texts: pd.Series, groups: pd.Series) -> dict[str, list[str]]:
@@ -31,9 +59,7 @@ def class_terms(texts: pd.Series, groups: pd.Series) -> dict[str, list[str]]:
     """
     counts: dict[str, Counter[str]] = {
         str(group): Counter(
-            w
-            for text in own
-            for w in set(re.findall(r"[^\W\d_]{3,}", text.lower())) - ENGLISH_STOP_WORDS
+            w for text in own for w in set(terms(str(text).lower())) - ENGLISH_STOP_WORDS
         )
         for group, own in texts.groupby(groups)
     }

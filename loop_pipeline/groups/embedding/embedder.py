@@ -34,7 +34,7 @@ BATCH = 512
 UNFAMILIAR = 0.045  # of requests like those of the fit count as unlike anything seen
 FLOOR_ROWS = 500  # distinct texts, below which that cannot be told
 
-_SCHEME = "word1-2+char4/3"
+_SCHEME = "word1-2+char4/4"
 ARRAYS = ("axes", "components", "floor", "idf", "origin")
 
 

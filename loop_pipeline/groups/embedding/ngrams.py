@@ -1,22 +1,26 @@
 """Hashed n-grams of texts: words, pairs of words, and four characters inside a word.
 
+Where a script puts no space between words, each character is one.
+
 Not here: what weighs how much (``embedder.py``).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from loop_pipeline.answers.words import SPACELESS
 from loop_pipeline.traces.messages import MAX_CHARS
 
 BITS = 15  # 2^15 buckets of n-grams
 
+FIRST_ALONE = 0x0E00  # the Thai block: none before it is written without spaces
 _BASE = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
 _INVERSE = pow(_BASE, -1, 2**64)
@@ -26,8 +30,19 @@ _CHARS = 4  # in an n-gram; lengths 3 to 5 together group no better and cost twi
 @lru_cache(maxsize=1)
 def _is_word() -> NDArray[np.bool_]:
     """Whether a code point is part of a word, shape (0x110000,)."""
+    return _table(r"[\w\p{M}\p{N}]")
+
+
+@lru_cache(maxsize=1)
+def _is_alone() -> NDArray[np.bool_]:
+    """Whether a code point is a word of its own, shape (0x110000,)."""
+    return _table(f"[{SPACELESS}]")
+
+
+def _table(pattern: str) -> NDArray[np.bool_]:
     table = np.zeros(0x110000, dtype=bool)
-    table[[ord(c) for c in re.findall(r"\w", "".join(map(chr, range(0x110000))))]] = True
+    for match in regex.finditer(f"{pattern}+", "".join(map(chr, range(0x110000)))):
+        table[match.start() : match.end()] = True
     return table
 
 
@@ -50,12 +65,27 @@ def _words(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]
     padded = [f" {t[:MAX_CHARS].lower()} " for t in texts]
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     lengths = np.array([len(p) for p in padded], dtype=np.int64)
+    row = np.repeat(np.arange(len(texts), dtype=np.uint32), lengths)
+    codes, row = _apart(codes, row)
     word = _is_word()[codes]
     keep = word.copy()
     keep[1:] |= word[:-1]
-    keep[np.cumsum(lengths) - lengths] = True
-    row = np.repeat(np.arange(len(texts), dtype=np.uint32), lengths)
+    keep[np.flatnonzero(np.diff(row, prepend=np.uint32(2**32 - 1)))] = True
     return np.where(word, codes, np.uint32(ord(" ")))[keep], row[keep]
+
+
+def _apart(
+    codes: NDArray[np.uint32], row: NDArray[np.uint32]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The same code points with a space at both sides of each that is a word of its own."""
+    if not (codes >= FIRST_ALONE).any():
+        return codes, row
+    alone = _is_alone()[codes]
+    times = np.where(alone, 3, 1)
+    of = np.repeat(np.arange(len(codes)), times)
+    place = np.arange(len(of)) - np.repeat(np.cumsum(times) - times, times)
+    spaced = np.where(alone[of] & (place != 1), np.uint32(ord(" ")), codes[of])
+    return spaced.astype(np.uint32), row[of]
 
 
 def _ngrams(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

@@ -11,10 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from loop_pipeline.answers.contract import check_contract
+from loop_pipeline.answers.contract import SLIP, hold
 from loop_pipeline.answers.facts import fact_spans, spans_of
 from loop_pipeline.answers.json_schema import UnsupportedContract
 from loop_pipeline.answers.said import CUT_OFF, no_target, said, was_cut
+from loop_pipeline.answers.schemas.bounded_schema import short
 from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder
 from loop_pipeline.labels.hallucination.wording_features import design_of, novel_words
 from loop_pipeline.labels.hallucination.wording_score import FLAG_FROM
@@ -91,7 +92,7 @@ def by_contract(trace: Mapping[str, Any]) -> dict[str, Any] | None:
         return _cannot_tell("T1", "free text without contract or context", trace)
     source = source_text(trace["messages"], trace["context"])
     try:
-        reasons = check_contract(output, contract, source)
+        reasons, form = hold(output, contract, source)
     except UnsupportedContract as error:
         return _cannot_tell("T0", str(error), trace)
     if was_cut(trace["finish_reason"]):
@@ -100,7 +101,9 @@ def by_contract(trace: Mapping[str, Any]) -> dict[str, Any] | None:
     if reasons:
         facts = fact_spans(output, source) if text else []
         return _finding("no", 1.0, "T0", reasons, spans_of(output, facts, "not in the request"))
-    return None if text else _finding("yes", 0.0, "T0")
+    # Nothing is made up in a label with a full stop: told apart by its reason, and no flag.
+    slip = [] if form is None else [f"{SLIP}: it means {short(form)}"]
+    return None if text else _finding("yes", 0.0, "T0", slip)
 
 
 def by_wording(

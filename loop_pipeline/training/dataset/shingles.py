@@ -9,14 +9,17 @@ comparing, and one slip of the finger would change most of them.
 from __future__ import annotations
 
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from loop_pipeline.answers.words import SPACELESS
 from loop_pipeline.traces.messages import SYSTEM_ROLES
 
 # A text is known by at most this many of its shingles, those with the lowest hashes: the same ones
@@ -36,6 +39,16 @@ BITS = 30
 CHARACTERS = 5
 BATCH_CHARACTERS = 1_000_000
 _TOKEN = re.compile(r"\w+|[^\w\s.,;:!?'\"()-]+")
+# In other scripts than ours: a character is a word where none are spaced, and marks belong to the
+# letter before them.
+_ANY_TOKEN = regex.compile(
+    rf"[{SPACELESS}]\p{{M}}*|(?:(?![{SPACELESS}])[\w\p{{M}}])+"
+    r"|[^\w\s\p{M}.,;:!?'\"()\-。，、；：！？（）「」『』“”‘’«»„¿¡…—–·،؛؟।]+"
+)
+_SPACELESS = regex.compile(rf"[{SPACELESS}]")
+# Thirteen words of such a script are about twenty characters: a character stands for itself and
+# the seven after it.
+AHEAD = 7
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 
@@ -45,6 +58,8 @@ Hashes = NDArray[np.uint64]
 
 def plain_text(messages: Sequence[Mapping[str, Any]]) -> str:
     """What was said, without the system prompt, as lower-case words with a space between them.
+
+    Where a script puts none, its characters are the words.
 
     Sentence punctuation is dropped, signs that carry meaning (3 + 4, a < b) stay. Parts that are no
     text (an image) become a word that only an equal part gives.
@@ -57,7 +72,10 @@ def plain_text(messages: Sequence[Mapping[str, Any]]) -> str:
         for part in content if isinstance(content, list) else [content]:
             text = part.get("text") if isinstance(part, dict) else part
             said.append(text if isinstance(text, str) else f"part{zlib.crc32(str(part).encode())}")
-    return " ".join(_TOKEN.findall(" ".join(said).casefold()))
+    text = " ".join(said).casefold()
+    if text.isascii():
+        return " ".join(_TOKEN.findall(text))
+    return " ".join(_ANY_TOKEN.findall(unicodedata.normalize("NFC", text)))
 
 
 def numbers(texts: Sequence[str]) -> Ints:
@@ -145,10 +163,21 @@ def word_runs(texts: Sequence[str]) -> tuple[Ints, Hashes, Ints]:
     empty = np.zeros(0, np.int64)
     parts = [(empty, empty.astype(np.uint64), empty)]
     for start, batch in _batches(texts):
-        row, hashed, place = _runs([text.split() for text in batch])
+        row, hashed, place = _runs([_run_words(text) for text in batch])
         parts.append((row + start, hashed, place))
     row, hashed, place = (np.concatenate(part) for part in zip(*parts, strict=True))
     return row, hashed, place
+
+
+def _run_words(text: str) -> list[str]:
+    """The words of a text; a character that is one together with those that follow it."""
+    words = text.split()
+    if text.isascii() or not _SPACELESS.search(text):
+        return words
+    return [
+        "".join(words[at : at + AHEAD + 1]) if _SPACELESS.match(word) else word
+        for at, word in enumerate(words)
+    ]
 
 
 def _runs(words: Sequence[Sequence[str]]) -> tuple[Ints, Hashes, Ints]:

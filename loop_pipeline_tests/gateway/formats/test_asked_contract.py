@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop_pipeline.answers.contract import check_contract
-from loop_pipeline.gateway.formats.asked_contract import MAX_DEPTH, any_json, json_contract
+from loop_pipeline.answers.json_schema import MAX_DEPTH
+from loop_pipeline.gateway.formats.asked_contract import any_json, json_contract
 from loop_pipeline_tests.gateway.formats.wire_samples import anything, spoiled
 
 GOOD = {
@@ -41,10 +42,11 @@ def test_a_schema_that_can_be_checked_becomes_a_contract_that_is_kept_or_broken(
     "more",
     [
         {"$ref": "#/$defs/x"},
-        {"anyOf": [{"type": "string"}]},
+        {"$ref": "https://shop.example/schema.json"},
+        {"anyOf": []},
         {"pattern": "(a+)+$"},
-        {"format": "date-time"},
-        {"additionalProperties": {"type": "string"}},
+        {"patternProperties": {"(a+)+$": {}}},
+        {"format": "iban"},
         {"additionalProperties": 0},
         {"type": "text"},
         {"type": []},
@@ -53,7 +55,7 @@ def test_a_schema_that_can_be_checked_becomes_a_contract_that_is_kept_or_broken(
         {"required": [1]},
         {"properties": []},
         {"properties": {"a": True}},
-        {"items": [{}]},
+        {"items": {"type": []}},
         {"enum": "ab"},
         {"minimum": "1"},
         {"maxLength": True},
@@ -63,6 +65,22 @@ def test_a_schema_that_can_be_checked_becomes_a_contract_that_is_kept_or_broken(
 def test_what_cannot_be_checked_is_the_frontiers(more: dict[str, Any]):
     assert json_contract(GOOD | more) is None
     assert json_contract({"type": "array", "items": more}) is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "kept", "broken"),
+    [
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, None, 3),
+        ({"$ref": "#/$defs/x", "$defs": {"x": {"type": "string"}}}, "a", 3),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, {"a": "b"}, {"a": 1}),
+        ({"type": "string", "format": "date-time"}, "2026-09-04T08:30:00Z", "tomorrow"),
+    ],
+)
+def test_what_clients_generate_is_checked(schema: dict[str, Any], kept: Any, broken: Any):
+    contract = json_contract(schema)
+    assert contract == {"kind": "json", "schema": schema}
+    assert check_contract(json.dumps(kept), contract, "") == []
+    assert check_contract(json.dumps(broken), contract, "") != []
 
 
 def test_a_schema_nested_too_deep_is_the_frontiers():
