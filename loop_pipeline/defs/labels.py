@@ -8,7 +8,13 @@ import pandas as pd
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.reviews import quality_model, reviewers
 from loop_pipeline.defs.traces import ONE_RUN, TRACE_DAYS, count_by_day
-from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.artifacts import habit_folder
+from loop_pipeline.labels.hallucination.flags import (
+    flag_hallucinations,
+    habits_of,
+    worded_traces,
+)
+from loop_pipeline.labels.hallucination.habit_files import write_habits
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.quality.model import QualityModel, score_quality
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
@@ -18,20 +24,21 @@ from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import (
     ReviewerRow,
 )
-from loop_pipeline.store.traces import read_feedback, read_traces
+from loop_pipeline.store.traces import read_feedback, read_traces, with_earlier
 from loop_pipeline.store.training_data import newest_quality_model
 from loop_pipeline.traces.shown_text import text_table
 
 DAILY = {"partitions_def": TRACE_DAYS, "backfill_policy": ONE_RUN, "group_name": "labels"}
 
 
-@dg.asset(**DAILY, kinds={"pandas"}, code_version="2")
+@dg.asset(**DAILY, kinds={"pandas"}, code_version="3")
 def hallucination_flags(
     context: dg.AssetExecutionContext, loop: Loop, raw_traces: pd.DataFrame
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """For every answer: does it say what its request and its contract do not support, and why.
 
-    A flagged answer is never learned from, unless a reviewer found it good.
+    A flagged answer is never learned from, unless a reviewer found it good. What the wording of a
+    template's answers can tell is learned from these days, and earlier ones where they are few.
 
     **When to run it:** the jobs `describe_traces` and `label_traces` do. By hand for all days after
     the detector was changed (LOOP_DETECTOR_FILE, LOOP_ENCODER).
@@ -40,7 +47,14 @@ def hallucination_flags(
 
     **Read more** in `docs/concepts/hallucination.md`.
     """
-    flags = flag_hallucinations(raw_traces, tiers=tiers_of(loop.settings()))
+    settings, until = loop.settings(), max(context.partition_keys)
+    tiers, habits = tiers_of(settings), {}
+    if len(raw_traces):
+        seen = with_earlier(loop.engine(), raw_traces, context.partition_keys)
+        habits = habits_of(worded_traces(seen), tiers)
+        write_habits(habit_folder(settings), habits, until=until, detector=tiers.detector.version)
+    flags = flag_hallucinations(raw_traces, tiers=tiers, habits=habits)
+    told_by = [habit.told if habit.sources else "unknown" for habit in habits.values()]
     reasons = flags.loc[flags["flag"], "reasons"].explode().str.replace(r"[:'\"].*", "", regex=True)
     unsure = flags["grounded"] == "cannot_tell"
     flagged = flags["flag"].astype(bool)
@@ -49,6 +63,7 @@ def hallucination_flags(
         value=flags,
         metadata={
             "reasons": dg.MetadataValue.md(text_table(reasons.value_counts().head(10)) or "none"),
+            "templates_told_by": {told: told_by.count(told) for told in sorted({*told_by})},
         },
     )
 

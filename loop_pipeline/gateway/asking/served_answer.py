@@ -69,7 +69,7 @@ def _checked(plan: Plan, answer: Answer, tiers: Tiers, forms: AnswerForms) -> di
     """The verdict that the offline check would give, without the classifier of tier T2."""
     template = template_hash(plan.messages)
     if plan.contract is not None and plan.contract.get("kind") == "text":
-        forms.saw(template, answer.text)
+        forms.saw(template, answer.text, request_text(plan.messages))
     trace = {
         "messages": plan.messages,
         "context": None,
@@ -81,4 +81,4 @@ def _checked(plan: Plan, answer: Answer, tiers: Tiers, forms: AnswerForms) -> di
         "logprobs": answer.logprobs if plan.contract is None else None,
     }
     skill = tiers.detector.interval[0] > CHANCE
-    return check_answer(trace, usual=forms.usual(template), tiers=tiers, wording=skill)
+    return check_answer(trace, habit=forms.habit(template), tiers=tiers, wording=skill)
