@@ -14,7 +14,7 @@ from loop_pipeline.labels.hallucination.flags import (
     habits_of,
     worded_traces,
 )
-from loop_pipeline.labels.hallucination.habit_files import write_habits
+from loop_pipeline.labels.hallucination.habits.habit_files import write_habits
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.quality.model import QualityModel, score_quality
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from loop_pipeline.gateway.access.access import OPEN, Access
-from loop_pipeline.labels.hallucination.habit_files import FOLDER, read_habits
-from loop_pipeline.labels.hallucination.wording_habit import Habit
+from loop_pipeline.labels.hallucination.habits.habit_files import FOLDER, read_habits
+from loop_pipeline.labels.hallucination.habits.wording_habit import Habit
 from loop_pipeline.routing.live_router import LiveRouter
 from loop_pipeline.routing.router import Router
 

@@ -1,6 +1,6 @@
 """How the answers to a template use words: as the daily step learned it, else by a worker's own.
 
-Not here: how that is learned (``labels/hallucination/wording_habit.py``).
+Not here: how that is learned (``labels/hallucination/habits/wording_habit.py``).
 
 "Customer asks for" stands in no request, and is no invention. Where no day has told of a template
 yet, each worker learns the form of its answers anew, and the score's own line holds: more answers
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from loop_pipeline.labels.hallucination.wording_habit import MIN_FORM, STRICT, Habit, Said, usual_stems
+from loop_pipeline.labels.hallucination.habits.wording_habit import MIN_FORM, STRICT, Habit, Said, usual_stems
 
 KEPT = 200
 # Between two times that a form is learned anew; as many answers are the fewest that show one.

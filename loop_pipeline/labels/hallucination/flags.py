@@ -26,7 +26,7 @@ from loop_pipeline.labels.hallucination.answer_check import (
     text_of,
 )
 from loop_pipeline.labels.hallucination.tiers import Tiers
-from loop_pipeline.labels.hallucination.wording_habit import (
+from loop_pipeline.labels.hallucination.habits.wording_habit import (
     UNKNOWN,
     Habit,
     Said,

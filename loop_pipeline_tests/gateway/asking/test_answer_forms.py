@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loop_pipeline.gateway.asking import answer_forms
 from loop_pipeline.gateway.asking.answer_forms import EVERY, AnswerForms
-from loop_pipeline.labels.hallucination.wording_habit import STRICT, Habit, Said, usual_stems
+from loop_pipeline.labels.hallucination.habits.wording_habit import STRICT, Habit, Said, usual_stems
 
 
 def say(number: int) -> Said:

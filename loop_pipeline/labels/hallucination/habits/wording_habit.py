@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from loop_pipeline.hashing import digest, seal_of
-from loop_pipeline.labels.hallucination.two_groups import Groups, two_groups
+from loop_pipeline.labels.hallucination.habits.two_groups import Groups, two_groups
 from loop_pipeline.labels.hallucination.wording_features import QUESTION, asks, design_of
 from loop_pipeline.labels.hallucination.wording_score import Detector
 from loop_pipeline.labels.hallucination.wording_text import STOP_WORDS, source_of, stems

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loop_pipeline.labels.hallucination.wording_habit import Habit
+from loop_pipeline.labels.hallucination.habits.wording_habit import Habit
 from loop_pipeline.whole_file import write_whole
 
 FOLDER = "habits"
