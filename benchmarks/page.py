@@ -21,7 +21,7 @@ TOPICS = {
         "threshold",
     ),
     "Live traffic": ("gateway", "gateway_faults", "import_speed"),
-    "Made-up answers": ("hallucination", "flag_speed"),
+    "Made-up answers": ("paraphrase", "hallucination", "flag_speed"),
     "Task groups": (
         "groups_purity",
         "groups_identity",

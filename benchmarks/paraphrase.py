@@ -24,7 +24,7 @@ from benchmarks.record import Start, record, table
 from loop_pipeline.labels.hallucination.flags import (
     flag_hallucinations,
     habits_of,
-    worded_traces,
+    text_traces,
 )
 from loop_pipeline.labels.hallucination.habits.wording_habit import STRICT, UNKNOWN, Habit
 from loop_pipeline.labels.hallucination.tiers import Tiers
@@ -94,7 +94,7 @@ def beside_others(rows: Sequence[Row], seed: int = 0) -> list[Row]:
 
 def habit_of(rows: Sequence[Row]) -> Habit:
     """What is learned of a template from its answers alone."""
-    return habits_of(worded_traces(traffic(rows)), Tiers()).get(TEMPLATE, UNKNOWN)
+    return habits_of(text_traces(traffic(rows)), Tiers()).get(TEMPLATE, UNKNOWN)
 
 
 def judged(rows: Sequence[Row], habit: Habit) -> pd.DataFrame:

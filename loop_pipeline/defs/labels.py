@@ -12,7 +12,7 @@ from loop_pipeline.artifacts import habit_folder
 from loop_pipeline.labels.hallucination.flags import (
     flag_hallucinations,
     habits_of,
-    worded_traces,
+    text_traces,
 )
 from loop_pipeline.labels.hallucination.habits.habit_files import write_habits
 from loop_pipeline.labels.hallucination.tiers import tiers_of
@@ -51,7 +51,7 @@ def hallucination_flags(
     tiers, habits = tiers_of(settings), {}
     if len(raw_traces):
         seen = with_earlier(loop.engine(), raw_traces, context.partition_keys)
-        habits = habits_of(worded_traces(seen), tiers)
+        habits = habits_of(text_traces(seen), tiers)
         write_habits(habit_folder(settings), habits, until=until, detector=tiers.detector.version)
     flags = flag_hallucinations(raw_traces, tiers=tiers, habits=habits)
     told_by = [habit.told if habit.sources else "unknown" for habit in habits.values()]

@@ -65,8 +65,7 @@ def flag_hallucinations(
     verdicts: list[dict[str, Any] | None] = [by_contract(trace) for trace in given]
     worded = [i for i, verdict in enumerate(verdicts) if verdict is None]
     if habits is None:
-        learned_from = worded_traces(form_of) if form_of is not None else [given[i] for i in worded]
-        habits = habits_of(learned_from, tiers)
+        habits = habits_of(text_traces(traces if form_of is None else form_of), tiers)
     templates = [given[i]["template_hash"] for i in worded]
     known = {template: habits.get(template, UNKNOWN) for template in templates}
     named = {template: f" habit-{habit.version}" for template, habit in known.items()}
@@ -93,11 +92,17 @@ def worded_traces(traces: pd.DataFrame) -> list[dict[str, Any]]:
     return [trace for trace in _needed(traces) if by_contract(trace) is None]
 
 
+def text_traces(traces: pd.DataFrame) -> list[dict[str, Any]]:
+    """Traces whose answer is a text, also those that T0 finds wrong: their words stray as well."""
+    texts = (t for t in _needed(traces) if (t["contract"] or {}).get("kind") == "text")
+    return [trace for trace in texts if trace["output"].strip()]
+
+
 def habits_of(traces: Sequence[Mapping[str, Any]], tiers: Tiers) -> dict[str, Habit]:
     """How the answers to each template use words.
 
     Args:
-        traces: as ``worded_traces`` gives them.
+        traces: as ``text_traces`` gives them.
         tiers: whose detector the answers are scored by.
     """
     said = [(t["template_hash"], Said(t["output"], source_of_trace(t))) for t in traces]

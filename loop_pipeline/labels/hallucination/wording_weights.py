@@ -19,7 +19,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from loop_pipeline.labels.hallucination.answer_check import source_of_trace
-from loop_pipeline.labels.hallucination.flags import habits_of, worded_traces
+from loop_pipeline.labels.hallucination.flags import habits_of, text_traces, worded_traces
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.hallucination.wording_fit import Row, fit_detector
 from loop_pipeline.labels.hallucination.wording_score import SHIPPED, Detector
@@ -40,7 +40,7 @@ def detector_from_reviews(engine: Engine) -> Detector:
     good = relied_on(verdicts(read_feedback(engine, kind="review")))["good"].to_dict()
     worded = worded_traces(traces)
     # The common form of a template is learned from all its answers, as flagging does.
-    habits = habits_of(worded, Tiers())
+    habits = habits_of(text_traces(traces), Tiers())
     rows = [
         Row(
             source_of_trace(trace),

@@ -55,7 +55,7 @@ NEAR_BY_CHANCE = 0.04
 UNRELATED = 0.8
 LEAST_UNRELATED = 0.5
 # More answers than this without relation to their source, and not as a group: no retelling.
-MANY_UNRELATED = 0.15
+MANY_UNRELATED = 0.22
 # Fewer answers with a relation to their source show no groups.
 MIN_RELATED = 20
 # Two groups: what each row gains in BIC, and how far apart they are in their spreads (Ashman's D).
