@@ -31,8 +31,8 @@ from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.hallucination.wording_fit import Row
 
 TEMPLATE = "t"
-SIZES = (60, 120, 250)
-DRAWS = 20
+SIZES = (120, 250)
+DRAWS = 4
 WRONG = (0.1, 0.25, 0.5)
 SUMMARIES = ("SciTLDR dev, all summaries", "DialogSum dev")
 

@@ -12,7 +12,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from loop_pipeline.labels.hallucination.habits.wording_habit import MIN_FORM, STRICT, Habit, Said, usual_stems
+from loop_pipeline.labels.hallucination.habits.wording_habit import (
+    MIN_FORM,
+    STRICT,
+    Habit,
+    Said,
+    usual_stems,
+)
 
 KEPT = 200
 # Between two times that a form is learned anew; as many answers are the fewest that show one.

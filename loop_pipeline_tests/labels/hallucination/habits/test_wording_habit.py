@@ -62,7 +62,9 @@ def template(
         draw = rng.random()
         bad.append(draw < share_invented + share_foreign)
         maker = invented if draw < share_invented else good
-        rests_on = sources[i - 1] if share_invented <= draw < share_invented + share_foreign else source
+        rests_on = (
+            sources[i - 1] if share_invented <= draw < share_invented + share_foreign else source
+        )
         said.append(Said(" ".join(maker(rng, rests_on)) + ".", " ".join(source) + "."))
     return said, np.array(bad)
 
@@ -72,7 +74,7 @@ def paraphrase(rng: random.Random, source: list[str]) -> list[str]:
 
 
 def open_ended(rng: random.Random, source: list[str]) -> list[str]:
-    return reworded(rng, source, 0.75, 1.0)
+    return reworded(rng, source, 0.85, 1.0)
 
 
 def flagged(said: list[Said], make_traces: Callable[..., pd.DataFrame]) -> pd.DataFrame:
@@ -160,6 +162,11 @@ def test_reviews_of_a_template_go_before_its_habit(make_traces) -> None:
     detector = shipped()
     own = detector.calibration | {"t": detector.calibration[""]}
     tiers = Tiers(detector.model_copy(update={"calibration": own}))
-    row = {"output": strange.output, "context": strange.source, "template_hash": "t", "messages": []}
+    row = {
+        "output": strange.output,
+        "context": strange.source,
+        "template_hash": "t",
+        "messages": [],
+    }
     assert flag_hallucinations(make_traces(row), tiers=tiers)["grounded"].tolist() == ["no"]
     assert STRICT.told == "words"
