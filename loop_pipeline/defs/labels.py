@@ -5,10 +5,10 @@ import datetime as dt
 import dagster as dg
 import pandas as pd
 
+from loop_pipeline.artifacts import habit_folder
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.reviews import quality_model, reviewers
 from loop_pipeline.defs.traces import ONE_RUN, TRACE_DAYS, count_by_day
-from loop_pipeline.artifacts import habit_folder
 from loop_pipeline.labels.hallucination.flags import (
     flag_hallucinations,
     habits_of,

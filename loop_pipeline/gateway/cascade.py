@@ -31,8 +31,8 @@ from loop_pipeline.gateway.asking.turn_batch import TurnBatch
 from loop_pipeline.gateway.formats.exchange import Reply, Request
 from loop_pipeline.gateway.students import NoAnswer, Students
 from loop_pipeline.gateway.trace_row import as_it_is, hidden
-from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.hallucination.habits.wording_habit import Habit
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.routing.decision import Asked, Decision
 from loop_pipeline.routing.router import Router
 from loop_pipeline.serving.student_answer import Answer

@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from loop_pipeline.gateway.asking.patience import Patience
 from loop_pipeline.gateway.asking.answer_forms import EVERY
+from loop_pipeline.gateway.asking.patience import Patience
 from loop_pipeline.gateway.cascade import Answered, Cascade, Plan, Tried
 from loop_pipeline.gateway.formats.exchange import Reply, Request
 from loop_pipeline.gateway.students import Students

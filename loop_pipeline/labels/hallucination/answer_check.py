@@ -15,9 +15,9 @@ from loop_pipeline.answers.contract import check_contract
 from loop_pipeline.answers.facts import fact_spans, spans_of
 from loop_pipeline.answers.json_schema import UnsupportedContract
 from loop_pipeline.answers.said import CUT_OFF, no_target, said, was_cut
+from loop_pipeline.labels.hallucination.habits.wording_habit import STRICT, UNKNOWN, Habit
 from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder
 from loop_pipeline.labels.hallucination.wording_features import design_of, novel_words
-from loop_pipeline.labels.hallucination.habits.wording_habit import STRICT, UNKNOWN, Habit
 from loop_pipeline.labels.hallucination.wording_score import FLAG_FROM
 from loop_pipeline.traces.messages import SYSTEM_ROLES
 

@@ -18,20 +18,19 @@ import pandas as pd
 
 from loop_pipeline.labels.hallucination.answer_check import (
     NEEDED,
-    Text,
     by_contract,
     by_wording,
     completed,
     source_of_trace,
     text_of,
 )
-from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.hallucination.habits.wording_habit import (
     UNKNOWN,
     Habit,
     Said,
     learn_habits,
 )
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.store.tables import HallucinationFlagRow
 
 COLUMNS = [column.name for column in HallucinationFlagRow.__table__.columns]
