@@ -1,7 +1,7 @@
 """Whether numbers fall into two groups or are one continuum: a mixture of two normals, by EM.
 
-Not here: what the numbers are (``wording_habit.py``). scikit-learn's mixture would do the same; this
-one also runs where the gateway must not import it, and its start is fixed.
+Not here: what the numbers are (``wording_habit.py``). scikit-learn's mixture would do the same;
+this one also runs where the gateway must not import it, and its start is fixed.
 """
 
 from __future__ import annotations
