@@ -34,7 +34,7 @@ from benchmarks.certificate import clinc150
 from benchmarks.data import load
 from benchmarks.record import Start, record, table
 from benchmarks.routing import SPLIT_SEED, mmlu
-from loop_pipeline.costs.prices import price
+from loop_pipeline.costs.token_price import Price, Tokens
 from loop_pipeline.doctor.diagnosis import POLICY
 from loop_pipeline.doctor.examine import diagnose
 from loop_pipeline.doctor.outcome_table import read_table
@@ -58,7 +58,7 @@ def clinc150_rows() -> Iterator[Row]:
     """Student and frontier on the requests that the student was not trained on."""
     margin, right, domain = clinc150()
     data = json.loads(load("clinc150", "data_full.json.gz"))
-    frontier = price("claude-opus-5")
+    frontier = Price(input=5.0, output=25.0)  # of claude-opus-5
     for i, (asked, _) in enumerate(data["val"] + data["test"]):
         yield {
             "prompt_id": f"clinc{i}",
@@ -68,7 +68,9 @@ def clinc150_rows() -> Iterator[Row]:
             "student.cost": STUDENT_USD,
             "student.score": round(float(margin[i]), 6),
             "frontier.quality": 1,
-            "frontier.cost": round(frontier.cost(LABEL_TOKENS + len(asked) // 4, 0, 4), 8),
+            "frontier.cost": round(
+                frontier.cost(Tokens(LABEL_TOKENS + len(asked) // 4, 4)) or 0.0, 8
+            ),
         }
 
 

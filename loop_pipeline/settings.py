@@ -22,6 +22,7 @@ from pydantic_settings import (
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from loop_pipeline.costs.cost_settings import CostSettings
 from loop_pipeline.gateway_settings import GatewaySettings, split_urls
 from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.recipe import Profile, QLoRAConfig
@@ -33,7 +34,7 @@ from loop_pipeline.setting_errors import (
 )
 
 
-class LoopSettings(GatewaySettings):
+class LoopSettings(GatewaySettings, CostSettings):
     """What a deployment chooses. Secrets come from the environment only and are never logged."""
 
     model_config = SettingsConfigDict(env_prefix="LOOP_", extra="forbid")
@@ -77,12 +78,6 @@ class LoopSettings(GatewaySettings):
         None, description="YAML with a profile and what differs from it; empty: LOOP_PROFILE."
     )
     max_answer_tokens: int = Field(256, gt=0, description="Longest answer of the student.")
-    server_hourly_usd: float = Field(
-        1.40, gt=0, description="What the student's server costs an hour."
-    )
-    requests_per_hour: float = Field(
-        7200, gt=0, description="Requests an hour that share the student's server."
-    )
     target_agreement: float = Field(0.95, gt=0.5, lt=1, description="Promise per task group.")
     delta: float = Field(0.05, gt=0, lt=0.5, description="Chance that the promise is broken.")
     certificate_days: int = Field(

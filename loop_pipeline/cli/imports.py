@@ -43,7 +43,14 @@ def import_traces(
     worst = 0
     for path in files:
         try:
-            done = import_file(engine, path, secret=settings.secret, reviews=reviews, zone=known)
+            done = import_file(
+                engine,
+                path,
+                secret=settings.secret,
+                reviews=reviews,
+                zone=known,
+                prices=settings.prices,
+            )
         except (UnreadableFile, FileNotFoundError) as error:
             # The other files can be read all the same.
             typer.echo(f"loop: {error}", err=True)
@@ -74,6 +81,7 @@ def ship(
             once=once,
             say=typer.echo,
             secret=settings.secret,
+            prices=settings.prices,
         )
     except KeyboardInterrupt:
         return

@@ -13,8 +13,9 @@ from sqlalchemy.exc import DBAPIError
 
 from loop_pipeline.cli.common import open_settings_and_store
 from loop_pipeline.cli.doctor import doctor
+from loop_pipeline.cli.figures.costs import costs
+from loop_pipeline.cli.figures.groups import groups
 from loop_pipeline.cli.gateway import gateway
-from loop_pipeline.cli.groups import groups
 from loop_pipeline.cli.imports import import_traces, ship
 from loop_pipeline.cli.keys import keys
 from loop_pipeline.cli.policy import policy
@@ -41,6 +42,7 @@ app.command()(history)
 app.add_typer(policy, name="policy")
 app.add_typer(groups, name="groups")
 app.add_typer(keys, name="keys")
+app.add_typer(costs, name="costs")
 
 
 app.command("import")(import_traces)
@@ -112,7 +114,7 @@ def judge() -> None:
     settings, engine = open_settings_and_store()
     if (found := judge_of(settings)) is None:
         raise ValueError("no judge: set LOOP_JUDGE_URL and LOOP_JUDGE_MODEL")
-    typer.echo(judge_sample(engine, found, rate=settings.judge_rate))
+    typer.echo(judge_sample(engine, found, rate=settings.judge_rate, prices=settings.prices))
 
 
 @app.command()

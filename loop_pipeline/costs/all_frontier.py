@@ -9,6 +9,7 @@ both have answered: the ratio of what the frontier billed to the student's token
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from loop_pipeline.costs.prices import price_of
+from loop_pipeline.costs.prices import LIST_PRICES, Prices
+from loop_pipeline.costs.token_price import MILLION
+from loop_pipeline.costs.unpriced import UNPRICED
 
 # Fewer requests that both have answered say too little about the others.
 MIN_PAIRS = 20
@@ -53,12 +56,20 @@ class Estimate:
     why: str
 
 
-def weights_of(model: str) -> Weights:
-    """What tokens weigh by the list price of a frontier model; by their proportion if unknown."""
-    known = price_of(model)
-    if known is None:
+def weights_of(
+    model: str, prices: Prices = LIST_PRICES, moment: dt.datetime | None = None
+) -> Weights:
+    """What tokens weigh by the price of a frontier model; by their proportion if it is unpriced.
+
+    Args:
+        model: of the frontier.
+        prices: that hold here.
+        moment: of the price; None: now.
+    """
+    known = prices.of(model, moment or dt.datetime.now(dt.UTC)) if model else None
+    if known is None or known.input is None or known.output is None:
         return Weights(*PLAIN_WEIGHTS, is_price=False)
-    return Weights(known.tokens_in / 1e6, known.tokens_out / 1e6, is_price=True)
+    return Weights(known.input / MILLION, known.output / MILLION, is_price=True)
 
 
 def all_frontier(
@@ -100,7 +111,7 @@ def _without_interval(billed_usd: float, rest: float, n: int, weights: Weights) 
     lacking = f"{n} of the {MIN_PAIRS} requests that both must have answered for an interval"
     if not weights.is_price:
         return Estimate(
-            None, None, None, n, f"no price of the frontier is known, and only {lacking}"
+            None, None, None, n, f"the frontier is {UNPRICED}; and there are only {lacking}"
         )
-    why = f"the student's tokens at the frontier's list price; {lacking}"
+    why = f"the student's tokens at the frontier's price; {lacking}"
     return Estimate(billed_usd + rest, None, None, n, why)

@@ -1,99 +1,105 @@
-"""What frontier models bill: a copy of list prices with its date.
+"""What a request billed: by your own prices where you name them, else by the list of its day.
 
-Not here: what a student costs (``attribution.py``).
+Not here: what a student costs (``attribution.py``). What has no price is unpriced: None, never 0.
 """
 
 from __future__ import annotations
 
-import re
+import datetime as dt
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from loop_pipeline.costs.list_prices import TIERS, by_the_hour, list_price, list_version
+from loop_pipeline.costs.own_prices import OwnPrices, read_own_prices
+from loop_pipeline.costs.token_price import Price, Tokens
 
-PRICES_DATE = "2026-11"
-PRICES_SOURCE = (
-    "list prices in the model table bundled with litellm 1.109.1 (MIT), copied 2026-11; "
-    "batch discounts are not applied"
+# Columns of a trace, in the order of ``Tokens``.
+COUNTS = (
+    *("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_cache_write_1h"),
+    *("tokens_audio_in", "tokens_audio_out", "tokens_reasoning"),
 )
+# Of models and days that are remembered; finding a price takes a thousand times longer.
+REMEMBERED = 8192
+HALF_HOUR = 30
+# Stands for a price that another half hour may change.
+BY_THE_HOUR = Price(None, None)
 
 
-# Names of clouds before a model's, as in us.anthropic.claude-opus-5-v1:0.
-PROVIDER = re.compile(r"(?:(?:us|eu|apac|jp|au|global)\.)?(?:anthropic|openai|google|azure)\.")
-# What is added to a name for one build of the model.
-BUILD = re.compile(r"(?:[-@]20\d\d-?\d\d-?\d\d|-latest|@latest|@default|-v\d+(?::\d+)?|-00\d)$")
+class Prices:
+    """Prices that hold here. Each is looked up once a model and day, and then remembered."""
 
+    def __init__(self, own: OwnPrices | None = None) -> None:
+        self._own = own
+        self._on_day = lru_cache(REMEMBERED)(self._find_day)
+        self._at = lru_cache(REMEMBERED)(self._find)
 
-class Price(BaseModel):
-    """USD for a million tokens."""
+    @property
+    def version(self) -> str:
+        """Which prices these are: the list, and the state of your own file."""
+        return f"{list_version()} + {self._own.name}" if self._own else list_version()
 
-    model_config = ConfigDict(frozen=True)
-
-    tokens_in: float = Field(ge=0)
-    tokens_cached: float = Field(ge=0)
-    tokens_out: float = Field(ge=0)
-
-    def cost(self, tokens_in: int, tokens_cached: int, tokens_out: int) -> float:
-        """What one request bills.
+    def of(self, model: str, moment: dt.datetime, tier: str | None = None) -> Price | None:
+        """The price of a model at a moment; None: it is unpriced.
 
         Args:
-            tokens_in: all prompt tokens, the cached ones included.
-            tokens_cached: how many of them came from the provider's cache.
-            tokens_out: tokens of the answer.
-
-        Returns:
-            USD.
-
-        Raises:
-            ValueError: a count is negative, or more tokens are cached than were sent.
+            model: as it was asked for.
+            moment: of the request, in UTC.
+            tier: how it was asked, as the provider calls it; only those of ``TIERS`` bill
+                otherwise.
         """
-        if min(tokens_in, tokens_cached, tokens_out) < 0 or tokens_cached > tokens_in:
-            raise ValueError(
-                f"impossible token counts: {tokens_in} in, {tokens_cached} of them cached, "
-                f"{tokens_out} out"
-            )
-        fresh = (tokens_in - tokens_cached) * self.tokens_in
-        return (fresh + tokens_cached * self.tokens_cached + tokens_out * self.tokens_out) / 1e6
+        known = tier.casefold() if tier else None
+        known = known if known in TIERS else None
+        found = self._on_day(model, moment.toordinal(), known)
+        if found is not BY_THE_HOUR:
+            return found
+        half = moment.minute // HALF_HOUR * HALF_HOUR
+        return self._at(model, moment.replace(minute=half, second=0, microsecond=0), known)
+
+    def usd(self, row: Mapping[str, Any]) -> float | None:
+        """What a trace did cost, from its model, its moment and its tokens; None: unpriced.
+
+        A student's server is paid by the hour, so its answers bill nothing by the token. No
+        tokens at all: they were not logged, so nobody knows.
+        """
+        sent, answered = row["tokens_in"], row["tokens_out"]
+        if not sent and not answered:
+            return None if row["producer"] == "frontier" else 0.0
+        price = self.of(row["model"], row["ts"], row["service_tier"])
+        if price is None and row["served_model"] and row["producer"] == "frontier":
+            price = self.of(row["served_model"], row["ts"], row["service_tier"])
+        if price is None:
+            return None if row["producer"] == "frontier" else 0.0
+        return price.cost(Tokens(sent, answered, *(row[name] for name in COUNTS[2:])))
+
+    def _find_day(self, model: str, day: int, tier: str | None) -> Price | None:
+        if by_the_hour(model) and not (self._own and self._own.find(model, _noon(day), tier)[0]):
+            return BY_THE_HOUR
+        return self._find(model, _noon(day), tier)
+
+    def _find(self, model: str, moment: dt.datetime, tier: str | None) -> Price | None:
+        if self._own:
+            found, price = self._own.find(model, moment, tier)
+            if found:
+                return price
+        return list_price(model, moment, tier)
 
 
-def _price(tokens_in: float, tokens_cached: float, tokens_out: float) -> Price:
-    return Price(tokens_in=tokens_in, tokens_cached=tokens_cached, tokens_out=tokens_out)
+def _noon(day: int) -> dt.datetime:
+    return dt.datetime.fromordinal(day).replace(hour=12, tzinfo=dt.UTC)
 
 
-PRICES = {
-    "claude-haiku-4-5": _price(1.00, 0.10, 5.00),
-    "claude-opus-4-8": _price(5.00, 0.50, 25.00),
-    "claude-opus-5": _price(5.00, 0.50, 25.00),
-    "claude-sonnet-5": _price(2.00, 0.20, 10.00),
-    "gemini-3.1-pro-preview": _price(2.00, 0.20, 12.00),
-    "gpt-5-mini": _price(0.25, 0.025, 2.00),
-    "gpt-5.4": _price(2.50, 0.25, 15.00),
-    "gpt-5.5": _price(5.00, 0.50, 30.00),
-    "gpt-5.6": _price(4.00, 0.40, 20.00),
-}
+LIST_PRICES = Prices()
+"""For whoever has no prices of his own."""
 
 
-@lru_cache(maxsize=1024)  # few models, on every trace
-def price_of(model: str) -> Price | None:
-    """Price of a frontier model, also of a dated build and behind a provider's name.
-
-    ``openai/gpt-5.5-2026-04-23`` bills as ``gpt-5.5``. None: no price is known.
-    """
-    name = model.strip().casefold()
-    if name in PRICES:
-        return PRICES[name]
-    name = PROVIDER.sub("", name.rpartition("/")[2])
-    while name not in PRICES and (shorter := BUILD.sub("", name)) != name:
-        name = shorter
-    return PRICES.get(name)
-
-
-def price(model: str) -> Price:
-    """Price of a frontier model.
+def prices_of(path: Path | None) -> Prices:
+    """List prices, and before them those of a file, as it is now.
 
     Raises:
-        ValueError: no price is known; the message lists the models that have one.
+        WrongPrices: the file is wrong.
     """
-    known = price_of(model)
-    if known is None:
-        raise ValueError(f"no price for {model!r}; known: {', '.join(PRICES)}")
-    return known
+    if path is None:
+        return LIST_PRICES
+    return Prices(read_own_prices(path))

@@ -212,5 +212,5 @@ def judge_verdicts(loop: Loop) -> dg.MaterializeResult:
     settings = loop.settings()
     if (judge := judge_of(settings)) is None:
         return dg.MaterializeResult(metadata={"judge": "none: set LOOP_JUDGE_URL and its model"})
-    done = judge_sample(loop.engine(), judge, rate=settings.judge_rate)
+    done = judge_sample(loop.engine(), judge, rate=settings.judge_rate, prices=settings.prices)
     return dg.MaterializeResult(metadata=done.model_dump(exclude_none=True) | {"says": str(done)})

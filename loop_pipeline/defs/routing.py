@@ -6,6 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from loop_pipeline.artifacts import policy_folder
+from loop_pipeline.costs.unpriced import WHAT_TO_DO
 from loop_pipeline.defs.groups import task_groups
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
@@ -117,6 +118,10 @@ def _details(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, 
         "expires": bundle.expires or "never",
         "sha256": bundle.sha256,
     }
+    if unpriced := [
+        group.name for group in bundle.groups if group.frontier_usd_per_request is None
+    ]:
+        about["unpriced_groups"] = f"{len(unpriced)}; {WHAT_TO_DO}"
     if judged:
         about["judged_on_logs"] = dg.MetadataValue.md("\n".join(f"- {x}" for x in judged.sentences))
     return about

@@ -8,6 +8,7 @@ from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import count, read
 from loop_pipeline.store.tables import QuarantineRow, TraceRow
 from loop_pipeline.store.traces import read_feedback, read_traces
+from loop_pipeline.store.unpriced_traces import unpriced_models, unpriced_remark
 from loop_pipeline.traces.shown_text import text_table
 
 # Today is one of them: live traffic can be labelled before its day is over, and is again after it.
@@ -73,11 +74,17 @@ def raw_traces(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeR
     traces = read_traces(engine, days=context.partition_keys)
     feedback = read_feedback(engine, days=context.partition_keys)
     by_model = traces.groupby(["model", "producer"], as_index=False).agg(
-        requests=("prompt_id", "size"), cost_usd=("cost_usd", "sum")
+        requests=("prompt_id", "size"), priced=("cost_usd", "count"), cost_usd=("cost_usd", "sum")
     )
+    by_model["unpriced"] = by_model["requests"] - by_model.pop("priced")
     reacted = traces["prompt_id"].isin(set(feedback["prompt_id"]))
     count_by_day(
-        context, traces[["day"]].assign(cost_usd=traces["cost_usd"], with_feedback=reacted)
+        context,
+        traces[["day"]].assign(
+            cost_usd=traces["cost_usd"].astype(float),
+            unpriced=traces["cost_usd"].isna().astype(int),
+            with_feedback=reacted,
+        ),
     )
     return dg.MaterializeResult(
         metadata={
@@ -112,6 +119,32 @@ def few_lines_are_quarantined(loop: Loop) -> dg.AssetCheckResult:
             "quarantined": len(bad),
             "feedback_waiting_for_its_trace": int(early.sum()),
             "first": dg.MetadataValue.md(text_table(bad.head(10), index=False) or "none"),
+        },
+    )
+
+
+@dg.asset_check(asset=raw_traces, partitions_def=TRACE_DAYS)
+def answers_have_a_price(loop: Loop) -> dg.AssetCheckResult:
+    """Of every answer of the frontier it is known what it cost.
+
+    **If it fails,** it only warns: unpriced answers are in no cost figure, and no saving is claimed
+    for them.
+
+    **What to do:** name the price of each model of the table in `LOOP_PRICES_FILE`, then run
+    `loop costs reprice FROM TO --fill`.
+
+    **Read more** in `docs/concepts/costs.md`.
+    """
+    engine = loop.engine()
+    models = unpriced_models(engine)
+    table = pd.DataFrame(sorted(models.items()), columns=["model", "answers"])  # pyright: ignore[reportArgumentType]
+    return dg.AssetCheckResult(
+        passed=not models,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=unpriced_remark(engine),
+        metadata={
+            "unpriced": sum(models.values()),
+            "models": dg.MetadataValue.md(text_table(table, index=False) if models else "none"),
         },
     )
 

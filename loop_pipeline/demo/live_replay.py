@@ -38,7 +38,7 @@ def load_unseen(path: Path) -> list[LiveRequest]:
             line["output"],
             line["task"],
             line.get("contract"),
-            line.get("cost_usd", 0.0),
+            line["cost_usd"],
         )
         for line in lines
     ]

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from loop_pipeline.costs.prices import PRICES, PRICES_DATE
+from loop_pipeline.costs.token_price import Price, Tokens
 
 PRICED_AS = "claude-opus-5"
+PRICED_AT, PRICES_DATE = Price(5.0, 25.0), "2026-11"
 DAYS = 7
 FIRST_DAY = dt.date(2026, 9, 1)
 # Of the requests, for live traffic: neither trained on nor certified on.
@@ -34,9 +35,8 @@ UNSEEN_SHARE = 0.2
 class _Set:
     folder: str
     file: str
-    sha256: (
-        str  # of the upstream bytes, uncompressed; of a tar, its files by name, one after another
-    )
+    # Of the upstream bytes, uncompressed; of a tar, its files by name, one after another.
+    sha256: str
     origin: str
     rows: int
     system: str
@@ -244,7 +244,7 @@ def _trace(name: str, text: str, label: str) -> dict[str, Any]:
         "model": f"gold labels of {name}",
         "tokens_in": tokens_in,
         "tokens_out": tokens_out,
-        "cost_usd": round(PRICES[PRICED_AS].cost(tokens_in, 0, tokens_out), 9),
+        "cost_usd": round(PRICED_AT.cost(Tokens(tokens_in, tokens_out)) or 0.0, 9),
         "finish_reason": "stop",
         "simulated": False,
     }

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loop_pipeline.costs.prices import PRICES, Price
+from loop_pipeline.costs.token_price import Price, Tokens
 from loop_pipeline.demo import phrases
 from loop_pipeline.demo.simulated_desk import (
     HOUR_WEIGHTS,
@@ -29,6 +29,8 @@ from loop_pipeline.demo.simulated_desk import (
 from loop_pipeline.whole_file import write_whole
 
 MODEL = "claude-opus-5"
+# As listed in September 2026; simulated traffic stays the same whatever a list says.
+MODEL_PRICE = Price(input=5.0, output=25.0, cached=0.5)
 REPEATED = 0.04
 # Chances that the frontier is wrong, and how. Labels and tags go wrong where the request is hard:
 # two concerns, more than one meaning, misspelt.
@@ -56,7 +58,7 @@ def simulate(
     days: int = 21,
     first_day: dt.date = dt.date(2026, 9, 1),
     seed: int = 7,
-    price: Price = PRICES[MODEL],
+    price: Price = MODEL_PRICE,
 ) -> dict[str, int]:
     """Write simulated traffic in the import format, and ``truth.jsonl`` beside it.
 
@@ -211,7 +213,7 @@ def _trace(
         "tokens_in": tokens_in,
         "tokens_cached": 0,
         "tokens_out": tokens_out,
-        "cost_usd": round(price.cost(tokens_in, 0, tokens_out), 9),
+        "cost_usd": round(price.cost(Tokens(tokens_in, tokens_out)) or 0.0, 9),
         "latency_ms": round(latency, 1),
         "finish_reason": "stop",
     }

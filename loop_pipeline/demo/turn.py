@@ -72,7 +72,13 @@ class Turn:
     def import_traces(self, path: Path) -> None:
         """Import a JSON-lines file of traces, feedback and verdicts that the demo wrote itself."""
         self.stage(f"importing {path.name}")
-        done = import_file(self.engine, path, secret=self.settings.secret, reviews=True)
+        done = import_file(
+            self.engine,
+            path,
+            secret=self.settings.secret,
+            reviews=True,
+            prices=self.settings.prices,
+        )
         self.say(f"          {done}")
 
     def run(

@@ -18,6 +18,7 @@ from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.confidence.answer_score_fit import scores
 from loop_pipeline.confidence.certificate import Certificate
+from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.doctor.outcome_table import CertifiedGroup, Floats, Outcomes
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.registry import UNASSIGNED
@@ -103,9 +104,9 @@ def outcomes_of(
         for name, unit in zip(models, units, strict=False)
         if unit is None
     ]
-    if not frontier_usd.any():
-        notes.append("the traces carry no cost: every cost of the frontier is 0")
     usd = np.array([unit or 0.0 for unit in units])
+    frontier_usd, usd, said = _priced(frontier_usd, usd)
+    notes += said
     before = np.array([False, *(c.calls_for == "accepted" for c in used)])
     first, floor = _first(bundle, gold, models)
     rows = np.arange(len(gold))
@@ -190,6 +191,23 @@ def _certified(policy: GroupPolicy, name: str, models: list[str]) -> CertifiedGr
     if policy.arm == "student":
         model = models.index(policy.model) if policy.model else 0
     return CertifiedGroup(name, model, certificate, policy.reason)
+
+
+def _priced(frontier: Floats, others: Floats) -> tuple[Floats, Floats, list[str]]:
+    """Costs of the frontier where some are unpriced, and of the other models in the same unit."""
+    known = np.isfinite(frontier)
+    if not known.any():
+        said = f"the frontier is {UNPRICED}; until then a call of it counts 1, of any other model 0"
+        return np.ones(len(frontier)), np.zeros(len(others)), [said]
+    said = []
+    if not known.all():
+        said.append(
+            f"{int((~known).sum()):,} of {len(frontier):,} gold requests are {UNPRICED}; until then"
+            " each counts what the others cost on average"
+        )
+    elif not frontier.any():
+        said.append("the frontier's answers are free: every cost of the frontier is 0")
+    return np.where(known, frontier, frontier[known].mean()), others, said
 
 
 def _best_single(

@@ -42,6 +42,7 @@ class GatewayConfig:
     app: str
     detector_file: str | None
     embedder: str = ""
+    prices_file: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -114,6 +115,7 @@ def config_from_settings(settings: LoopSettings, **changes: Any) -> GatewayConfi
         "app": settings.app,
         "detector_file": str(settings.detector_file) if settings.detector_file else None,
         "embedder": settings.embedder,
+        "prices_file": str(settings.prices_file.absolute()) if settings.prices_file else None,
     }
     return GatewayConfig(**values | changes)
 

@@ -78,7 +78,7 @@ class Gateway:
         self._listener = _listen(config.host, config.port)
         self._shared = _shared_counts(config)
         rent = Rent(settings.server_hourly_usd, len(settings.vllm_urls))
-        view = LiveView(config.folder.parent, open_engine, rent)
+        view = LiveView(config.folder.parent, open_engine, rent, prices=settings.prices)
         self._page = AdminServer(config.folder / SOCKET, view)
         self._slots = [_Slot() for _ in range(config.workers)]
 

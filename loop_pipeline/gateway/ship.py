@@ -21,6 +21,7 @@ from typing import TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from loop_pipeline.costs.prices import LIST_PRICES, Prices
 from loop_pipeline.gateway.segments import adopt, backlog, sealed, sync_folder
 from loop_pipeline.masking import mask_secrets
 from loop_pipeline.traces.import_summary import Imported
@@ -67,6 +68,7 @@ def ship(
     once: bool,
     say: Callable[[str], object],
     secret: Callable[[], bytes] | None = None,
+    prices: Prices = LIST_PRICES,
 ) -> Shipped:
     """Bring in what is sealed, oldest first, and what comes; with ``once`` until nothing is left.
 
@@ -76,6 +78,7 @@ def ship(
         once: end when there is nothing left.
         say: takes lines for people.
         secret: as for ``import_records``; the gateway itself writes hashes of users only.
+        prices: of traces that say no cost; the gateway itself writes what each answer billed.
 
     Raises:
         RuntimeError: another process ships this spool.
@@ -84,7 +87,7 @@ def ship(
     done, said, told = Shipped(), time.monotonic(), 0
     with _alone(spool):
         engine = _patiently(open_engine, spool, say)
-        bring = partial(import_records, engine, source=SOURCE, secret=secret)
+        bring = partial(import_records, engine, source=SOURCE, secret=secret, prices=prices)
         while True:
             adopt(spool)
             took = _patiently(lambda: _take_next(bring, spool, done, say), spool, say)

@@ -17,6 +17,11 @@ from loop_pipeline.traces.messages import answer_text
 # Models that say so of themselves: what they answer is marked wherever figures rest on it.
 SIMULATED = "simulated/"
 SUMMARY = ("sum", "min", "p10", "mean")
+# Kinds of tokens that few answers have.
+KINDS = (
+    *("tokens_cache_write", "tokens_cache_write_1h", "tokens_audio_in", "tokens_audio_out"),
+    "tokens_reasoning",
+)
 # Fields of traces and feedback that hold what people and models wrote.
 WRITTEN = (
     *("messages", "tools", "parameters", "tags", "context"),
@@ -45,6 +50,7 @@ def trace_row(
     route: Mapping[str, Any],
     producer: str,
     model: str,
+    cost_usd: float | None = None,
     hide: Callable[[str], str] = as_it_is,
 ) -> dict[str, Any]:
     """The trace of an answer; every other answer to the same request is a trace of its own.
@@ -65,10 +71,11 @@ def trace_row(
         route: the decision and what came of it.
         producer: ``frontier`` or ``student``.
         model: the one that was asked for, which has a price; the one that answered is in ``reply``.
+        cost_usd: what it billed; None: unpriced, or a student's, which bills nothing by the token.
         hide: what takes personal data out of a text.
     """
     calls = hidden(reply.tool_calls, hide) or None
-    more = {"tokens_reasoning": reply.tokens_reasoning, "refusal": reply.refusal}
+    more = {"refusal": reply.refusal}
     row: dict[str, Any] = {
         "prompt_id": prompt_id,
         "ts": ts.isoformat(),
@@ -90,6 +97,9 @@ def trace_row(
         "tokens_in": reply.tokens_in,
         "tokens_cached": reply.tokens_cached,
         "tokens_out": reply.tokens_out,
+        **{name: count for name in KINDS if (count := getattr(reply, name))},
+        "service_tier": reply.service_tier,
+        "cost_usd": cost_usd,
         "latency_ms": latency_ms,
         "first_byte_ms": first_byte_ms,
         "retries": retries,

@@ -5,6 +5,7 @@ Not here: starting workers (``parent.py``), and the routes (``app.py``).
 
 from __future__ import annotations
 
+import datetime as dt
 import gc
 import logging
 import os
@@ -18,6 +19,7 @@ import aiohttp
 import uvicorn
 import uvloop
 
+from loop_pipeline.costs.prices import Prices, prices_of
 from loop_pipeline.gateway.access.access import Access
 from loop_pipeline.gateway.access.live_files import LiveFiles
 from loop_pipeline.gateway.app import Exact, make_app
@@ -41,6 +43,8 @@ IDLE_S = 75
 # New objects until the youngest are looked through for rings: a request leaves hardly any, and
 # Python's own 700 are reached every few requests.
 GC_OBJECTS = 20_000
+# Some model that is looked up: it makes the list of prices be read.
+ANY_MODEL = "gpt-5.5"
 
 _log = logging.getLogger(__name__)
 
@@ -82,9 +86,17 @@ async def make_parts(
         students=session,
         page=page_session(config.folder),
         hide=hide,
+        prices=_prices(config),
     )
     files.watch()
     return parts
+
+
+def _prices(config: GatewayConfig) -> Prices:
+    """Those of the settings; the list is read now, or the first request would wait for it."""
+    prices = prices_of(Path(config.prices_file) if config.prices_file else None)
+    prices.of(config.frontier_model or ANY_MODEL, dt.datetime.now(dt.UTC))
+    return prices
 
 
 async def close_parts(parts: Parts) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from loop_pipeline.costs.unpriced import UNPRICED
+
 COLUMNS = (
     *("group", "best", "quality", "low", "high", "next", "difference", "noise", "more_than_noise"),
     *("usd_per_request", "next_usd_per_request", "note"),
@@ -51,8 +53,6 @@ def _compared(first: pd.Series, second: pd.Series) -> dict[str, Any]:
     below, above = first["quality"] - first["quality_low"], second["quality_high"]
     noise = float(np.hypot(below, above - second["quality"]))
     sure = gap > noise
-    dearer = first["cost_per_request"] > second["cost_per_request"]
-    cheaper = second["model"] if dearer else first["model"]
     return {
         "best": first["model"],
         "quality": first["quality"],
@@ -64,8 +64,16 @@ def _compared(first: pd.Series, second: pd.Series) -> dict[str, Any]:
         "more_than_noise": sure,
         "usd_per_request": first["cost_per_request"],
         "next_usd_per_request": second["cost_per_request"],
-        "note": "" if sure else f"no difference that is more than noise; {cheaper} is cheaper",
+        "note": "" if sure else f"no difference that is more than noise; {_cheaper(first, second)}",
     }
+
+
+def _cheaper(first: pd.Series, second: pd.Series) -> str:
+    for model in (first, second):
+        if pd.isna(model["cost_per_request"]):
+            return f"{model['model']} is {UNPRICED}"
+    dearer = first["cost_per_request"] > second["cost_per_request"]
+    return f"{second['model'] if dearer else first['model']} is cheaper"
 
 
 def _missing(fair: pd.DataFrame, known: pd.DataFrame) -> str:

@@ -199,6 +199,10 @@ def _latency(values: pd.Series) -> dict[str, float | None]:
 
 
 def frontier_usd_by_group(traces: pd.DataFrame, members: pd.DataFrame) -> dict[str, float]:
-    """What the frontier billed for a request of each group, on average (USD)."""
+    """What the frontier billed for a priced request of each group, on average (USD).
+
+    A group all of whose requests are unpriced is not in it.
+    """
     costs = traces.merge(members[["prompt_id", "group_id"]], on="prompt_id")
-    return {str(g): float(c) for g, c in costs.groupby("group_id")["cost_usd"].mean().items()}
+    usd = costs["cost_usd"].astype(float).groupby(costs["group_id"]).mean().dropna()
+    return {str(group): float(mean) for group, mean in usd.items()}

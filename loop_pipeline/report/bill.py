@@ -5,6 +5,7 @@ The arithmetic is in `costs.attribution`; here it gets its figures from the stor
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,6 +17,7 @@ from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import of_app, query, read
 from loop_pipeline.store.shadow_answers import REQUEST, SHADOW_OF
 from loop_pipeline.store.tables import GroupMemberRow, TraceRow
+from loop_pipeline.store.unpriced_traces import UNPRICED_AS
 
 HOUR = 3600.0
 
@@ -27,12 +29,15 @@ class LoggedTraffic:
     Attributes:
         requests: how many.
         hours: from the first to the last, at least one.
-        frontier_usd: what the frontier billed for each request that it answered, by prompt id.
+        frontier_usd: what the frontier billed for each request that it answered, by prompt id;
+            those that are unpriced are not in it.
+        unpriced: how many these are, by model.
     """
 
     requests: int
     hours: float
     frontier_usd: pd.Series
+    unpriced: dict[str, int]
 
 
 def logged_traffic(engine: Engine) -> LoggedTraffic:
@@ -44,14 +49,20 @@ def logged_traffic(engine: Engine) -> LoggedTraffic:
         requests, first, last = connection.execute(counted).one()
     rows = query(
         engine,
-        select(TraceRow.prompt_id, REQUEST.label("request"), TraceRow.cost_usd)
+        select(
+            TraceRow.prompt_id,
+            REQUEST.label("request"),
+            TraceRow.cost_usd,
+            UNPRICED_AS.label("unpriced"),
+        )
         .where(TraceRow.producer == "frontier", of_app(engine))
         # A request's own row comes before another answer that was asked for beside it.
         .order_by(SHADOW_OF.is_not(None), TraceRow.prompt_id),
     ).drop_duplicates("request")
     seconds = (last - first).total_seconds() if requests else 0.0
     bill = pd.Series(rows["cost_usd"].astype(float).to_numpy(), index=rows["prompt_id"])
-    return LoggedTraffic(requests, max(seconds / HOUR, 1.0), bill)
+    unpriced = Counter(str(model) for model in rows["unpriced"].dropna())
+    return LoggedTraffic(requests, max(seconds / HOUR, 1.0), bill.dropna(), dict(unpriced))
 
 
 def routed_costs(
@@ -61,7 +72,7 @@ def routed_costs(
     *,
     training_seconds: float = 0.0,
 ) -> CostNumbers | None:
-    """What the requests that the frontier was asked would cost under a policy.
+    """What the requests that the frontier was asked would cost under a policy: the priced ones.
 
     The load on the student's server is LOOP_REQUESTS_PER_HOUR; where the logged load is below the
     break-even, it is the logged one: no saving is claimed that the log does not bear out.
@@ -73,7 +84,7 @@ def routed_costs(
         training_seconds: of the student, charged at the server's rent.
 
     Returns:
-        None if the traces carry no cost.
+        None if no request has a known cost.
     """
     logged = logged_traffic(engine)
     billed = float(logged.frontier_usd.sum())

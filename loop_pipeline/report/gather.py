@@ -42,6 +42,7 @@ from loop_pipeline.store.tables import (
     TraceRow,
 )
 from loop_pipeline.store.training_data import newest_quality_model
+from loop_pipeline.store.unpriced_traces import unpriced_remark
 
 
 def gather(
@@ -70,11 +71,15 @@ def gather(
         clusters=cluster_points(members, groups) if len(groups) else [],
         served=served,
         notes=settings.notes,
+        prices=settings.prices.version,
     )
     _add_quality(numbers, engine)
     checkpoint, active = champion_of(engine), active_policy(engine)
     newest = newest_checkpoint(engine)
     numbers.warnings = _warnings(newest, served=checkpoint is not None)
+    unpriced = unpriced_remark(engine)
+    if unpriced:
+        numbers.warnings.append(f"They are in no cost figure: {unpriced}")
     if checkpoint is None:
         why = "the student was refused, see above" if newest else "no student was trained yet"
         numbers.missing = dict.fromkeys(("agreement", "coverage", "groups", "costs", "curves"), why)
@@ -89,7 +94,7 @@ def gather(
     _add_routing(numbers, bundle, answers, groups)
     numbers.costs = routed_costs(engine, settings, bundle, training_seconds=trained)
     if numbers.costs is None:
-        numbers.missing["costs"] = "the traces carry no cost, and their model has no known price"
+        numbers.missing["costs"] = unpriced or "the frontier's answers are free: all cost 0 USD"
     elif numbers.costs.pays is False:
         # The policy's figures by group assume a load that the log does not bear out.
         numbers.groups = [g.model_copy(update={"routed_usd": None}) for g in numbers.groups]
@@ -185,7 +190,7 @@ def _add_routing(
     )
     sizes = groups.set_index("group_id")["size"].to_dict()
     for policy in bundle.groups:
-        frontier = policy.frontier_usd_per_request or 0.0
+        frontier = policy.frontier_usd_per_request
         contracts = answers.loc[answers["group_id"] == policy.group_id, "contract"]
         numbers.groups.append(
             GroupNumbers(
@@ -200,7 +205,9 @@ def _add_routing(
                 agreement_low=policy.agreement_lower,
                 n=policy.n,
                 frontier_usd=frontier,
-                routed_usd=policy.expected_usd_per_request or frontier,
+                routed_usd=frontier
+                if policy.expected_usd_per_request is None and policy.arm == "frontier"
+                else policy.expected_usd_per_request,
                 reason=policy.reason,
                 lexical=any(not c or c["kind"] == "text" for c in contracts),
             )

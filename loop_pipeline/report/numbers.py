@@ -132,6 +132,7 @@ class LoopNumbers(BaseModel):
     mlflow_run_id: str | None = None
     policy_sha: str | None = None
     quality_version: str | None = None
+    prices: str | None = Field(default=None, description="Which prices costs rest on.")
     timings: dict[str, float] = Field(default={}, description="Seconds by step.")
     notes: list[str] = []
     warnings: list[str] = Field(

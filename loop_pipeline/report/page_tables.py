@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from loop_pipeline.costs.prices import PRICES_DATE, PRICES_SOURCE
+from loop_pipeline.costs.list_prices import list_version
 from loop_pipeline.report.markup import Html, bar, card, key, nothing, table
 from loop_pipeline.report.numbers import LEXICAL, GroupNumbers, LoopNumbers, percent
 
@@ -53,10 +53,8 @@ def _row(group: GroupNumbers) -> list[str]:
         percent(group.agreement),
         percent(group.agreement_low),
         f"{group.n:,}",
-        *(
-            "–" if usd is None else f"{usd * 1000:.3f}"
-            for usd in (group.frontier_usd, group.routed_usd)
-        ),
+        "unpriced" if group.frontier_usd is None else f"{group.frontier_usd * 1000:.3f}",
+        "–" if group.routed_usd is None else f"{group.routed_usd * 1000:.3f}",
     ]
 
 
@@ -77,8 +75,8 @@ def sources_table(numbers: LoopNumbers) -> str:
         ["deployed student", "table deployments", code(numbers.student_adapter)],
         [
             "frontier's bill",
-            f"table traces, cost_usd as logged; replayed traffic at {PRICES_SOURCE}",
-            code(PRICES_DATE),
+            "table traces, cost_usd: as logged, else by LOOP_PRICES_FILE and list prices",
+            code(numbers.prices or list_version()),
         ],
     ]
     origins = table(["number", "from", "id"], rows, "words")

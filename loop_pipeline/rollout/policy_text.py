@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 
 
@@ -160,7 +161,7 @@ def _canary(old: PolicyBundle, new: PolicyBundle) -> Iterator[str]:
 
 
 def _usd(value: float | None) -> str:
-    return "not known" if value is None else f"${value:.6f}"
+    return UNPRICED if value is None else f"${value:.6f}"
 
 
 def _number(value: Any) -> str:

@@ -136,9 +136,15 @@ def other_models(
             Contender(
                 name=str(name),
                 version=str(name),
-                usd_per_request=float(own["cost_usd"].mean()),
+                usd_per_request=_usd_of(own["cost_usd"]),
                 score=score,
                 rows=rows_of.assign(score=np.where(held, np.nan, value)).reset_index(drop=True),
             )
         )
     return found
+
+
+def _usd_of(costs: pd.Series) -> float | None:
+    """What a request costs on average; None: nobody knows, or no price was found, which is 0."""
+    mean = float(costs.astype(float).mean())
+    return mean if mean > 0 else None

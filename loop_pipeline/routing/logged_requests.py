@@ -35,6 +35,7 @@ COLUMNS = (
     "p_frontier",
     "serves",
     "agrees",
+    "frontier_answered",
     "frontier_usd",
     "frontier_quality",
     "model_quality",
@@ -55,7 +56,8 @@ def logged_requests(
     Returns:
         prompt_id; cluster (the dedup key); group_id; length of the prompt; replayed; p_model and
         p_frontier, the chance that the answer is in the log; serves (whether the policy serves the
-        cheaper model's answer: 1, 0, NaN if that is not known); agrees; frontier_usd;
+        cheaper model's answer: 1, 0, NaN if that is not known); agrees; frontier_answered;
+        frontier_usd (NaN also where its answer is unpriced);
         frontier_quality and model_quality (a person's verdict, else the quality score). What is
         not known is NaN; a replayed answer that differs from the frontier's counts as bad.
     """
@@ -98,6 +100,7 @@ def _held_out(
             "p_frontier": 1.0,
             "serves": rows["kept"].astype(float),
             "agrees": agrees,
+            "frontier_answered": True,
             "frontier_usd": known["cost_usd"].to_numpy(float),
             "frontier_quality": good,
             "model_quality": good.where(good.isna() | (agrees == 1), 0.0),
@@ -191,7 +194,8 @@ def _request(
         "p_model": 1.0 if asked or went_out else main["propensity"],
         "p_frontier": 1.0 if main["producer"] == "frontier" else main["propensity"],
         "agrees": same,
-        "frontier_usd": np.nan if frontier is None else float(frontier["cost_usd"]),
+        "frontier_answered": frontier is not None,
+        "frontier_usd": _usd(frontier),
         "frontier_quality": _known(quality, frontier),
         "model_quality": _known(quality, student),
         "output": None,
@@ -210,6 +214,12 @@ def _request(
         "logprob_mean": mean,
         **{f"logprob_{name}": logged.get(name, np.nan) for name in ("min", "p10")},
     }
+
+
+def _usd(frontier: Mapping[str, Any] | None) -> float:
+    """NaN: it did not answer, or nobody knows what that cost."""
+    usd = None if frontier is None else frontier["cost_usd"]
+    return np.nan if usd is None else float(usd)
 
 
 def _known(quality: Mapping[str, float], answer: Mapping[str, Any] | None) -> float:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy import Engine
 
 from loop_pipeline.confidence.request_score import RequestScore
+from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.routing.logged_requests import logged_requests
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
@@ -36,7 +37,8 @@ class OffPolicyReport(BaseModel):
 
     ``agreement`` is among what a cheaper model would answer; ``overall`` (where the
     frontier's answers agree by definition), ``quality`` and ``usd`` (of one request) over all.
-    What is None is not known. ``frontier_usd``: if the frontier answered everything.
+    What is None is not known. ``frontier_usd``: if the frontier answered everything. ``unpriced``:
+    answers of the frontier whose cost nobody knows; with one of them no USD are estimated.
     """
 
     policy: str
@@ -50,6 +52,7 @@ class OffPolicyReport(BaseModel):
     quality: Estimate | None = None
     usd: Estimate | None = None
     frontier_usd: Estimate | None = None
+    unpriced: int = 0
 
     @property
     def sentences(self) -> list[str]:
@@ -77,6 +80,8 @@ class OffPolicyReport(BaseModel):
                 f"{name}: {dr:.2f}{mark} [{low:.2f}, {high:.2f}] doubly robust, "
                 f"{found.snips * unit:.2f}{mark} SNIPS"
             )
+        if self.unpriced:
+            lines.append(f"{self.unpriced:,} answers of the frontier are {UNPRICED}")
         return [*lines, f"{'may' if self.passed else 'may not'} come into force: {self.reason}"]
 
     def to_json(self) -> str:
@@ -110,6 +115,7 @@ def estimate_on_rows(rows: pd.DataFrame, bundle: PolicyBundle) -> OffPolicyRepor
         reason="",
         requests=len(rows),
         replayed=int(rows["replayed"].astype(bool).sum()),
+        unpriced=int((rows["frontier_answered"].astype(bool) & rows["frontier_usd"].isna()).sum()),
     )
     if len(rows):
         report = report.model_copy(update=_figures(rows, bundle))
@@ -142,18 +148,20 @@ def _figures(rows: pd.DataFrame, bundle: PolicyBundle) -> dict[str, Estimate | N
         "share_served": _estimate(served, clusters),
         "agreement": _estimate(agreed, clusters, within=served),
         "overall": _estimate(logged(1 - serves + right, p_agrees), clusters),
-        "frontier_usd": _estimate(
-            logged(rows["frontier_usd"].to_numpy(float), p_frontier), clusters
-        ),
     }
+    paid = rows["frontier_usd"].to_numpy(float)
+    answered = rows["frontier_answered"].to_numpy(bool)
+    priced = bool(np.isfinite(paid[answered]).all())
+    if priced:
+        found["frontier_usd"] = _estimate(logged(paid, p_frontier), clusters)
     quality, known = _quality(rows, serves)
     if known >= MIN_KNOWN:
         seen = np.where(serves == 1, p_serves, p_both) * known
         found["quality"] = _estimate(logged(quality, seen), clusters)
-    if np.isfinite(unit).all():
+    if priced and np.isfinite(unit).all():
         calls = np.where(called, 1.0, serves)
         twice = 1 - serves * (1 - bundle.exploration_rate)
-        usd = calls * unit + twice * rows["frontier_usd"].to_numpy(float)
+        usd = calls * unit + twice * paid
         found["usd"] = _estimate(logged(usd, p_both), clusters)
     return found
 
@@ -204,7 +212,7 @@ def _quality(rows: pd.DataFrame, serves: Floats) -> tuple[Floats, float]:
     Which answers were scored is taken to be a matter of chance.
     """
     model, frontier = (rows[f"{arm}_quality"].to_numpy(float) for arm in ("model", "frontier"))
-    there = np.where(serves == 1, True, (serves == 0) & rows["frontier_usd"].notna().to_numpy())
+    there = np.where(serves == 1, True, (serves == 0) & rows["frontier_answered"].to_numpy(bool))
     quality = np.where(serves == 1, model, np.where(serves == 0, frontier, np.nan))
     return quality, float(np.isfinite(quality[there]).mean()) if there.any() else 0.0
 

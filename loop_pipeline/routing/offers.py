@@ -13,8 +13,13 @@ import pandas as pd
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.confidence.certificate import certify_group
 from loop_pipeline.confidence.request_score import RequestScore
+from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.groups.clustering.fit import Group
 from loop_pipeline.routing.policy import EXPLORATION_RATE, GroupPolicy, Offer
+
+CERTIFIED = "certified"
+# Begins the reason of an offer of which nobody knows what it saves.
+UNPRICED_OFFER = "certified; "
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,9 @@ def make_offer(
             f"certified, but {contender.name} would cost {usd:.6f} USD a request, "
             f"the frontier costs {frontier_usd:.6f}"
         )
+    elif certificate.threshold is not None and usd is None:
+        who = "the frontier" if frontier_usd is None else contender.name
+        reason = f"{UNPRICED_OFFER}{who} is {UNPRICED}"
     return Offer(
         model=contender.name,
         **certificate.model_dump(exclude={"reason"}),
@@ -89,9 +97,10 @@ def choose(
     """Send a group to the cheapest certified model, or to the frontier with the reason.
 
     The choice is safe because ``delta`` is shared over all offers of all groups: the certificates
-    hold at once, whichever is taken. Without prices the widest certificate wins.
+    hold at once, whichever is taken. Without prices the widest certificate wins: what is unpriced
+    is not free, so a student is not kept out because of it, and the reason says so.
     """
-    good = [o for o in offers if o.reason == "certified"]
+    good = [o for o in offers if o.reason == CERTIFIED or o.reason.startswith(UNPRICED_OFFER)]
 
     def rank(offer: Offer) -> tuple[float, float, str]:
         usd = offer.expected_usd_per_request

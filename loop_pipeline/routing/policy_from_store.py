@@ -16,7 +16,6 @@ from loop_pipeline.confidence.answer_score import FEATURES
 from loop_pipeline.confidence.answer_score_fit import fit_score
 from loop_pipeline.confidence.certificate import promise_state
 from loop_pipeline.costs.attribution import student_usd_per_request
-from loop_pipeline.costs.prices import PRICES_DATE
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.model_comparison import frontier_usd_by_group
@@ -181,7 +180,7 @@ def _surroundings(engine: Engine, settings: LoopSettings) -> tuple[Groups, dict[
         "costs": {
             "frontier_usd_per_request": frontier_usd_by_group(traces, members),
             "student_usd_per_request": student_usd,
-            "prices": PRICES_DATE,
+            "prices": settings.prices.version,
         },
         "versions": versions_of(settings),
         "app": settings.app,

@@ -50,7 +50,8 @@ class TraceRow(Base):
     """One request and its answer.
 
     ``model`` was asked for, ``served_model`` answered; ``response_id`` is the vendor's. Where the
-    answer is tool calls, ``output`` is their canonical JSON, after the text if there is any.
+    answer is tool calls, ``output`` is their canonical JSON, after the text if there is any. Each
+    kind of tokens is part of ``tokens_in`` or ``tokens_out``. ``cost_usd`` null: unpriced.
     """
 
     __tablename__ = "traces"
@@ -71,7 +72,13 @@ class TraceRow(Base):
     tokens_in: Mapped[int]
     tokens_cached: Mapped[int]
     tokens_out: Mapped[int]
-    cost_usd: Mapped[float]
+    tokens_cache_write: Mapped[int]
+    tokens_cache_write_1h: Mapped[int]
+    tokens_audio_in: Mapped[int]
+    tokens_audio_out: Mapped[int]
+    tokens_reasoning: Mapped[int]
+    service_tier: Mapped[str | None]
+    cost_usd: Mapped[float | None]
     latency_ms: Mapped[float | None]
     finish_reason: Mapped[str | None]
     logprobs: Mapped[dict[str, Any] | None]
@@ -349,7 +356,7 @@ class GroupModelStatsRow(Base):
     agreement: Mapped[float | None]
     agreement_low: Mapped[float | None]
     agreement_high: Mapped[float | None]
-    cost_per_request: Mapped[float]
+    cost_per_request: Mapped[float | None]
     latency_p50_ms: Mapped[float | None]
     latency_p95_ms: Mapped[float | None]
     latency_p99_ms: Mapped[float | None]

@@ -10,6 +10,8 @@ from collections import Counter
 
 from pydantic import BaseModel, Field
 
+from loop_pipeline.costs.unpriced import unpriced_words
+
 # Notes shown; the others are counted.
 SHOWN_NOTES = 8
 # Above this share of quarantined lines something is wrong with the export, not with a line.
@@ -31,6 +33,8 @@ class Imported(BaseModel):
     """Feedback that had waited and whose trace has come now; not counted in ``feedback``."""
     days: dict[str, int] = Field(default_factory=dict)
     """Traces by day."""
+    unpriced: dict[str, int] = Field(default_factory=dict)
+    """Traces without a known cost, new or there before, by model."""
     notes: dict[str, int] = Field(default_factory=dict)
     """What was not used or had to be assumed, and on how many lines."""
 
@@ -72,6 +76,8 @@ class Imported(BaseModel):
                 f"{sum(late.values())} traces lie in the future (until {max(late)}), where no daily"
                 " step sees them yet; look at the clock of whoever wrote them"
             )
+        if self.unpriced:
+            said.append(unpriced_words(self.unpriced, sum(self.days.values())))
         return said
 
     @property

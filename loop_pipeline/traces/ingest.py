@@ -16,7 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from loop_pipeline.costs.prices import price_of
+from loop_pipeline.costs.prices import LIST_PRICES, Prices
+from loop_pipeline.costs.unpriced import unpriced_as
 from loop_pipeline.installation_secret import user_hash
 from loop_pipeline.store.database import insert_new
 from loop_pipeline.store.tables import FeedbackRow, QuarantineRow
@@ -49,6 +50,7 @@ class _Import:
     hash_user: Callable[[str], str]
     reviews: bool
     """Whether a line may be a reviewer's verdict: whoever writes a log is no reviewer."""
+    prices: Prices
     refused: set[str] = field(default_factory=set)
     """Prompt ids whose traces contradict what is stored: what is said of them counts nowhere."""
 
@@ -65,6 +67,7 @@ def import_file(
     secret: Callable[[], bytes] | None = None,
     reviews: bool = False,
     zone: dt.tzinfo = dt.UTC,
+    prices: Prices = LIST_PRICES,
 ) -> Imported:
     """Import JSON lines, or one JSON document, packed or not. The same file twice: the same rows.
 
@@ -77,6 +80,7 @@ def import_file(
         secret: see ``import_records``.
         reviews: whether its lines may be reviewers' verdicts, because reviewers wrote them.
         zone: of times that name none.
+        prices: of traces that say no cost.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -85,7 +89,13 @@ def import_file(
     """
     records = read_file(path, zone)
     return import_records(
-        engine, records, source=path.name, secret=secret, progress=progress, reviews=reviews
+        engine,
+        records,
+        source=path.name,
+        secret=secret,
+        progress=progress,
+        reviews=reviews,
+        prices=prices,
     )
 
 
@@ -97,6 +107,7 @@ def import_records(
     secret: Callable[[], bytes] | None = None,
     progress: Callable[[Imported], None] | None = None,
     reviews: bool = False,
+    prices: Prices = LIST_PRICES,
 ) -> Imported:
     """Import (line, record) pairs under the name of their source.
 
@@ -108,11 +119,12 @@ def import_records(
             users become hashes; asked once, and only if a trace names a user.
         progress: told after each batch what was done so far.
         reviews: whether reviewers speak here. Elsewhere what calls itself a review is quarantined.
+        prices: of traces that say no cost.
 
     Raises:
         NoSecret: a trace names a user, and there is no ``secret``.
     """
-    total, shared = Imported(), _Import(source, _user_hasher(secret), reviews)
+    total, shared = Imported(), _Import(source, _user_hasher(secret), reviews, prices)
     for batch in _batches(records):
         total.add(_import_what_can_be(engine, batch, shared))
         if progress:
@@ -186,7 +198,7 @@ def _first_line(error: Exception) -> str:
 
 def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Imported:
     traces = [(n, record) for n, record in batch if isinstance(record, TRACES)]
-    found = insert_batch(connection, traces, shared.source, shared.hash_user)
+    found = insert_batch(connection, traces, shared.source, shared.hash_user, shared.prices)
     shared.refused |= found.refused
     bad = found.bad + [
         quarantined(shared.source, line, record.reason, record.raw)
@@ -203,14 +215,7 @@ def _import_batch(connection: Connection, batch: Batch, shared: _Import) -> Impo
     done.feedback_known = len({row["feedback_id"] for row in rows}) - done.feedback
     insert_new(connection, QuarantineRow, waiting)
     done.notes = dict(Counter(r.text for _, r in batch if isinstance(r, Note)))
-    done.notes |= Counter(
-        f"no price is known for {row['model'][:60]!r}, it counts as 0 USD: give cost_usd"
-        for row in found.rows.values()
-        if not row["cost_usd"]
-        and row["tokens_in"]
-        and row["producer"] == "frontier"
-        and price_of(row["model"]) is None
-    )
+    done.unpriced = dict(Counter(filter(None, map(unpriced_as, found.rows.values()))))
     done.days = dict(Counter(row["day"] for row in found.rows.values()))
     done.joined, refused = join_waiting(connection, list(found.rows.values()))
     done.quarantined += refused

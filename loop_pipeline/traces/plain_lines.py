@@ -15,6 +15,7 @@ import orjson
 
 from loop_pipeline.traces.records import Producer
 from loop_pipeline.traces.storable import MOST_AMOUNT, MOST_ID_BYTES, MOST_INT, MOST_NESTED
+from loop_pipeline.traces.token_parts import PARTS, parts_fit
 from loop_pipeline.traces.trace_lines import DEFAULTS, TraceLine
 
 # An integer of so many digits keeps them in Python's own reader only.
@@ -51,7 +52,7 @@ def _as_expected(value: dict[str, Any]) -> bool:
         check = CHECKS.get(name)
         if check is None or not check(item):
             return False
-    return value.get("tokens_cached", 0) <= value.get("tokens_in", 0)
+    return parts_fit(value)
 
 
 def _read(raw: bytes) -> dict[str, Any] | None:
@@ -153,12 +154,12 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "model": _filled,
     "app": _text,
     **dict.fromkeys(("user", "user_hash", "conversation_id", "task"), _or_none(_text)),
-    **dict.fromkeys(("context", "served_model", "finish_reason"), _or_none(_text)),
+    **dict.fromkeys(("context", "served_model", "finish_reason", "service_tier"), _or_none(_text)),
     "response_id": _or_none(_id),
     **dict.fromkeys(("contract", "route", "parameters", "tags"), _or_none(_mapping)),
     **dict.fromkeys(("tools", "tool_calls"), _or_none(_list)),
     "producer": lambda value: type(value) is str and value in PRODUCERS,
-    **dict.fromkeys(("tokens_in", "tokens_cached", "tokens_out", "retries"), _count),
+    **dict.fromkeys(("tokens_in", "tokens_out", *PARTS, "retries"), _count),
     **dict.fromkeys(FLOATS, _or_none(_amount)),
     "logprobs": _or_none(_numbers),
     "simulated": lambda value: type(value) is bool,

@@ -101,10 +101,22 @@ class Trace(BaseModel):
     contract: dict[str, Any] | None = None
     producer: Producer = "frontier"
     tokens_in: int = Field(0, ge=0, le=MOST_INT)
-    tokens_cached: int = Field(0, ge=0, le=MOST_INT)
+    tokens_cached: int = Field(
+        0, ge=0, le=MOST_INT, description="Of tokens_in: read from the provider's cache."
+    )
     tokens_out: int = Field(0, ge=0, le=MOST_INT)
+    tokens_cache_write: int = Field(
+        0, ge=0, le=MOST_INT, description="Of tokens_in: written to the provider's cache."
+    )
+    tokens_cache_write_1h: int = Field(0, ge=0, le=MOST_INT, description="Of these: for an hour.")
+    tokens_audio_in: int = Field(0, ge=0, le=MOST_INT, description="Of tokens_in.")
+    tokens_audio_out: int = Field(0, ge=0, le=MOST_INT, description="Of tokens_out.")
+    tokens_reasoning: int = Field(0, ge=0, le=MOST_INT, description="Of tokens_out.")
+    service_tier: str | None = Field(
+        None, description="How it was asked: batch, flex, priority; None: as usual."
+    )
     cost_usd: float | None = Field(
-        None, ge=0, le=MOST_AMOUNT, description="None: from the price table."
+        None, ge=0, le=MOST_AMOUNT, description="None: from LOOP_PRICES_FILE and list prices."
     )
     latency_ms: float | None = Field(None, ge=0, le=MOST_AMOUNT)
     finish_reason: str | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from loop_pipeline.costs.prices import LIST_PRICES, Prices
 from loop_pipeline.store.database import insert_new
 from loop_pipeline.store.incoming.bulk_insert import insert_traces
 from loop_pipeline.store.incoming.trace_names import differences, stored_ids, unlike
@@ -43,13 +44,14 @@ def insert_batch(
     batch: Iterable[tuple[int, TraceLine | Trace]],
     source: str,
     hash_user: Callable[[str], str],
+    prices: Prices = LIST_PRICES,
 ) -> Incoming:
     """Insert the traces that are not there; the first one with a prompt id keeps it."""
     found = Incoming()
     for line, record in batch:
         trace = trace_line(record) if isinstance(record, Trace) else record
         try:
-            row, contract = trace.rows(source, hash_user)
+            row, contract = trace.rows(source, hash_user, prices)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             found.bad.append(as_quarantined(source, line, str(error), trace.raw))
             found.refused_records.add(id(record))

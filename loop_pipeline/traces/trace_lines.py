@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from loop_pipeline.costs.prices import price_of
+from loop_pipeline.costs.prices import LIST_PRICES, Prices
 from loop_pipeline.hashing import digest
 from loop_pipeline.traces.messages import answer_text, dedup_key, template_hash, without_answer
 from loop_pipeline.traces.records import Trace, split_of
@@ -28,7 +28,9 @@ DEFAULTS = {
 # Columns that have the name and the value of a field.
 SAME = (
     *("app", "conversation_id", "task", "messages", "context", "producer", "model"),
-    *("tokens_in", "tokens_cached", "tokens_out", "latency_ms", "finish_reason", "logprobs"),
+    *("tokens_in", "tokens_cached", "tokens_out", "tokens_cache_write", "tokens_cache_write_1h"),
+    *("tokens_audio_in", "tokens_audio_out", "tokens_reasoning", "service_tier", "cost_usd"),
+    *("latency_ms", "finish_reason", "logprobs"),
     *("route", "simulated", "tools", "parameters", "tool_calls", "served_model", "response_id"),
     *("retries", "first_byte_ms", "tags"),
 )
@@ -47,12 +49,12 @@ class TraceLine:
         return self.values["prompt_id"]
 
     def rows(
-        self, source: str, hash_user: Callable[[str], str]
+        self, source: str, hash_user: Callable[[str], str], prices: Prices = LIST_PRICES
     ) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """The trace as a row of ``traces``, and its contract as a row of ``contracts``.
 
         Raises:
-            ValueError: more tokens are cached than were sent, or the time is out of bounds.
+            ValueError: the time is out of bounds.
         """
         values = self.values
         moment = utc(values["ts"])
@@ -69,7 +71,8 @@ class TraceLine:
         row["messages"] = messages
         row["template_hash"] = template_hash(messages)
         row["contract_id"] = contract_id
-        row["cost_usd"] = _cost(values)
+        if row["cost_usd"] is None:
+            row["cost_usd"] = prices.usd(row)
         row["split"] = split_of(key)
         row["dedup_key"] = key
         row["source"] = source
@@ -112,14 +115,6 @@ def _derived_id(row: dict[str, Any]) -> str:
 
 def _output(values: dict[str, Any]) -> str:
     return values["output"] or answer_text("", values["tool_calls"])
-
-
-def _cost(values: dict[str, Any]) -> float:
-    if values["cost_usd"] is not None:
-        return values["cost_usd"]
-    known = price_of(values["model"])
-    counts = (values["tokens_in"], values["tokens_cached"], values["tokens_out"])
-    return known.cost(*counts) if known else 0.0
 
 
 def _compact(contract: dict[str, Any]) -> bytes:

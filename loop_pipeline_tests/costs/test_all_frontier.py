@@ -61,7 +61,7 @@ def test_without_a_price_only_the_ratio_can_tell():
     unknown = weights_of("a model of our own")
     few = all_frontier(billed_usd=1, pairs=[], rest=9.0, rest_requests=9, weights=unknown)
     assert few.usd is None
-    assert "no price" in few.why
+    assert "unpriced: name its price in LOOP_PRICES_FILE" in few.why
     pairs = [(unknown.of(100, 10), 0.003)] * MIN_PAIRS
     rest = unknown.of(100_000, 10_000)
     found = all_frontier(billed_usd=0, pairs=pairs, rest=rest, rest_requests=1000, weights=unknown)

@@ -1,50 +1,83 @@
+"""What a trace did cost: known or null, by the price of its day, and found fast."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from loop_pipeline.costs.prices import PRICES, price, price_of
+from loop_pipeline.costs.prices import COUNTS, LIST_PRICES, prices_of
 
-
-def test_worked_request_of_the_methods() -> None:
-    assert price("claude-opus-5").cost(1500, 0, 300) == pytest.approx(0.0150)
-    assert price("gpt-5-mini").cost(1500, 0, 300) == pytest.approx(0.000975)
-
-
-def test_cached_tokens_are_part_of_the_prompt_and_cheaper() -> None:
-    opus = price("claude-opus-5")
-    assert opus.cost(1000, 400, 0) == pytest.approx((600 * 5 + 400 * 0.5) / 1e6)
-    assert opus.cost(0, 0, 0) == 0
+TS = dt.datetime(2026, 9, 4, 8, 30, tzinfo=dt.UTC)
 
 
-@pytest.mark.parametrize(
-    ("name", "bills_as"),
-    [
-        ("claude-opus-5-20260214", "claude-opus-5"),
-        ("claude-opus-5@20260214", "claude-opus-5"),
-        ("vertex_ai/claude-haiku-4-5@default", "claude-haiku-4-5"),
-        ("us.anthropic.claude-sonnet-5-20260101-v1:0", "claude-sonnet-5"),
-        ("openrouter/openai/gpt-5-mini", "gpt-5-mini"),
-        ("GPT-5.4-2026-01-09", "gpt-5.4"),
-        ("models/gemini-3.1-pro-preview", "gemini-3.1-pro-preview"),
-    ],
+def answer(model: str = "gpt-5.5", **fields: Any) -> dict[str, Any]:
+    known = {"model": model, "served_model": None, "producer": "frontier", "ts": TS}
+    return known | dict.fromkeys(COUNTS, 0) | {"service_tier": None} | fields
+
+
+def test_a_dated_model_costs_what_the_model_does() -> None:
+    row = answer("gpt-5.5-2026-04-23", tokens_in=120, tokens_out=6)
+    assert LIST_PRICES.usd(row) == LIST_PRICES.usd(row | {"model": "gpt-5.5"}) == 0.00078
+
+
+def test_what_is_not_known_is_null_and_never_nothing() -> None:
+    assert LIST_PRICES.usd(answer("own-9", tokens_in=120, tokens_out=6)) is None
+    assert LIST_PRICES.usd(answer("gpt-5.5")) is None, "no tokens were logged"
+    assert LIST_PRICES.usd(answer("claude-opus-5", tokens_in=1, service_tier="priority")) is None
+
+
+def test_the_model_that_answered_counts_where_the_one_asked_for_has_no_price() -> None:
+    row = answer("our-deployment", served_model="gpt-5.5-2026-04-23", tokens_in=120, tokens_out=6)
+    assert LIST_PRICES.usd(row) == 0.00078
+
+
+def test_a_student_bills_nothing_by_the_token() -> None:
+    row = answer("desk-1", producer="student", tokens_in=120, tokens_out=6)
+    assert LIST_PRICES.usd(row) == 0.0
+
+
+def test_cached_and_reasoning_tokens_are_counted_once() -> None:
+    row = answer(
+        "claude-opus-5",
+        tokens_in=10_000,
+        tokens_cached=6_000,
+        tokens_cache_write=2_000,
+        tokens_cache_write_1h=500,
+        tokens_out=800,
+        tokens_reasoning=600,
+    )
+    by_hand = 2_000 * 5 + 6_000 * 0.5 + 1_500 * 6.25 + 500 * 10 + 800 * 25
+    assert LIST_PRICES.usd(row) == pytest.approx(by_hand / 1e6)
+
+
+@given(
+    st.text(max_size=40) | st.sampled_from(["gpt-5.5", "openai/x", "us.anthropic.y"]),
+    st.dictionaries(st.sampled_from(COUNTS), st.integers(0, 2**31 - 1)),
+    st.none() | st.text(max_size=9) | st.sampled_from(["batch", "flex"]),
+    st.integers(0, 4_000_000_000).map(lambda s: dt.datetime.fromtimestamp(s, dt.UTC)),
 )
-def test_a_build_and_a_provider_bill_as_the_model(name: str, bills_as: str) -> None:
-    assert price_of(name) == PRICES[bills_as]
+def test_any_name_has_a_price_or_none_and_no_third_thing(
+    model: str, counts: dict[str, int], tier: str | None, ts: dt.datetime
+) -> None:
+    usd = LIST_PRICES.usd(answer(model, **counts, service_tier=tier, ts=ts))
+    assert usd is None or 0 <= usd < 1e9
 
 
-@pytest.mark.parametrize("name", ["", "/", "gpt-5", "gpt-5.5-nano", "my-gpt-5.5", "-2026-01-01"])
-def test_another_model_has_no_price(name: str) -> None:
-    assert price_of(name) is None
-
-
-@pytest.mark.parametrize("counts", [(10, 11, 0), (-1, 0, 0), (10, 0, -1)])
-def test_impossible_counts_are_refused(counts: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="impossible token counts"):
-        price("gpt-5.4").cost(*counts)
-
-
-def test_an_unknown_model_gets_the_list_of_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"no price for 'gpt-9'.*claude-opus-5.*gpt-5\.6"):
-        price("gpt-9")
-
-
-def test_every_cached_token_is_cheaper_than_a_fresh_one() -> None:
-    assert all(p.tokens_cached < p.tokens_in < p.tokens_out for p in PRICES.values())
+def test_own_prices_win_and_what_they_leave_out_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "prices.yaml"
+    path.write_text("- model: gpt-5.5\n  from: 2026-09-01\n  input: 4\n  output: 20\n")
+    prices = prices_of(path)
+    row = answer(tokens_in=120, tokens_out=6)
+    assert prices.usd(row) == pytest.approx((120 * 4 + 6 * 20) / 1e6)
+    assert prices.usd(row | {"model": "azure/gpt-5.5-2026-04-23"}) == prices.usd(row)
+    august = {"ts": TS - dt.timedelta(days=7)}
+    assert prices.usd(row | august) == 0.00078, "before the day it holds from"
+    assert prices.usd(row | {"model": "claude-opus-5"}) == 0.00075
+    assert prices.usd(row | {"service_tier": "batch"}) is None, "no factor is given for it"
+    assert prices.version != LIST_PRICES.version
+    assert prices_of(None) is LIST_PRICES

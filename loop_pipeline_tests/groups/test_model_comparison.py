@@ -13,6 +13,7 @@ from loop_pipeline.groups.model_comparison import (
     LOGGED,
     RANDOM,
     REPLAYED,
+    frontier_usd_by_group,
     group_statistics,
     held_out_rows,
     inferred_verdicts,
@@ -184,3 +185,9 @@ def test_what_is_missing_for_a_comparison_is_said() -> None:
     )
     stats = group_statistics(rows, NO_FLAGS, NOBODY, student="s")
     assert best_models(stats, names)["note"][0] == "no reviews tell the quality of big, s"
+
+
+def test_a_group_without_a_price_has_none_and_others_average_what_is_known() -> None:
+    traces = pd.DataFrame({"prompt_id": list("abcd"), "cost_usd": [0.1, None, None, 0.3]})
+    members = pd.DataFrame({"prompt_id": list("abcd"), "group_id": list("ggha")})
+    assert frontier_usd_by_group(traces, members) == {"g": 0.1, "a": 0.3}

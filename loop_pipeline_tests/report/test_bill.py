@@ -12,6 +12,7 @@ from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 from loop_pipeline.settings import LoopSettings, load_settings
 from loop_pipeline.store.database import upsert
 from loop_pipeline.store.tables import GroupMemberRow
+from loop_pipeline.store.unpriced_traces import unpriced_remark
 from loop_pipeline_tests.serving.examples import add_traces, trace_row
 
 BEGIN = dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
@@ -63,6 +64,32 @@ def test_each_request_is_billed_once_by_the_frontier_alone(traffic: Engine) -> N
         [*(f"f{n}" for n in range(9)), "again", "s1-f"]
     )
     assert found.frontier_usd.sum() == pytest.approx(11 * PRICE)
+
+
+def test_what_is_unpriced_is_named_and_in_no_figure(traffic: Engine) -> None:
+    before = routed_costs(traffic, _settings(requests_per_hour=100.0), _policy(0.8))
+    rows = [
+        trace_row(f"u{n}", "x", model="own-9", text=f"u{n}", tokens_in=5, **_hour(5))
+        for n in (1, 2)
+    ]
+    add_traces(traffic, *(row | {"cost_usd": None} for row in rows))
+    found = logged_traffic(traffic)
+    assert found.unpriced == {"own-9": 2}
+    assert found.requests == 14
+    assert found.frontier_usd.sum() == pytest.approx(11 * PRICE)
+    after = routed_costs(traffic, _settings(requests_per_hour=100.0), _policy(0.8))
+    assert before is not None
+    assert after is not None
+    assert (after.requests, after.frontier_usd) == (before.requests, before.frontier_usd)
+    assert unpriced_remark(traffic) == (
+        "2 of 13 answers are unpriced (own-9 2): name its price in LOOP_PRICES_FILE"
+    )
+
+
+def test_where_nothing_has_a_price_there_is_no_bill(engine: Engine) -> None:
+    row = trace_row("u", "x", model="own-9", text="u", tokens_in=5, **_hour(5))
+    add_traces(engine, row | {"cost_usd": None})
+    assert routed_costs(engine, _settings(), _policy(0.8)) is None
 
 
 def test_an_empty_store_has_no_bill(engine: Engine) -> None:

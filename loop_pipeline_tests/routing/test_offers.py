@@ -10,6 +10,7 @@ import pytest
 
 from loop_pipeline.confidence.certificate import shared_delta
 from loop_pipeline.confidence.request_score import fit_request_score
+from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.hashing import seal_of
 from loop_pipeline.routing.gold_check import check_on_gold, gold_outcomes
 from loop_pipeline.routing.offers import Contender, choose, expected_usd, make_offer
@@ -128,6 +129,8 @@ def test_without_prices_the_widest_certificate_is_taken(world, mini):
         good = {o.model: o.coverage for o in group.offers if o.threshold is not None}
         assert good[group.model or "student-c1"] == max(good.values())
         assert group.expected_usd_per_request is None
+        if group.arm == "student":
+            assert group.reason == f"certified; the frontier is {UNPRICED}"
 
 
 def test_choosing_the_cheapest_of_three_breaks_no_more_promises(world, bundle):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from pandas import isna
 from sqlalchemy import create_engine, text
 
 from loop_pipeline.store.database import open_store, read
@@ -47,6 +48,10 @@ def to_0005(url):
     with create_engine(url).begin() as connection:
         upgrade._migrate(connection, "0005")
 
+def to_0006(url):
+    with create_engine(url).begin() as connection:
+        upgrade._migrate(connection, "0006")
+
 def start(what, point, url, gate):
     seen = 0
     def count(*_):
@@ -58,7 +63,7 @@ def start(what, point, url, gate):
         event.listen(Engine, "after_cursor_execute", count)
     os.read(gate, 1)
     {"open": database.open_store, "as-before": as_before, "to-0003": to_0003,
-     "to-0005": to_0005}[what](url)
+     "to-0005": to_0005, "to-0006": to_0006}[what](url)
     print(seen, flush=True)
 
 what, jobs = sys.argv[1], sys.argv[2:]
@@ -194,6 +199,42 @@ def test_traces_of_the_version_before_keep_all_they_had_and_get_what_is_new(new_
     names = rows["template_hash"]
     assert names["p2"] == template_hash(asked["p1"])
     assert names["p1"] == names["p3"] == template_hash([])
+    engine.dispose()
+
+
+def test_a_zero_of_an_unknown_price_becomes_null_and_a_known_one_stays(new_url) -> None:
+    url = new_url()
+    assert _drive("to-0006", (0, url)) == [0]
+    told = {  # model, producer, tokens, cost: what becomes of it
+        "unknown": ("own-9", "frontier", 5, 0, None),
+        "unknown-paid": ("own-9", "frontier", 5, 0.25, 0.25),
+        "unknown-no-tokens": ("own-9", "frontier", 0, 0, 0),
+        "listed": ("gpt-5.5", "frontier", 5, 0, 0),
+        "listed-build": ("azure/gpt-5.5-2026-04-23", "frontier", 5, 0, 0),
+        "student": ("desk-1", "student", 5, 0, 0),
+    }
+    columns = (
+        "prompt_id, ts, day, app, template_hash, messages, output, producer, model, tokens_in, "
+        "tokens_cached, tokens_out, cost_usd, split, dedup_key, simulated, source, retries"
+    )
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for name, (model, producer, tokens, cost, _) in told.items():
+            connection.execute(
+                text(
+                    f"insert into traces ({columns}) values (:id, '2026-09-01 10:00:00', "
+                    "'2026-09-01', 'default', 't', '[]', 'out', :who, :model, :tokens, 0, 0, "
+                    ":cost, 'train', 'key', false, 's', 0)"
+                ),
+                {"id": name, "who": producer, "model": model, "tokens": tokens, "cost": cost},
+            )
+    engine.dispose()
+    _is_whole(url)
+    engine = open_store(url)
+    rows = read(engine, TraceRow).set_index("prompt_id")
+    found = {name: None if isna(usd) else usd for name, usd in rows["cost_usd"].items()}
+    assert found == {name: end for name, (*_, end) in told.items()}
+    assert set(rows["tokens_cache_write"]) == {0}
     engine.dispose()
 
 

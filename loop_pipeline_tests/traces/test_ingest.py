@@ -271,5 +271,45 @@ def test_the_exit_status_says_how_much_could_be_read(
 
 def test_a_model_without_a_price_is_said_so(engine: Engine, trace: Make, jsonl: Write) -> None:
     lines = (trace(1, model="own-9", tokens_in=5), trace(2, model="own-9", cost_usd=0.1))
-    [note] = import_file(engine, jsonl(*lines, trace(3, tokens_in=5))).notes
-    assert "no price is known for 'own-9'" in note
+    told = import_file(engine, jsonl(*lines, trace(3, tokens_in=5), trace(4)))
+    assert told.unpriced == {"own-9": 1, "claude-opus-5 (no tokens logged)": 1}
+    [said] = told.remarks("2026-01-01")
+    assert "2 of 4 answers are unpriced" in said
+    assert "own-9 1" in said
+    assert "name their prices in LOOP_PRICES_FILE" in said
+    cost = read(engine, TraceRow).set_index("prompt_id")["cost_usd"]
+    assert cost.isna().to_dict() == {"p1": True, "p2": False, "p3": False, "p4": True}
+
+
+def test_a_student_bills_no_tokens_and_a_free_answer_stays_free(
+    engine: Engine, trace: Make, jsonl: Write
+) -> None:
+    own = trace(1, producer="student", model="desk-1", tokens_in=5)
+    done = import_file(engine, jsonl(own, trace(2, model="own-9", tokens_in=5, cost_usd=0)))
+    assert done.unpriced == {}
+    assert set(read(engine, TraceRow)["cost_usd"]) == {0.0}
+
+
+def test_kinds_of_tokens_and_the_tier_are_kept_and_priced(
+    engine: Engine, trace: Make, jsonl: Write
+) -> None:
+    counts = {
+        "tokens_in": 1000,
+        "tokens_cached": 300,
+        "tokens_cache_write": 200,
+        "tokens_cache_write_1h": 50,
+        "tokens_out": 100,
+        "tokens_reasoning": 70,
+    }
+    apart = counts | {"tokens_in": 400, "tokens_reasoning": 170}
+    lines = (trace(1, **counts), trace(2, **counts, service_tier="batch"), trace(3, **apart))
+    done = import_file(engine, jsonl(*lines, trace(4, tokens_audio_in=-1)))
+    assert (done.traces, done.quarantined) == (3, 1)
+    rows = read(engine, TraceRow).set_index("prompt_id")
+    assert rows.loc["p1", list(counts)].to_dict() == counts
+    usd = (500 * 5 + 300 * 0.5 + 150 * 6.25 + 50 * 10 + 100 * 25) / 1e6
+    assert rows.loc["p1", "cost_usd"] == pytest.approx(usd)
+    assert rows.loc["p2", "cost_usd"] == pytest.approx(usd / 2)
+    # A provider that counts what its cache took, and thoughts, beside the others.
+    assert rows.loc["p3", ["tokens_in", "tokens_out"]].tolist() == [900, 270]
+    assert any("tokens_reasoning counted apart from tokens_out" in note for note in done.notes)

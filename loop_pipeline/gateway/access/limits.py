@@ -5,13 +5,16 @@ Not here: whose key it is (``access.py``).
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from loop_pipeline.costs.prices import price_of
+from loop_pipeline.costs.prices import Prices
+from loop_pipeline.costs.token_price import Tokens
+from loop_pipeline.costs.unpriced import WHAT_TO_DO
 
 MINUTE_S, DAY_S = 60.0, 86_400.0
 # What a request is taken to cost until it is known: JSON has about so many bytes a token, and an
@@ -28,10 +31,14 @@ class OverLimit(Exception):
         self.retry_after = max(1, math.ceil(retry_after))
 
 
+class Unpriced(Exception):
+    """What it would cost is not known, and the key has a limit in USD."""
+
+
 class NoLimits:
     """Of a key without limits."""
 
-    def begin(self, usd: float) -> float:
+    def begin(self, usd: float | None) -> float:
         """Nothing is counted."""
         del usd
         return 0.0
@@ -57,12 +64,22 @@ class Limits:
         self._per_minute = limits.get("per_minute")
         self._usd_per_day = limits.get("usd_per_day")
 
-    def begin(self, usd: float) -> float:
+    def begin(self, usd: float | None) -> float:
         """Count a request in, and reserve what it may cost. Returns what ``end`` gives back.
+
+        Args:
+            usd: at most; None: nobody knows.
 
         Raises:
             OverLimit: it is one too many; nothing is counted.
+            Unpriced: the key has a limit in USD that could not be kept.
         """
+        if usd is None and self._usd_per_day is not None:
+            raise Unpriced(
+                f"this key may spend {self._usd_per_day:g} USD a day, and nobody knows what this "
+                f"model costs: {WHAT_TO_DO}"
+            )
+        usd = usd or 0.0
         if self._parallel is not None and self._now >= self._parallel:
             raise OverLimit(f"this key may have {self._parallel} requests at once", 1)
         now, clock = time.monotonic(), time.time()
@@ -88,17 +105,10 @@ class Limits:
         self._usd = max(0.0, self._usd + usd - reserved)
 
 
-def usd_at_most(model: str, body_bytes: int, max_tokens: int | None) -> float:
-    """What a request is taken to cost before it is answered; 0 where no price is known."""
-    price = price_of(model)
-    if price is None:
-        return 0.0
-    return price.cost(body_bytes // BYTES_A_TOKEN, 0, max_tokens or USUAL_ANSWER)
-
-
-def usd_of(model: str, tokens_in: int, tokens_cached: int, tokens_out: int) -> float:
-    """What an answer did cost; 0 where no price is known."""
-    price = price_of(model)
-    if price is None or min(tokens_in, tokens_out) < 0:
-        return 0.0
-    return price.cost(tokens_in, max(0, min(tokens_cached, tokens_in)), tokens_out)
+def usd_at_most(
+    prices: Prices, model: str, body_bytes: int, max_tokens: int | None
+) -> float | None:
+    """What a request is taken to cost before it is answered; None where no price is known."""
+    price = prices.of(model, dt.datetime.now(dt.UTC))
+    asked = Tokens(body_bytes // BYTES_A_TOKEN, max_tokens or USUAL_ANSWER)
+    return price.cost(asked) if price else None

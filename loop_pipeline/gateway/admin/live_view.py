@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from loop_pipeline.costs.prices import LIST_PRICES, Prices
 from loop_pipeline.gateway.admin.figures.day_totals import DayTotals, StoreView
 from loop_pipeline.gateway.admin.figures.live_bill import Rent
 from loop_pipeline.gateway.admin.figures.live_numbers import Known, live_numbers
@@ -49,6 +50,7 @@ class LiveView:
         open_store: Callable[[], Engine],
         rent: Rent,
         hide: Callable[[str], str] = as_it_is,
+        prices: Prices = LIST_PRICES,
     ) -> None:
         """Nothing is opened yet.
 
@@ -57,8 +59,9 @@ class LiveView:
             open_store: opens the store; called again for as long as it fails.
             rent: of the students' servers.
             hide: takes personal data out of feedback that is written down.
+            prices: what the frontier's tokens weigh.
         """
-        self._hide = hide
+        self._hide, self._prices = hide, prices
         self._spool = home / "spool"
         self._files, self._open_store, self._rent = home / "gateway", open_store, rent
         self._tail = SpoolTail(self._spool)
@@ -85,6 +88,7 @@ class LiveView:
                 viewer=viewer,
                 bundle=bundle,
                 rent=self._rent,
+                prices=self._prices,
                 view=self._view,
                 backlog=self._backlog,
                 pending=self._tail.pending(),

@@ -47,11 +47,16 @@ def usage_of(usage: dict[str, Any]) -> TokenCounts:
     cached = fields.count(usage.get("cache_read_input_tokens"))
     written = fields.count(usage.get("cache_creation_input_tokens"))
     fresh = fields.count(usage.get("input_tokens"))
+    kept = fields.as_dict(usage.get("cache_creation"))
     details = fields.as_dict(usage.get("output_tokens_details"))
     tokens_in = min(fresh + written + cached, fields.MAX_COUNT)
     return {
         "tokens_in": tokens_in,
         "tokens_cached": cached,
+        "tokens_cache_write": written,
+        "tokens_cache_write_1h": fields.count(kept.get("ephemeral_1h_input_tokens")),
+        "tokens_audio_in": 0,
+        "tokens_audio_out": 0,
         "tokens_out": fields.count(usage.get("output_tokens")),
         "tokens_reasoning": fields.count(details.get("thinking_tokens")),
     }
@@ -64,6 +69,7 @@ def read_reply(body: bytes) -> Reply:
         return Reply(finish_reason="broken")
     blocks = [fields.as_dict(block) for block in answer["content"]]
     reason = fields.text_or_none(answer.get("stop_reason"))
+    usage = fields.as_dict(answer.get("usage"))
     return Reply(
         text="".join(fields.as_text(b.get("text")) for b in blocks if b.get("type") == "text"),
         tool_calls=[tool_call_of(b) for b in blocks if b.get("type") == "tool_use"],
@@ -71,7 +77,8 @@ def read_reply(body: bytes) -> Reply:
         model=fields.text_or_none(answer.get("model")),
         response_id=fields.text_or_none(answer.get("id")),
         refusal=reason == "refusal",
-        **usage_of(fields.as_dict(answer.get("usage"))),
+        service_tier=fields.text_or_none(usage.get("service_tier")),
+        **usage_of(usage),
     )
 
 
@@ -160,6 +167,7 @@ class StreamReader:
             model=fields.text_or_none(self._message.get("model")),
             response_id=fields.text_or_none(self._message.get("id")),
             refusal=self._reason == "refusal",
+            service_tier=fields.text_or_none(self._usage.get("service_tier")),
             **usage_of(self._usage),
         )
 

@@ -43,6 +43,7 @@ def read_reply(body: bytes) -> Reply:
         model=fields.text_or_none(answer.get("model")),
         response_id=fields.text_or_none(answer.get("id")),
         refusal=bool(refusal),
+        service_tier=fields.text_or_none(answer.get("service_tier")),
         **usage_of(answer.get("usage")),
     )
 
@@ -77,7 +78,11 @@ def usage_of(usage: Any) -> TokenCounts:
     return {
         "tokens_in": tokens_in,
         "tokens_cached": min(fields.count(inside.get("cached_tokens")), tokens_in),
+        "tokens_cache_write": fields.count(inside.get("cache_write_tokens")),
+        "tokens_cache_write_1h": 0,
+        "tokens_audio_in": fields.count(inside.get("audio_tokens")),
         "tokens_out": fields.count(known.get("completion_tokens")),
+        "tokens_audio_out": fields.count(out.get("audio_tokens")),
         "tokens_reasoning": fields.count(out.get("reasoning_tokens")),
     }
 

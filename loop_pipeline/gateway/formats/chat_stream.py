@@ -92,6 +92,7 @@ class StreamReader:
         self._keeps_usage = request.wants_usage
         self._choices: dict[int, Choice] = {}
         self._usage: Any = None
+        self._tier: str | None = None
         self._model: str | None = None
         self._response_id: str | None = None
         self._done = False
@@ -123,6 +124,7 @@ class StreamReader:
         self._failed = self._failed or bool(chunk.get("error"))
         self._model = fields.text_or_none(chunk.get("model")) or self._model
         self._response_id = self._response_id or fields.text_or_none(chunk.get("id"))
+        self._tier = fields.text_or_none(chunk.get("service_tier")) or self._tier
         choices = fields.as_list(chunk.get("choices"))
         for choice in choices:
             if isinstance(choice, dict):
@@ -152,5 +154,6 @@ class StreamReader:
             model=self._model,
             response_id=self._response_id,
             refusal=bool(choice.refusal),
+            service_tier=self._tier,
             **usage_of(self._usage),
         )

@@ -47,11 +47,15 @@ class Request:
 
 
 class TokenCounts(TypedDict):
-    """What an answer took, as ``Reply`` has it: cached tokens are among those that came in."""
+    """What an answer took, as ``Reply`` has it: each kind is among those that came in or out."""
 
     tokens_in: int
     tokens_cached: int
+    tokens_cache_write: int
+    tokens_cache_write_1h: int
+    tokens_audio_in: int
     tokens_out: int
+    tokens_audio_out: int
     tokens_reasoning: int
 
 
@@ -73,6 +77,11 @@ class Reply:
     tokens_in: int = 0
     tokens_cached: int = 0
     tokens_out: int = 0
+    tokens_cache_write: int = 0
+    tokens_cache_write_1h: int = 0
+    tokens_audio_in: int = 0
+    tokens_audio_out: int = 0
     tokens_reasoning: int = 0
+    service_tier: str | None = None
     refusal: bool = False
     token_logprobs: list[float] | None = None

@@ -70,6 +70,7 @@ def read_reply(body: bytes) -> Reply:
         finish_reason=reason if choices else "broken",
         model=fields.text_or_none(answer.get("model")),
         response_id=fields.text_or_none(answer.get("id")),
+        service_tier=fields.text_or_none(answer.get("service_tier")),
         **usage_of(answer.get("usage")),
     )
 

@@ -95,7 +95,7 @@ class Answering:
         call.identify(self._parts.secrets.installation.encode())
         assert call.request is not None
         call.model = self._model_of(call.request.model)
-        usd = usd_at_most(call.model, len(call.body), call.request.max_tokens)
+        usd = usd_at_most(self._parts.prices, call.model, len(call.body), call.request.max_tokens)
         reserved = call.caller.limits.begin(usd)
         try:
             await self._answer(call, scope["query_string"], receive, send)

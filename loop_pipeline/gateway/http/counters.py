@@ -52,6 +52,9 @@ unanswered = Counter("loop_unanswered_total", "Requests that got no answer from 
 unread = Counter(
     "loop_unread_total", "Exchanges forwarded but not captured: they could not be read.", ["wire"]
 )
+unpriced = Counter(
+    "loop_unpriced_total", "Answers of the frontier whose cost is not known: LOOP_PRICES_FILE."
+)
 cancelled = Counter("loop_cancelled_total", "Answers that the client did not wait for.")
 broken = Counter("loop_broken_total", "Streams that ended before their end.")
 upstream_retries = Counter(

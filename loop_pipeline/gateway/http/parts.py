@@ -11,6 +11,7 @@ from types import ModuleType
 
 import aiohttp
 
+from loop_pipeline.costs.prices import Prices
 from loop_pipeline.gateway.access.access import Access
 from loop_pipeline.gateway.access.live_files import LiveFiles
 from loop_pipeline.gateway.capture import Capture
@@ -48,6 +49,7 @@ class Parts:
     page: aiohttp.ClientSession
     hide: Callable[[str], str]
     """Takes personal data out of a text that is kept, or that a student is asked."""
+    prices: Prices
     draining: bool = False
 
     def urls(self, *, anthropic: bool) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from types import ModuleType
 import aiohttp
 
 from loop_pipeline.gateway.access.access import Denied
-from loop_pipeline.gateway.access.limits import OverLimit
+from loop_pipeline.gateway.access.limits import OverLimit, Unpriced
 from loop_pipeline.gateway.frontier.forward import Unreachable
 from loop_pipeline.gateway.http import counters
 from loop_pipeline.gateway.http.asgi import JSON, MOST_BODY, BodyTooLong, Send, send_whole
@@ -48,6 +48,8 @@ def problem_of(error: Exception) -> Problem:
         return Problem(error.status, error.code, f"{error}", retry_after=error.retry_after)
     if isinstance(error, OverLimit):
         return Problem(429, "loop_limit", f"{error}", retry_after=error.retry_after)
+    if isinstance(error, Unpriced):
+        return Problem(403, "loop_unpriced_model", f"{error}", param="model")
     if isinstance(error, Unreachable):
         return Problem(error.status, error.code, f"{error}")
     if isinstance(error, aiohttp.ClientError | OSError):

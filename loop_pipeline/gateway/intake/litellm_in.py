@@ -19,6 +19,7 @@ from loop_pipeline.gateway.formats.chat_completions import read_reply
 from loop_pipeline.gateway.http.call import DIGEST
 from loop_pipeline.gateway.http.problems import Problem
 from loop_pipeline.gateway.intake.handed_in import Batch
+from loop_pipeline.gateway.trace_row import KINDS
 from loop_pipeline.installation_secret import keyed_digest
 from loop_pipeline.traces.messages import answer_text
 from loop_pipeline.traces.records import Trace
@@ -89,7 +90,9 @@ def to_trace(item: Any, caller: Caller, secret: bytes) -> dict[str, Any] | None:
         "tokens_in": fields.count(record.get("prompt_tokens")) or reply.tokens_in,
         "tokens_cached": reply.tokens_cached,
         "tokens_out": fields.count(record.get("completion_tokens")) or reply.tokens_out,
-        "cost_usd": _cost(record.get("response_cost")),
+        **{name: count for name in KINDS if (count := getattr(reply, name))},
+        "service_tier": reply.service_tier,
+        "cost_usd": _cost(record),
         "latency_ms": _ms(began, ended),
         "first_byte_ms": _ms(began, first),
         "finish_reason": reply.finish_reason,
@@ -124,5 +127,9 @@ def _ms(began: float, ended: float | None) -> float | None:
     return round((ended - began) * 1000, 3) if ended is not None and ended >= began else None
 
 
-def _cost(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) and 0 <= value < 1e6 else None
+def _cost(record: dict[str, Any]) -> float | None:
+    """What LiteLLM says; its 0 means that it knows no price, unless its cache answered."""
+    value = record.get("response_cost")
+    if type(value) not in (int, float) or not 0 <= value < 1e6:
+        return None
+    return float(value) if value or record.get("cache_hit") is True else None

@@ -2,8 +2,7 @@
 
 Not here: what people say (``labels/reviews``).
 
-The verdicts become feedback of kind ``judge``. Nothing waits for them, nothing is blocked by them,
-and a verdict that cannot be read is counted, never guessed.
+The verdicts become feedback of kind ``judge``. Nothing waits for them or is blocked by them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ import requests
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Engine
 
-from loop_pipeline.costs.prices import price_of
+from loop_pipeline.costs.prices import LIST_PRICES, Prices
+from loop_pipeline.costs.token_price import Tokens, cost_of_all
+from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.hashing import digest
 from loop_pipeline.http_calls.http_retries import retrying_session
 from loop_pipeline.http_calls.http_safety import Redirected, refuse_redirect
@@ -37,7 +38,7 @@ from loop_pipeline.traces.records import Feedback
 PARALLEL = 4
 TIMEOUT_S = 60.0
 AT_ONCE = 200
-"""Verdicts are stored after so many answers: what is paid for is kept if the rest fails."""
+"""Answers, after which verdicts are stored: what is paid for is kept if the rest fails."""
 LONGEST = 24_000
 """Characters of request and answer; what is longer is not shown, so it is not judged."""
 WRONG_SETTING = {401, 403, 404}
@@ -76,7 +77,7 @@ class Judged(BaseModel):
 
     def __str__(self) -> str:
         """One line for people."""
-        cost = "price not known" if self.usd is None else f"${self.usd:.4f}"
+        cost = UNPRICED if self.usd is None else f"${self.usd:.4f}"
         return (
             f"{self.asked} answers asked about: {self.verdicts} verdicts, {self.unreadable} "
             f"unreadable, {self.unanswered} without an answer; {self.too_long} too long to ask; "
@@ -170,7 +171,9 @@ def _reply(answer: requests.Response) -> Reply:
     return Reply(parse_verdict(said), *tokens)
 
 
-def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
+def judge_sample(
+    engine: Engine, judge: Judge, *, rate: float, prices: Prices = LIST_PRICES
+) -> Judged:
     """Ask about a sample of the texts in the store; each text once, whenever this runs.
 
     The same texts are drawn by the same rate everywhere: a coin seeded by the prompt id. Verdicts
@@ -180,12 +183,13 @@ def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
         engine: the store.
         judge: who is asked.
         rate: share of the texts.
+        prices: of the judge, who bills by the token.
 
     Raises:
         JudgeError: URL, model or key is wrong, or nothing answers there.
     """
     drawn, too_long = _drawn(engine, judge.model, rate)
-    done = Judged(too_long=too_long)
+    done, took = Judged(too_long=too_long), list[Tokens]()
     with ThreadPoolExecutor(PARALLEL) as pool:
         for start in range(0, len(drawn), AT_ONCE):
             part = drawn[start : start + AT_ONCE]
@@ -194,22 +198,16 @@ def judge_sample(engine: Engine, judge: Judge, *, rate: float) -> Judged:
                 said = f"LOOP_JUDGE_URL {masked(judge.url)}: none of {len(part)} questions got an"
                 raise JudgeError(f"{said} answer: mend the address or start the server, then again")
             now = dt.datetime.now(dt.UTC)
+            said = {"kind": "judge", "actor": judge.model, "ts": now}
             verdicts = [
-                Feedback(
-                    prompt_id=row["prompt_id"],
-                    kind="judge",
-                    value=reply.supported,
-                    actor=judge.model,
-                    ts=now,
-                )
+                Feedback(prompt_id=row["prompt_id"], value=reply.supported, **said)
                 for row, reply in zip(part, replies, strict=True)
                 if reply and reply.supported is not None
             ]
             import_records(engine, enumerate(verdicts, start=1), source="judge")
             _count(done, replies)
-    price = price_of(judge.model)
-    if price and done.tokens_in:
-        done.usd = price.cost(done.tokens_in, 0, done.tokens_out)
+            took += [Tokens(reply.tokens_in, reply.tokens_out) for reply in replies if reply]
+    done.usd = cost_of_all(prices.of(judge.model, dt.datetime.now(dt.UTC)), took)
     return done
 
 

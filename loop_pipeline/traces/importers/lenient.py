@@ -16,6 +16,7 @@ from typing import Any
 
 from loop_pipeline.traces.messages import content_text
 from loop_pipeline.traces.records import Feedback, Trace
+from loop_pipeline.traces.token_parts import add_parts
 
 TEXTS = ("prompt_id", "user", "user_hash", "conversation_id", "response_id", "app", "task", "actor")
 # A Unix time this large has the next smaller unit: seconds, milliseconds, micro-, nanoseconds.
@@ -52,7 +53,7 @@ def meant(value: dict[str, Any], zone: dt.tzinfo) -> tuple[dict[str, Any], list[
         notes += [f"time without a zone is taken for {zone}"] if assumed else []
     if not feedback:
         _answer(found)
-        notes += _counts(found)
+        notes += add_parts(found)
     return found, notes
 
 
@@ -110,12 +111,3 @@ def _answer(found: dict[str, Any]) -> None:
         )
     if "output" in found:
         raise ValueError("output: null, there is no answer")
-
-
-def _counts(found: dict[str, Any]) -> list[str]:
-    """Some providers count cached tokens apart from the others."""
-    given, cached = found.get("tokens_in", 0), found.get("tokens_cached", 0)
-    if type(given) is int and type(cached) is int and cached > given >= 0:
-        found["tokens_in"] = given + cached
-        return ["tokens_cached counted apart from tokens_in: both were added"]
-    return []

@@ -173,6 +173,33 @@ def test_the_rent_runs_from_the_first_answer_of_a_student(engine: Engine, home: 
     assert bill.paid_usd == pytest.approx(bill.student_usd + bill.frontier_usd)
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_what_is_unpriced_is_named_and_no_saving_is_claimed(
+    engine: Engine, home: Path, stored: bool
+) -> None:
+    unknown = [
+        line(f"u{n}", NOW, "frontier", cost_usd=None, model="own-9", served_model="own-9")
+        for n in range(3)
+    ]
+    cut = line("c", NOW, "frontier", cost_usd=None, finish_reason="broken")
+    cut |= {"tokens_in": 0, "tokens_out": 0}
+    lines = [*traffic(), *unknown, cut]
+    if stored:
+        store(engine, lines)
+    else:
+        spool(home / "spool", lines)
+    view = LiveView(home, lambda: engine, RENT)
+    bill = look(view).today.bill
+    assert bill.unpriced == {"own-9": 3}
+    assert bill.paid_usd == pytest.approx(54 * 0.01), "and not a cent for the others"
+    assert (bill.all_frontier_usd, bill.saved_share, bill.saved_high) == (None, None, None)
+    assert "3 of 88 answers are unpriced (own-9 3): name its price" in bill.why
+    for name in ("u1", "c"):
+        shown = view.request(name)
+        assert shown is not None
+        assert shown["cost_usd"] is None, "and not 0"
+
+
 def test_a_broken_answer_of_the_frontier_checks_nothing(engine: Engine, home: Path) -> None:
     main = line("s", NOW, "student", route={"shadow": True})
     store(engine, [main, beside(main, "del", finish_reason="broken")])

@@ -59,6 +59,7 @@ WHOLE = Reply(
     response_id="msg_9",
     tokens_in=35,
     tokens_cached=20,
+    tokens_cache_write=5,
     tokens_out=9,
     tokens_reasoning=4,
 )

@@ -1,7 +1,7 @@
 // Draws the figures of numbers.json every few seconds, and changes only what is new.
 // Text of traces goes in as text, never as HTML.
 import { openRequest } from "./request.js";
-import { clock, duration, make, money, none, percent, plural, put, style, whole } from "./words.js";
+import { clock, duration, make, money, none, percent, plural, price, put, style, whole } from "./words.js";
 
 const PAUSE_MS = 2000;
 // Whom the gateway calls so came without a key, as none is needed.
@@ -49,7 +49,7 @@ function showTiles(n) {
 }
 
 function showBill(name, b) {
-  put($(name), money(b.paid_usd));
+  put($(name), `${Object.keys(b.unpriced ?? {}).length ? "at least " : ""}${money(b.paid_usd)}`);
   const words = [`All-frontier: not known, ${b.why}`];
   if (!none(b.all_frontier_usd)) {
     const range = none(b.low_usd) ? "no interval yet" : b.low_usd === b.high_usd ? "exactly" : `${money(b.low_usd, "")} to ${money(b.high_usd)}`;
@@ -209,7 +209,7 @@ function showNewest(n) {
     put(why, r.reason);
     put(latency, duration(r.latency_ms));
     style(latency, "number");
-    put(cost, money(r.cost_usd));
+    put(cost, price(r.cost_usd));
     style(cost, "number");
   });
 }

@@ -1,5 +1,5 @@
 // One request: its conversation, why it was answered so, and what the viewer thinks of the answer.
-import { clock, duration, make, money, percent } from "./words.js";
+import { clock, duration, make, percent, price } from "./words.js";
 
 const dialog = document.getElementById("request");
 const body = document.getElementById("request-body");
@@ -100,7 +100,7 @@ function other(o) {
   const verdict = o.agrees ? "says the same" : "says something else";
   const who = o.producer === "frontier" ? "the frontier" : o.who;
   const settled = o.settled ? `, ${o.settled}` : "";
-  return said(`${who}: ${verdict}${settled} · ${duration(o.latency_ms)} · ${money(o.cost_usd)}`, [{ text: o.output, why: null }]);
+  return said(`${who}: ${verdict}${settled} · ${duration(o.latency_ms)} · ${price(o.cost_usd)}`, [{ text: o.output, why: null }]);
 }
 
 function facts(r) {
@@ -110,7 +110,7 @@ function facts(r) {
     ended: r.finish_reason,
     tokens: `${r.tokens_in ?? 0} in (${r.tokens_cached ?? 0} cached), ${r.tokens_out ?? 0} out`,
     latency: `${duration(r.latency_ms)}, first byte after ${duration(r.first_byte_ms)}`,
-    cost: money(r.cost_usd), policy: r.route?.policy,
+    cost: price(r.cost_usd), policy: r.route?.policy,
   };
   const node = make("dl", "", "facts");
   for (const [name, value] of Object.entries(rows)) {

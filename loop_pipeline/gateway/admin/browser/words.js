@@ -28,6 +28,9 @@ export function money(usd, unit = " USD") {
   return usd.toLocaleString("en", { minimumFractionDigits: size === 0 ? 0 : 2, maximumFractionDigits: digits }) + unit;
 }
 
+/** What an answer did cost; what has no price is never shown as 0. */
+export const price = (usd) => (none(usd) ? "unpriced" : money(usd));
+
 export function duration(ms) {
   if (none(ms)) return "–";
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;

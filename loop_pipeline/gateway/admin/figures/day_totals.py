@@ -49,7 +49,8 @@ class Both:
     agrees: bool
     tokens_in: int
     tokens_out: int
-    frontier_usd: float
+    frontier_usd: float | None
+    """None: unpriced."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,10 @@ class DayTotals:
         minute = minute_name(connection) if since else None
         for row in connection.execute(day_sums(day, minute, since)).mappings():
             key = Key(day, row["lane"], row["policy"], row["group_id"], bool(row["canary"]))
-            sums = Sums(row["n"], row["usd"], row["tokens_in"], row["tokens_out"], row["first"])
+            unpriced = {row["unpriced"]: row["n"]} if row["unpriced"] else {}
+            sums = Sums(
+                row["n"], row["usd"], unpriced, row["tokens_in"], row["tokens_out"], row["first"]
+            )
             own.totals.setdefault(key, Sums()).add(sums)
             if row["minute"] and key.lane != "beside":
                 at = (row["minute"], key.lane)

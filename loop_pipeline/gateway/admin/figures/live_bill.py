@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field
 
-from loop_pipeline.costs.all_frontier import Weights, all_frontier
+from loop_pipeline.costs.all_frontier import Estimate, Weights, all_frontier
 from loop_pipeline.costs.attribution import LOADED_FACTOR
+from loop_pipeline.costs.unpriced import unpriced_words
 from loop_pipeline.gateway.admin.figures.day_totals import Both
 from loop_pipeline.gateway.admin.figures.live_row import Sums, Totals
 
@@ -46,7 +47,10 @@ class BillNumbers(BaseModel):
     saved_share: float | None = Field(description="1 - paid / all-frontier, estimated.")
     saved_low: float | None = Field(description="The same at both ends of the interval.")
     saved_high: float | None
-    why: str = Field(description="What the estimate rests on.")
+    why: str = Field(description="What the estimate rests on, or why there is none.")
+    unpriced: dict[str, int] = Field(
+        {}, description="Answers whose cost is not known, by model; they are in no sum."
+    )
 
 
 def bill(
@@ -70,20 +74,28 @@ def bill(
         rented_from: since when the rent counts for this window; None: no student has answered.
         now: the end of the window.
     """
-    own = list(both)
+    own = [b for b in both if b.frontier_usd is not None]
     served, asked = _sum(window, ("student",)), _sum(window, ("escalated", "frontier"))
     everything = _sum(window, ("student", "escalated", "frontier", "beside"))
     known = sum(weights.of(b.tokens_in, b.tokens_out) for b in own)
     # Shadow calls for served answers are the frontier's price of these; others cost on top.
     found = all_frontier(
-        billed_usd=asked.usd + sum(b.frontier_usd for b in own),
-        pairs=[(weights.of(b.tokens_in, b.tokens_out), b.frontier_usd) for b in measured],
+        billed_usd=asked.usd + sum(b.frontier_usd or 0.0 for b in own),
+        pairs=[
+            (weights.of(b.tokens_in, b.tokens_out), b.frontier_usd)
+            for b in measured
+            if b.frontier_usd is not None
+        ],
         rest=max(0.0, weights.of(served.tokens_in, served.tokens_out) - known),
         rest_requests=max(0, served.requests - len(own)),
         weights=weights,
     )
     hours = max(0.0, (now - rented_from).total_seconds() / 3600) if rented_from else 0.0
     paid = everything.usd + hours * rent.usd_per_hour
+    if everything.unpriced:
+        # What is paid is at least this, so nothing can be said of what is saved.
+        why = unpriced_words(everything.unpriced, everything.requests)
+        found = Estimate(None, None, None, found.pairs, why)
     return BillNumbers(
         frontier_usd=everything.usd,
         student_usd=hours * rent.usd_per_hour,
@@ -96,6 +108,7 @@ def bill(
         saved_low=_saved(paid, found.low),
         saved_high=_saved(paid, found.high),
         why=found.why,
+        unpriced=everything.unpriced,
     )
 
 

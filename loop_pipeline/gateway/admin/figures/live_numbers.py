@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loop_pipeline.costs.all_frontier import weights_of
+from loop_pipeline.costs.prices import Prices
 from loop_pipeline.gateway.admin.figures.day_totals import Both, StoreView, last_minutes
 from loop_pipeline.gateway.admin.figures.live_bill import Rent, bill
 from loop_pipeline.gateway.admin.figures.live_promises import group_lines, promise
@@ -44,6 +45,7 @@ class Known:
     viewer: str
     bundle: PolicyBundle | None
     rent: Rent
+    prices: Prices
     view: StoreView | None
     backlog: Backlog
     pending: tuple[Totals, Minutes, int] = field(default_factory=lambda: ({}, {}, 0))
@@ -138,7 +140,11 @@ def _period(since: str, totals: Totals, both: Sequence[Both], known: Known) -> P
             window,
             [b for b in both if b.day.startswith(since)],
             both,
-            weights=weights_of(known.bundle.frontier.get("model", "") if known.bundle else ""),
+            weights=weights_of(
+                known.bundle.frontier.get("model", "") if known.bundle else "",
+                known.prices,
+                known.now,
+            ),
             rent=known.rent,
             rented_from=rented,
             now=known.now,

@@ -14,6 +14,7 @@ from loop_pipeline.gateway.admin.figures.live_row import listed
 from loop_pipeline.store.database import CHUNK
 from loop_pipeline.store.shadow_answers import ADAPTER, REQUEST, SHADOW_OF
 from loop_pipeline.store.tables import ContractRow, HoldRow, TraceRow, UtcDateTime
+from loop_pipeline.store.unpriced_traces import UNPRICED_AS
 
 NEWEST = 50
 # Answers that say nothing about a model: the stream broke, or the client left.
@@ -52,7 +53,10 @@ def minute_name(connection: Connection) -> Any:
 
 
 def day_sums(day: str, minute: Any, since: dt.datetime | None) -> Select[Any]:
-    """One row for each kind of request of a day, and for each minute of the last hour."""
+    """One row for each kind of request of a day, and for each minute of the last hour.
+
+    ``unpriced``: the model of answers whose cost is not known; null of the others.
+    """
     recent = case((TraceRow.ts >= since, minute)) if since else func.coalesce(None, None)
     inner = (
         select(
@@ -61,6 +65,7 @@ def day_sums(day: str, minute: Any, since: dt.datetime | None) -> Select[Any]:
             _ROUTE["group_id"].as_string().label("group_id"),
             _ROUTE["canary"].as_boolean().label("canary"),
             recent.label("minute"),
+            UNPRICED_AS.label("unpriced"),
             TraceRow.cost_usd,
             TraceRow.tokens_in,
             TraceRow.tokens_out,
@@ -70,11 +75,12 @@ def day_sums(day: str, minute: Any, since: dt.datetime | None) -> Select[Any]:
         .where(or_(_ARM.is_not(None), SHADOW_OF.is_not(None)))
         .subquery()
     )
-    keys = [inner.c.lane, inner.c.policy, inner.c.group_id, inner.c.canary, inner.c.minute]
+    names = ("lane", "policy", "group_id", "canary", "minute", "unpriced")
+    keys = [inner.c[name] for name in names]
     return select(
         *keys,
         func.count().label("n"),
-        func.sum(inner.c.cost_usd).label("usd"),
+        func.coalesce(func.sum(inner.c.cost_usd), 0.0).label("usd"),
         func.sum(inner.c.tokens_in).label("tokens_in"),
         func.sum(inner.c.tokens_out).label("tokens_out"),
         func.min(inner.c.ts, type_=UtcDateTime).label("first"),

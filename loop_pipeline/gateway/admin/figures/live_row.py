@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from loop_pipeline.costs.prices import price_of
+from loop_pipeline.costs.unpriced import unpriced_as
 from loop_pipeline.traces.messages import request_text
 
 # Of a request that is listed, so many characters are shown.
@@ -38,6 +38,9 @@ class Sums:
 
     requests: int = 0
     usd: float = 0.0
+    """Of those whose cost is known."""
+    unpriced: dict[str, int] = field(default_factory=dict)
+    """How many others, by model."""
     tokens_in: int = 0
     tokens_out: int = 0
     first: dt.datetime | None = None
@@ -46,6 +49,8 @@ class Sums:
         """Add what another sum holds."""
         self.requests += other.requests
         self.usd += other.usd
+        for model, count in other.unpriced.items():
+            self.unpriced[model] = self.unpriced.get(model, 0) + count
         self.tokens_in += other.tokens_in
         self.tokens_out += other.tokens_out
         firsts = [moment for moment in (self.first, other.first) if moment]
@@ -91,13 +96,14 @@ def moment_of(row: Mapping[str, Any]) -> dt.datetime:
     return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
 
 
-def cost_of(row: Mapping[str, Any]) -> float:
-    """USD of a trace: what it says, or its model's price, as an import would have it."""
+def cost_of(row: Mapping[str, Any]) -> float | None:
+    """USD of a trace, as the gateway or an import wrote it; None: unpriced.
+
+    In the spool a student's answer says no cost: it bills nothing by the token.
+    """
     if row.get("cost_usd") is not None:
         return float(row["cost_usd"])
-    price = price_of(str(row.get("model")))
-    counts = [int(row.get(name) or 0) for name in ("tokens_in", "tokens_cached", "tokens_out")]
-    return price.cost(counts[0], min(counts[1], counts[0]), counts[2]) if price else 0.0
+    return None if row.get("producer") == "frontier" else 0.0
 
 
 def counted(row: Mapping[str, Any]) -> tuple[Key, Sums, str]:
@@ -111,14 +117,22 @@ def counted(row: Mapping[str, Any]) -> tuple[Key, Sums, str]:
         route.get("group_id"),
         bool(route.get("canary")),
     )
+    usd = cost_of(row)
     sums = Sums(
         1,
-        cost_of(row),
+        usd or 0.0,
+        _unpriced(row, usd),
         int(row.get("tokens_in") or 0),
         int(row.get("tokens_out") or 0),
         moment,
     )
     return key, sums, minute_of(moment)
+
+
+def _unpriced(row: Mapping[str, Any], usd: float | None) -> dict[str, int]:
+    counts = {name: int(row.get(name) or 0) for name in ("tokens_in", "tokens_out")}
+    name = unpriced_as({**row, **counts, "cost_usd": usd})
+    return {name: 1} if name else {}
 
 
 def minute_of(moment: dt.datetime) -> str:

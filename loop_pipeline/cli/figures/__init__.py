@@ -1,0 +1,1 @@
+"""Commands that print what the store knows: task groups, costs."""
