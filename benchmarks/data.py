@@ -28,6 +28,16 @@ FILES = {
     "halueval_general": {
         "general_data.json.gz": "73302cd97666b808fb94b5d8a4a2c924049c9484e609017a2f808c4a6d539219",
     },
+    "scitldr": {
+        "dev.jsonl.gz": "3191fa98ccc09521332b7a1cd63b1930be4e8df125a235ccd31e40329709525e",
+        "train.jsonl.gz": "b222771d387be585cfdf5ae957b36757138415a352e0a3e3b23f73f87c3b1119",
+    },
+    # CC BY-NC-SA 4.0: measured on, and nothing of it is in the package.
+    "dialogsum": {
+        "dialogsum.dev.jsonl.gz": (
+            "436721e0a3571eef7072964f80e042fb151d8c6178db1a688ce8f803bbf0a13f"
+        ),
+    },
     "frank_signals": {
         "human_annotations.json.gz": (
             "7be2dfd49ad2f2582ab28578cce1dbf256fd46415a0f902a472421bca6fe31d2"
@@ -77,6 +87,8 @@ ORIGINS = {
     "begin": "google/BEGIN-dataset @ 6e65f0d5a1ed1b9574643a7640ff1678d4e979b5",
     "summedits_dev": "salesforce/factualNLG @ 0da1dfa62c783218d26208c1796d3a2605bec745",
     "halueval_general": "RUCAIBox/HaluEval @ b7253db3cdaa0ab2c382f92b26b390109174f77e",
+    "scitldr": "allenai/scitldr @ 5ccad9c00a60ad75c9e04abf7f27d0f53f983b20",
+    "dialogsum": "cylnlp/dialogsum @ 848cc8c05e0a04def79326539de827f1b28786a0",
     "frank_signals": "artidoro/frank @ 80a88fb12cc0bfc17ff6ee2c5ebb0c4f4dd8a5f4",
     "pandalm": "WeOpenML/PandaLM @ 3871806e72b4832f815ecafd24d3503c73403f48",
     "clinc150": "clinc/oos-eval @ 828f8093932c8fe6ca7936c3d2e52903b1c523de",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -32,7 +33,7 @@ from loop_pipeline.labels.hallucination.wording_fit import (
     fit_detector,
 )
 from loop_pipeline.labels.hallucination.wording_score import FLAG_FROM
-from loop_pipeline.labels.hallucination.wording_text import STOP_WORDS, WORD, source_of, stem
+from loop_pipeline.labels.hallucination.wording_text import STOP_WORDS, source_of, stem
 from loop_pipeline.labels.hallucination.wording_weights import SETS, begin_rows
 
 # Balanced accuracy, README of salesforce/factualNLG.
@@ -46,6 +47,7 @@ SUMMEDITS = {
 DOMAINS = ("sales_email", "scitldr")
 # Accuracy, the paper's recognition table (arXiv 2305.11747) as a secondary summary prints it.
 HALUEVAL = {"ChatGPT": 79.44, "Claude 2": 75.00, "GPT-3": 72.72, "Llama 2": 20.46}
+WORD = re.compile(r"[^\W_]+")
 SHARES = (
     "bad",
     "accuracy",

@@ -22,7 +22,7 @@ TOPICS = {
     ),
     "Live traffic": ("gateway", "gateway_faults"),
     "Traffic from files": ("import_speed", "import_checks", "import_conflicts", "fuzz"),
-    "Made-up answers": ("hallucination", "languages", "flag_speed"),
+    "Made-up answers": ("paraphrase", "hallucination", "languages", "flag_speed"),
     "Task groups": (
         "groups_purity",
         "groups_identity",

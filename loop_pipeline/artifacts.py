@@ -23,6 +23,11 @@ def policy_folder(settings: LoopSettings) -> Path:
     return settings.artifacts / "policies"
 
 
+def habit_folder(settings: LoopSettings) -> Path:
+    """Folder of what the wording of each template's answers can tell."""
+    return settings.artifacts / "habits"
+
+
 def run_folder(artifacts: Path, dataset_id: str, recipe: QLoRAConfig) -> Path:
     """Where a run lies: no other recipe writes there, where the champion may be served from."""
     fields = json.dumps(recipe.of_the_adapter(), sort_keys=True)

@@ -18,6 +18,19 @@ SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\u30FC\p{Thai}\p{Lao}\p{Khmer}\p{My
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _PART = regex.compile(rf"[{SPACELESS}]\p{{M}}*|[^{SPACELESS}]+")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
+_ANY_ASCII_WORD = re.compile(r"[A-Za-z0-9]+")
+
+
+def word_spans(text: str) -> list[tuple[int, int, str]]:
+    """Where the words of ``words`` stand: start, end in characters of ``text``, and the word."""
+    if text.isascii():
+        return [(m.start(), m.end(), m[0].lower()) for m in _ANY_ASCII_WORD.finditer(text)]
+    return [
+        (run.start() + part.start(), run.start() + part.end(), plain)
+        for run in _WORD.finditer(text)
+        for part in _PART.finditer(run[0])
+        if (plain := unicodedata.normalize("NFC", part[0]).casefold())
+    ]
 
 
 def words(text: str) -> list[str]:

@@ -6,10 +6,16 @@ import dagster as dg
 import pandas as pd
 
 from loop_pipeline.answers.contract import SLIP
+from loop_pipeline.artifacts import habit_folder
 from loop_pipeline.defs.resources import Loop, traces_seen_by
 from loop_pipeline.defs.reviews import quality_model, reviewers
 from loop_pipeline.defs.traces import ONE_RUN, TRACE_DAYS, count_by_day
-from loop_pipeline.labels.hallucination.flags import flag_hallucinations
+from loop_pipeline.labels.hallucination.flags import (
+    flag_hallucinations,
+    habits_of,
+    text_traces,
+)
+from loop_pipeline.labels.hallucination.habits.habit_files import write_habits
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.labels.quality.model import QualityModel, score_quality
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
@@ -19,7 +25,7 @@ from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import (
     ReviewerRow,
 )
-from loop_pipeline.store.traces import read_feedback, read_traces
+from loop_pipeline.store.traces import read_feedback, read_traces, with_earlier
 from loop_pipeline.store.training_data import newest_quality_model
 from loop_pipeline.traces.shown_text import text_table
 
@@ -49,14 +55,15 @@ What is imported while the run goes on is left to the next one (sensor `unlabell
     dagster_type=dg.PythonObjectDagsterType(pd.DataFrame),
     check_specs=[EVERY_ANSWER],
     kinds={"pandas"},
-    code_version="2",
+    code_version="3",
 )
 def hallucination_flags(
     context: dg.AssetExecutionContext, loop: Loop, raw_traces: pd.DataFrame
 ) -> dg.MaterializeResult:
     """For every answer: does it say what its request and its contract do not support, and why.
 
-    A flagged answer is never learned from, unless a reviewer found it good.
+    A flagged answer is never learned from, unless a reviewer found it good. What the wording of a
+    template's answers can tell is learned from these days, and earlier ones where they are few.
 
     **When to run it:** the jobs `describe_traces` and `label_traces` do. By hand for all days after
     the detector was changed (LOOP_DETECTOR_FILE, LOOP_ENCODER).
@@ -65,7 +72,14 @@ def hallucination_flags(
 
     **Read more** in `docs/concepts/hallucination.md`.
     """
-    flags = flag_hallucinations(raw_traces, tiers=tiers_of(loop.settings()))
+    settings, until = loop.settings(), max(context.partition_keys)
+    tiers, habits = tiers_of(settings), {}
+    if len(raw_traces):
+        seen = with_earlier(loop.engine(), raw_traces, context.partition_keys)
+        habits = habits_of(text_traces(seen), tiers)
+        write_habits(habit_folder(settings), habits, until=until, detector=tiers.detector.version)
+    flags = flag_hallucinations(raw_traces, tiers=tiers, habits=habits)
+    told_by = [habit.told if habit.sources else "unknown" for habit in habits.values()]
     reasons = flags.loc[flags["flag"], "reasons"].explode().str.replace(r"[:'\"].*", "", regex=True)
     unsure = flags["grounded"] == "cannot_tell"
     flagged = flags["flag"].astype(bool)
@@ -75,6 +89,7 @@ def hallucination_flags(
         metadata={
             "slips of form": int(flags["reasons"].map(_slipped).sum()),
             "reasons": dg.MetadataValue.md(text_table(reasons.value_counts().head(10)) or "none"),
+            "templates_told_by": {told: told_by.count(told) for told in sorted({*told_by})},
         },
         check_results=[_looked_at(raw_traces, flags)],
     )

@@ -31,6 +31,7 @@ from loop_pipeline.gateway.asking.shadows import Shadows, within
 from loop_pipeline.gateway.asking.turn_batch import TurnBatch
 from loop_pipeline.gateway.formats.exchange import Reply, Request
 from loop_pipeline.gateway.students import NoAnswer, Students
+from loop_pipeline.labels.hallucination.habits.wording_habit import Habit
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.routing.decision import Asked, Decision
 from loop_pipeline.routing.router import Router
@@ -51,6 +52,7 @@ class Cascade:
         holds: gives ids of the groups that a person holds back.
         app: whose traffic the policy speaks of; empty: what the policy itself says.
         tiers: of the hallucination check; None: as the package ships them.
+        habits: gives what the daily step learned of templates' answers, by template hash.
         contract_of: gives the contract of an app's task, for requests that bring none.
         hide: applied to every text a student is asked.
     """
@@ -63,6 +65,7 @@ class Cascade:
         holds: Callable[[], Container[str]] = frozenset,
         app: str = "",
         tiers: Tiers | None = None,
+        habits: Callable[[], Mapping[str, Habit]] = dict,
         contract_of: Callable[[str, str], Mapping[str, Any] | None] = lambda _app, _task: None,
         hide: Hide = as_it_is,
     ) -> None:
@@ -70,7 +73,7 @@ class Cascade:
         # A classifier in a process of its own (T2) is nothing to wait for.
         self._tiers = Tiers((tiers or Tiers()).detector)
         self._contract_of, self._hide = contract_of, hide
-        self._batch, self._forms = TurnBatch(), AnswerForms()
+        self._batch, self._forms = TurnBatch(), AnswerForms(habits)
         self._shadows = Shadows(students)
 
     async def plan(

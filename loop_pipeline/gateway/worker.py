@@ -34,7 +34,7 @@ from loop_pipeline.gateway.http.parts import Parts
 from loop_pipeline.gateway.students import Students
 from loop_pipeline.gateway.upstream.pool import Pool
 from loop_pipeline.labels.hallucination.tiers import Tiers
-from loop_pipeline.labels.hallucination.wording_score import load_detector, shipped
+from loop_pipeline.labels.hallucination.wording_score import Detector, load_detector, shipped
 
 # What is being answered when the worker is told to end may go on for so long.
 FINISH_S = 30
@@ -68,6 +68,7 @@ async def make_parts(config: GatewayConfig, secrets: Secrets, hide: Hide = as_it
         secret=secrets.installation.encode(),
         embedder_url=config.embedder,
         embedder_api_key=secrets.embedder,
+        detector=detector_of(config).version,
     )
     capture = Capture(
         config.spool, sync_ms=config.capture_sync_ms, max_bytes=config.spool_max_bytes
@@ -115,7 +116,6 @@ def make_cascade(
     hide: Hide,
 ) -> Cascade:
     """The policy applied, with the replicas of the settings."""
-    detector = load_detector(Path(config.detector_file)) if config.detector_file else shipped()
     students = Students(
         pool,
         config.student_urls,
@@ -128,10 +128,16 @@ def make_cascade(
         router=lambda: files.router,
         holds=lambda: files.held,
         app=config.app,
-        tiers=Tiers(detector),
+        tiers=Tiers(detector_of(config)),
+        habits=lambda: files.habits,
         contract_of=files.contract_of,
         hide=hide,
     )
+
+
+def detector_of(config: GatewayConfig) -> Detector:
+    """The one that the settings name, or the shipped one."""
+    return load_detector(Path(config.detector_file)) if config.detector_file else shipped()
 
 
 class Worker(uvicorn.Server):

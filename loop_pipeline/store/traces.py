@@ -63,6 +63,33 @@ def read_traces(engine: Engine, *, days: Iterable[str] | None = None, **equal: A
     return frame
 
 
+# A template with fewer answers on the days in hand is looked for on earlier ones,
+FEW_ANSWERS = 60
+# so many days back,
+EARLIER_DAYS = 27
+# and of so many templates at most: a system prompt that names its user makes thousands.
+MOST_TEMPLATES = 50
+
+
+def with_earlier(engine: Engine, traces: pd.DataFrame, days: Iterable[str]) -> pd.DataFrame:
+    """Traces of these days, and earlier ones of the templates that have few of them.
+
+    Args:
+        engine: the store.
+        traces: of these days, with their contracts.
+        days: of the traces.
+    """
+    first = dt.date.fromisoformat(min(days))
+    before = [(first - dt.timedelta(days=n)).isoformat() for n in range(1, EARLIER_DAYS + 1)]
+    counts = traces["template_hash"].value_counts().sort_index(kind="stable")
+    few = counts[counts < FEW_ANSWERS].sort_values(ascending=False, kind="stable")
+    if few.empty:
+        return traces
+    templates = few.index[:MOST_TEMPLATES].tolist()
+    earlier = read_traces(engine, days=before, template_hash=templates)
+    return pd.concat([traces, earlier], ignore_index=True) if len(earlier) else traces
+
+
 def read_feedback(
     engine: Engine, *, days: Iterable[str] | None = None, kind: str | None = None
 ) -> pd.DataFrame:

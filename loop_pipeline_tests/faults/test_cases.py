@@ -214,8 +214,8 @@ RIGHT: dict[str, list[Check]] = {
     "k23-number-words": [_not_made_up("num-5", "num-6")],
     "k23-swallowed-zeros": [_made_up("num-7", "'3'"), _made_up("num-8", "'2.1'")],
     "k24-dates": [_not_made_up("date-1", "date-2"), _made_up("date-3", "'2026-07-05'")],
-    "k25-chinese": [_not_made_up("zh-1", "zh-2"), _made_up("zh-3", "'5'")],
-    "k25-japanese": [_not_made_up("ja-1")],
+    "k25-chinese": [_flag("zh-2", "yes"), _not_made_up("zh-1", "zh-2"), _made_up("zh-3", "'5'")],
+    "k25-japanese": [_flag("ja-1", "yes")],
     "k20-label-punctuation": [
         *(_slipped(f"lab-{number}", "delivery") for number in range(4)),
         # They are one request, of which one row is kept.
@@ -237,7 +237,7 @@ RIGHT: dict[str, list[Check]] = {
     "k29-think-label": [_flag("th-1", "yes"), _learned("th-1", "delivery")],
     "k29-think-text": [_flag("th-2", "yes")],
     "k30-tool-arguments": [_not_made_up("gr-1")],
-    "k30-question-beside-context": [_not_made_up("gr-2")],
+    "k30-question-beside-context": [_flag("gr-2", "yes")],
     "k31-label-without-labels": [_flag("con-1", "cannot_tell")],
     "k31-json-without-schema": [_flag("con-2", "cannot_tell"), _flag("con-3", "cannot_tell")],
     "k32-generated-schema": [

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from loop_pipeline.gateway.asking.answer_forms import EVERY
 from loop_pipeline.gateway.asking.patience import Patience
 from loop_pipeline.gateway.cascade import Answered, Cascade, Plan, Tried
 from loop_pipeline.gateway.formats.exchange import Reply, Request
@@ -340,7 +341,7 @@ def test_the_form_of_answers_is_learned_and_a_promise_is_none(server: RawServer)
         return went_out
 
     went_out = with_cascade(server.url, use)
-    assert [i for i, out in enumerate(went_out) if i >= 20 and not out] == [50]
+    assert [i for i, out in enumerate(went_out) if i >= EVERY and not out] == [50]
 
 
 def test_without_skill_nobody_looks_at_the_words(server: RawServer) -> None:

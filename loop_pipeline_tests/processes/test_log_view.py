@@ -101,8 +101,8 @@ RUN = "label_traces - f4e161e6-820a-4c52-85fb-af9066e0dbd4 - 2740"
 OF_DAGSTER = f"""\
 \x1b[32m2026-11-28 04:41:01 +0000\x1b[0m - dagster.daemon.EventLogConsumerDaemon - \x1b[34mWARNING\
 \x1b[0m - No cursor for event type DagsterEventType.RUN_FAILURE, ignoring older events
-\x1b[32m2026-11-28 04:41:02 +0000\x1b[0m - dagster - \x1b[34mWARNING\x1b[0m - Found a dagster instance \
-configuration value (dagster.yaml) in the current folder, but your DAGSTER_HOME is another.
+\x1b[32m2026-11-28 04:41:02 +0000\x1b[0m - dagster - \x1b[34mWARNING\x1b[0m - Found \
+a dagster instance configuration value (dagster.yaml) in the current folder, but
 2026-11-28 04:44:03 +0000 - dagster - DEBUG - {RUN} - RUN_START - Started execution of run.
 \x1b[32m2026-11-28 04:44:23 +0000\x1b[0m - dagster - \x1b[34mDEBUG\x1b[0m - {RUN} - raw_traces - \
 STEP_SUCCESS - Finished execution of step "raw_traces" in 255ms.

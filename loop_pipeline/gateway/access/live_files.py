@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from loop_pipeline.gateway.access.access import OPEN, Access
+from loop_pipeline.labels.hallucination.habits.habit_files import FOLDER, read_habits
+from loop_pipeline.labels.hallucination.habits.wording_habit import Habit
 from loop_pipeline.routing.live_router import LiveRouter
 from loop_pipeline.routing.router import Router
 
@@ -60,6 +62,7 @@ class LiveFiles:
         secret: bytes = b"",
         embedder_url: str = "",
         embedder_api_key: str = "",
+        detector: str = "",
     ) -> None:
         """Read the keys and the holds.
 
@@ -71,6 +74,7 @@ class LiveFiles:
             secret: of the installation, which has to have signed a policy; without it none is used.
             embedder_url: the only endpoint that texts are sent to, where the embedder is one.
             embedder_api_key: of that endpoint.
+            detector: version of the one that judges answers; habits learned with another are none.
         """
         self._access, self._policies, self._secret = access, policies, secret
         self._options: dict[str, Any] = {
@@ -82,6 +86,10 @@ class LiveFiles:
         self._holds = _Watched(folder / HOLDS)
         self._contracts = _Watched(folder / CONTRACTS)
         self._policy = _Watched(folder / POLICY)
+        # A file that is written whole changes its folder.
+        self._habits, self._detector = _Watched(policies.parent / FOLDER), detector
+        self.habits: Mapping[str, Habit] = {}
+        """How the answers to templates use words, as the newest daily step learned it."""
         self._live: LiveRouter | None = None
         self._waits = False
         self._stop = threading.Event()
@@ -128,6 +136,8 @@ class LiveFiles:
             self._access.required = True
         _take(self._holds, self._hold)
         _take(self._contracts, self._take_contracts)
+        if self._habits.changed():
+            self.habits = read_habits(self._habits.path, self._detector)
 
     def _take_keys(self, document: Mapping[str, Any]) -> None:
         if type(document["required"]) is not bool or not all(map(_is_key, document["keys"])):

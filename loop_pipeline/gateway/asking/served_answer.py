@@ -15,7 +15,7 @@ from loop_pipeline.gateway.formats.exchange import Request
 from loop_pipeline.labels.hallucination.answer_check import check_answer
 from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.serving.student_answer import Answer
-from loop_pipeline.traces.messages import source_text, template_hash
+from loop_pipeline.traces.messages import request_text, source_text, template_hash
 
 CHANCE = 0.5
 
@@ -80,7 +80,7 @@ def _checked(plan: Plan, answer: Answer, tiers: Tiers, forms: AnswerForms) -> di
     """The verdict that the offline check would give, without the classifier of tier T2."""
     template = template_hash(plan.messages)
     if plan.contract is not None and plan.contract.get("kind") == "text":
-        forms.saw(template, answer.text)
+        forms.saw(template, answer.text, source_text(plan.messages))
     trace = {
         "messages": plan.messages,
         "context": None,
@@ -92,4 +92,4 @@ def _checked(plan: Plan, answer: Answer, tiers: Tiers, forms: AnswerForms) -> di
         "logprobs": answer.logprobs if plan.contract is None else None,
     }
     skill = tiers.detector.interval[0] > CHANCE
-    return check_answer(trace, usual=forms.usual(template), tiers=tiers, wording=skill)
+    return check_answer(trace, habit=forms.habit(template), tiers=tiers, wording=skill)

@@ -16,6 +16,7 @@ from loop_pipeline.answers.facts import fact_spans, spans_of
 from loop_pipeline.answers.json_schema import UnsupportedContract
 from loop_pipeline.answers.said import CUT_OFF, no_target, said, was_cut
 from loop_pipeline.answers.schemas.bounded_schema import short
+from loop_pipeline.labels.hallucination.habits.wording_habit import STRICT, UNKNOWN, Habit
 from loop_pipeline.labels.hallucination.tiers import UNCERTAIN, Tiers, ask_encoder
 from loop_pipeline.labels.hallucination.wording_features import design_of, novel_words
 from loop_pipeline.labels.hallucination.wording_score import FLAG_FROM
@@ -24,22 +25,25 @@ from loop_pipeline.traces.messages import SYSTEM_ROLES, source_text
 FREE_TEXT = {"kind": "text"}
 UNKNOWN_SCORE = 0.5
 SHOWN = 8
+NO_LINE = "it is worded freely; in such answers words do not tell rewording from inventing"
+NO_SKILL = "the answers to its template do not follow the words of their sources"
 NEEDED = ("prompt_id", "day", "messages", "context", "contract", "output", "finish_reason")
 NEEDED += ("template_hash", "logprobs")
 
 
 class Text(NamedTuple):
-    """A text, what it may rest on, and the stems that are only its template's form."""
+    """A text, what it may rest on, and how such answers use words."""
 
     output: str
     source: str
-    usual: frozenset[str]
+    habit: Habit
+    logprobs: Any = None
 
 
 def check_answer(
     trace: Mapping[str, Any],
     *,
-    usual: frozenset[str] = frozenset(),
+    habit: Habit = UNKNOWN,
     tiers: Tiers,
     wording: bool = True,
 ) -> dict[str, Any]:
@@ -47,7 +51,7 @@ def check_answer(
 
     Args:
         trace: as a row of the frame.
-        usual: stems that belong to the form of such answers, see ``usual_stems``.
+        habit: of the answers to its template, see ``learn_habits``.
         tiers: who looks at texts.
         wording: False: texts are held against their contract only, nobody looks at their words.
     """
@@ -56,7 +60,7 @@ def check_answer(
     if verdict is None and not wording:
         return _cannot_tell("T0", "its words are not looked at", known)
     if verdict is None:
-        text = Text(known["output"], source_of_trace(known), usual)
+        text = text_of(known, habit)
         [verdict] = by_wording([text], [known["template_hash"]], tiers)
     return verdict
 
@@ -70,6 +74,11 @@ def source_of_trace(trace: Mapping[str, Any]) -> str:
         return source_text(trace["messages"])
     asked = [turn for turn in trace["messages"] if turn.get("role") not in SYSTEM_ROLES]
     return source_text(asked, trace["context"])
+
+
+def text_of(trace: Mapping[str, Any], habit: Habit) -> Text:
+    """What T1 looks at."""
+    return Text(trace["output"], source_of_trace(trace), habit, trace.get("logprobs"))
 
 
 def completed(trace: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,24 +121,39 @@ def by_wording(
     """T1 for texts that T0 let pass, and T2 where T1 is not sure."""
     if not texts:
         return []
-    scores = tiers.detector.risk(design_of(texts), templates)
-    verdicts = [_worded(text, float(score)) for text, score in zip(texts, scores, strict=True)]
+    design = design_of([(text.output, text.source, text.habit.form) for text in texts])
+    scores = tiers.detector.risk(design, templates)
+    verdicts = [
+        # Reviews of a template have fitted its line: they say more than its habit.
+        _worded(text, float(score), STRICT.told if tiers.detector.reviewed(name) else None)
+        for text, name, score in zip(texts, templates, scores, strict=True)
+    ]
     if tiers.encoder is None:
         return verdicts
     open_rows = [
         {"id": i, "source": texts[i].source, "output": texts[i].output}
         for i, score in enumerate(scores)
-        if UNCERTAIN[0] <= score <= UNCERTAIN[1]
+        if verdicts[i]["grounded"] == "cannot_tell" or UNCERTAIN[0] <= score <= UNCERTAIN[1]
     ]
     for i, opinion in ask_encoder(open_rows, tiers.encoder, tiers.python).items():
         verdicts[i] = _encoded(opinion, tiers.encoder.name, verdicts[i])
     return verdicts
 
 
-def _worded(text: Text, score: float) -> dict[str, Any]:
+def _worded(text: Text, score: float, told: str | None = None) -> dict[str, Any]:
+    told = told or text.habit.told
+    if told == "nothing":
+        return _cannot_tell("T1", NO_SKILL, {"logprobs": text.logprobs})
     if score < FLAG_FROM:
         return _finding("yes", score, "T1")
-    novel = spans_of(text.output, novel_words(*text), "words the source does not hold")
+    if told == "source" and not text.habit.unrelated(text.output, text.source):
+        return _cannot_tell("T1", NO_LINE, {"logprobs": text.logprobs})
+    known_form = text.habit.form
+    novel = spans_of(
+        text.output,
+        novel_words(text.output, text.source, known_form),
+        "words the source does not hold",
+    )
     shown = json.dumps([span["text"] for span in novel[:SHOWN]], ensure_ascii=False)[1:-1]
     reason = f"words the source does not hold: {shown}" if novel else "its words come from afar"
     return _finding("no", score, "T1", [reason], novel)

@@ -22,7 +22,7 @@ from loop_pipeline.labels.hallucination.wording_score import Detector, load_dete
 if TYPE_CHECKING:
     from loop_pipeline.settings import LoopSettings
 
-WORDING = "contract-1 lexical-2"
+WORDING = "contract-1 lexical-3"
 # T1 scores inside are uncertain: only these rows are worth an encoder's time.
 UNCERTAIN = (0.2, 0.8)
 ENCODER = "loop_pipeline.labels.hallucination.classifier"

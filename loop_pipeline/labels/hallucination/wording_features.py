@@ -10,14 +10,14 @@ negation, a new word between two copied ones.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loop_pipeline.answers.facts import joined, unsupported_facts, without_list_marks
+from loop_pipeline.answers.words import word_spans
 from loop_pipeline.labels.hallucination.wording_text import (
     FAR,
     NAME,
@@ -27,7 +27,6 @@ from loop_pipeline.labels.hallucination.wording_text import (
     SENTENCE,
     SPEAKER,
     STOP_WORDS,
-    WORD,
     Source,
     grams,
     source_of,
@@ -54,6 +53,7 @@ FEATURES = (
     "question",  # whether it asks something
 )
 QUESTION = "?"
+QUESTION_MARKS = "?？؟"
 
 
 def features(output: str, source: str, usual: frozenset[str] = frozenset()) -> list[float]:
@@ -65,6 +65,8 @@ def features(output: str, source: str, usual: frozenset[str] = frozenset()) -> l
         usual: stems that belong to the form of such answers ("customer asks"), not to their claims.
     """
     held, output = source_of(source), without_list_marks(output)
+    # A word of the form that the source holds as well is no news either way: it counts as held.
+    usual = usual - held.known
     parts = [[w for w in stems(part) if w not in usual] for part in SENTENCE.split(output)]
     sentences = [part for part in parts if part]
     words = [word for part in sentences for word in part]
@@ -86,7 +88,7 @@ def features(output: str, source: str, usual: frozenset[str] = frozenset()) -> l
         float(any(_denied_near(part, held) for part in sentences)),
         min(3, sum(_replaced(part, held) for part in sentences)) / 3,
         float(bool(SPEAKER.intersection(words) - held.known)),
-        float(QUESTION in output and QUESTION not in usual and QUESTION not in source),
+        float(asks(output) and QUESTION not in usual and not asks(source)),
     ]
 
 
@@ -103,23 +105,14 @@ def novel_words(output: str, source: str, usual: frozenset[str]) -> list[tuple[i
         (start, end) in characters of ``output``, in order.
     """
     known = source_of(source).known | usual | STOP_WORDS
-    words = WORD.finditer(without_list_marks(output))
-    new = (word.span() for word in words if stem(word.group().casefold()) not in known)
+    words = word_spans(without_list_marks(output))
+    new = ((start, end) for start, end, word in words if stem(word) not in known)
     return joined(output, new)
 
 
-def usual_stems(
-    outputs: Collection[str], share: float = 0.05, at_least: int = 20
-) -> frozenset[str]:
-    """Stems (and "?") that at least ``share`` of a template's answers hold: their common form.
-
-    An invention that so many answers repeat is taken for form; reviews catch that, words cannot.
-    """
-    if len(outputs) < at_least:
-        return frozenset()
-    counts = Counter(word for output in outputs for word in {*stems(output)})
-    counts[QUESTION] = sum(QUESTION in output for output in outputs)
-    return frozenset(word for word, n in counts.items() if n >= max(3, share * len(outputs)))
+def asks(text: str) -> bool:
+    """Whether a text asks something."""
+    return any(mark in text for mark in QUESTION_MARKS)
 
 
 def _runs(output: str, usual: frozenset[str]) -> list[str]:
@@ -127,11 +120,11 @@ def _runs(output: str, usual: frozenset[str]) -> list[str]:
     if not usual:
         return [output]
     runs = [""]
-    for match in WORD.finditer(output):
-        if stem(match[0].casefold()) in usual:
+    for _, _, word in word_spans(output):
+        if stem(word) in usual:
             runs.append("")
         else:
-            runs[-1] += f" {match[0]}"
+            runs[-1] += f" {word}"
     return runs
 
 

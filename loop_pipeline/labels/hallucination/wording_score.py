@@ -66,11 +66,23 @@ class Detector(BaseModel):
         Returns:
             Shape (n,). Flagged from ``FLAG_FROM`` on.
         """
-        raw = rows @ np.array(self.weights[1:]) + self.weights[0]
+        raw = self._weighed(rows)
         other = self.calibration[EVERYWHERE]
         fits = [self.calibration.get(name, other) for name in templates] or [other]
         slope, intercept = np.array(fits).T
         return expit(slope * raw + intercept)
+
+    def raw(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log-odds of ``risk`` for templates without a calibration of their own, shape (n,)."""
+        slope, intercept = self.calibration[EVERYWHERE]
+        return slope * self._weighed(rows) + intercept
+
+    def reviewed(self, template: str) -> bool:
+        """Whether it was calibrated to reviews of a template."""
+        return template != EVERYWHERE and template in self.calibration
+
+    def _weighed(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        return rows @ np.array(self.weights[1:]) + self.weights[0]
 
 
 def load_detector(path: Path) -> Detector:

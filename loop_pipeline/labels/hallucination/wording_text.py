@@ -1,6 +1,11 @@
 """Words of a text, and everything about a source that answers are held against.
 
-Not here: what is measured on them (``wording_features.py``).
+Not here: what is measured on them (``wording_features.py``); what a word is in which script
+(``answers/words.py``).
+
+Stems, stop words, negations and opposites are English; of Chinese and Japanese only the signs that
+carry grammar are known. In other languages an inflected word is a new one, so that scores are
+higher there; ``wording_habit.py`` finds out whether they still tell anything.
 """
 
 from __future__ import annotations
@@ -9,8 +14,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-WORD = re.compile(r"[^\W_]+")
-SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+from loop_pipeline.answers.words import words as words_of
+
+SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 # A capital inside a sentence: a name. At its start everybody has one.
 NAME = re.compile(r"(?<=[^\W_][\s,;:(]) ?\b[A-Z][^\W_]+")
 FAR = 20
@@ -28,16 +34,20 @@ def stem(word: str) -> str:
 
 def stems(text: str) -> list[str]:
     """Stems of all words of a text, in their order."""
-    return [stem(word) for word in WORD.findall(text.casefold())]
+    return [stem(word) for word in words_of(text)]
 
 
 def grams(text: str) -> list[str]:
     """Runs of five characters, case and punctuation aside."""
-    plain = " ".join(WORD.findall(text.casefold()))
+    plain = " ".join(words_of(text))
     return [plain[i : i + 5] for i in range(len(plain) - 4)]
 
 
-STOP_WORDS = frozenset(
+# Hiragana writes grammar, as these Chinese signs do.
+SPACELESS_GLUE = frozenset(map(chr, range(0x3041, 0x3097))) | frozenset(
+    "的了在是将把被和与及也都就会要已有这那您你我他她它们吗呢吧"
+)
+STOP_WORDS = SPACELESS_GLUE | frozenset(
     stems("""
     a about after again all also am an and any are as at be because been before being but by can
     could d did do does doing don down each few for from further get go had has have having he her

@@ -18,7 +18,9 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from loop_pipeline.labels.hallucination.flags import free_texts, worded_traces
+from loop_pipeline.labels.hallucination.answer_check import source_of_trace
+from loop_pipeline.labels.hallucination.flags import habits_of, text_traces, worded_traces
+from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.labels.hallucination.wording_fit import Row, fit_detector
 from loop_pipeline.labels.hallucination.wording_score import SHIPPED, Detector
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
@@ -38,15 +40,16 @@ def detector_from_reviews(engine: Engine) -> Detector:
     good = relied_on(verdicts(read_feedback(engine, kind="review")))["good"].to_dict()
     worded = worded_traces(traces)
     # The common form of a template is learned from all its answers, as flagging does.
+    habits = habits_of(text_traces(traces), Tiers())
     rows = [
         Row(
-            text.source,
-            text.output,
+            source_of_trace(trace),
+            trace["output"],
             not good[trace["prompt_id"]],
             trace["template_hash"],
-            text.usual,
+            habits[trace["template_hash"]].form,
         )
-        for trace, text in zip(worded, free_texts(worded), strict=True)
+        for trace in worded
         if trace["prompt_id"] in good
     ]
     return fit_detector(rows, trained_on=f"{len(rows)} reviewed texts of the store")
