@@ -5,7 +5,8 @@
 Each set is one template of traffic. "Before": the score's own line for every answer, as it was
 shipped; "after": by what the template's own answers show that wording can tell. No label is used
 for either. Human summaries are all good; a wrong source is that of another row. Rules were chosen
-on the development parts; the training part of SciTLDR was looked at only in the end.
+with the figures of the development parts in sight; none was set by the training part of SciTLDR,
+but its figures were seen before the last ones. Nothing here is held back.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def summaries() -> dict[str, list[Row]]:
         SUMMARIES[0]: dev,
         "SciTLDR dev, the authors' summaries": firsts,
         SUMMARIES[1]: [Row(row["dialogue"], row["summary"], False) for row in talks],
-        "SciTLDR train (not looked at before)": train,
+        "SciTLDR train": train,
     }
 
 

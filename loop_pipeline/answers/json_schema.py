@@ -104,7 +104,9 @@ def _prepared(written: str) -> _Prepared:
     """Read a schema once: to look at its every keyword takes longer than to check an answer."""
     schema = json.loads(written)
     declared = schema.get("$schema")
-    named = validator_for(schema, default=None) if isinstance(declared, str) else None
+    # A draft that nobody knows is none.
+    unknown: Any = None
+    named = validator_for(schema, default=unknown) if isinstance(declared, str) else None
     tried = [_tried(draft, schema) for draft in (DRAFTS if named is None else (named,))]
     return next((one for one in tried if not one.problem), tried[0])
 

@@ -113,8 +113,8 @@ def _price(prices: ModelPrice) -> Price | None:
     request = float(prices.__dict__.get(REQUESTS) or 0) / 1000
     starts = {tier.start for rate in own.values() for tier in getattr(rate, "tiers", ())}
     longer = tuple(
-        (start, Price(**_rates(own, start + 1), request=request))
-        for start in sorted(starts)  # pyright: ignore[reportArgumentType]
+        (start, Price(**_rates(own, start + 1), request=request))  # pyright: ignore[reportArgumentType]
+        for start in sorted(starts)
     )
     return Price(**_rates(own, 0), request=request, longer=longer)
 

@@ -104,7 +104,7 @@ def _slipped(prompt_id: str, plain: str) -> Check:
 
     def check(day: Day) -> bool:
         flag = day.flag(prompt_id)
-        row = day.traces.set_index("prompt_id").loc[prompt_id]
+        [row] = day.traces[day.traces["prompt_id"] == prompt_id].to_dict("records")
         told = flag["grounded"] == "yes" and flag["reasons"][0].startswith(SLIP)
         same = agrees(str(row["output"]), plain, row["contract"])
         learned = set(day.pairs.loc[day.pairs["prompt_id"] == prompt_id, "chosen"]) - {plain}

@@ -162,7 +162,11 @@ LINES_OF_JSON = st.lists(
 
 
 @given(values=LINES_OF_JSON)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_any_json_is_stored_or_in_quarantine(
     fuzz_store: Store, values: list[dict[str, object]]
 ) -> None:

@@ -307,10 +307,10 @@ def test_kinds_of_tokens_and_the_tier_are_kept_and_priced(
     done = import_file(engine, jsonl(*lines, trace(4, tokens_audio_in=-1)))
     assert (done.traces, done.quarantined) == (3, 1)
     rows = read(engine, TraceRow).set_index("prompt_id")
-    assert rows.loc["p1", list(counts)].to_dict() == counts
+    assert {name: rows.loc["p1", name] for name in counts} == counts
     usd = (500 * 5 + 300 * 0.5 + 150 * 6.25 + 50 * 10 + 100 * 25) / 1e6
     assert rows.loc["p1", "cost_usd"] == pytest.approx(usd)
     assert rows.loc["p2", "cost_usd"] == pytest.approx(usd / 2)
     # A provider that counts what its cache took, and thoughts, beside the others.
-    assert rows.loc["p3", ["tokens_in", "tokens_out"]].tolist() == [900, 270]
+    assert (rows.loc["p3", "tokens_in"], rows.loc["p3", "tokens_out"]) == (900, 270)
     assert any("tokens_reasoning counted apart from tokens_out" in note for note in done.notes)

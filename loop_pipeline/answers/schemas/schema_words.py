@@ -98,7 +98,9 @@ def _defined(draft: Any) -> Mapping[str, str]:
     whole = draft.META_SCHEMA["$schema"].rstrip("#")
     inside = [urljoin(whole, part["$ref"]) for part in draft.META_SCHEMA.get("allOf", [])]
     return {
-        name: where
-        for where in (whole, *inside)
-        for name in REGISTRY.contents(where).get("properties", {})
+        name: where for where in (whole, *inside) for name in _properties(REGISTRY.contents(where))
     }
+
+
+def _properties(schema: Any) -> Mapping[str, Any]:
+    return schema.get("properties", {})

@@ -133,6 +133,6 @@ def _ms(began: float, ended: float | None) -> float | None:
 def _cost(record: dict[str, Any]) -> float | None:
     """What LiteLLM says; its 0 means that it knows no price, unless its cache answered."""
     value = record.get("response_cost")
-    if type(value) not in (int, float) or not 0 <= value < 1e6:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
         return None
     return float(value) if value or record.get("cache_hit") is True else None

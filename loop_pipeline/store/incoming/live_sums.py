@@ -76,7 +76,7 @@ def priced_later(connection: Connection, usd: Mapping[str, float]) -> None:
     """
     own = select(TraceRow.__table__).where(TraceRow.prompt_id.in_(list(usd)))
     found = connection.execute(own.where(TraceRow.cost_usd.is_(None))).mappings()
-    rows = [dict(row) for row in found if is_live(row)]
+    rows = [row for row in map(dict, found) if is_live(row)]
     _add(connection, LiveDayRow, _by_day(rows, -1))
     priced = [row | {"cost_usd": usd[row["prompt_id"]]} for row in rows]
     _add(connection, LiveDayRow, _by_day(priced, 1))

@@ -141,7 +141,7 @@ def learn_habit(said: Sequence[Said], detector: Detector) -> Habit:
     sources = {one.source for one in said}
     drawn = sorted(said, key=lambda one: digest(*one))[:SAMPLE]
     habit = Habit(form=usual_stems(said), common=_common(sources), sources=len(sources))
-    raw = detector.raw(design_of([(*one, habit.form) for one in drawn]))
+    raw = detector.raw(design_of([(one.output, one.source, habit.form) for one in drawn]))
     own = np.array([habit.strangers(*one) for one in drawn])
     beside = np.array([habit.strangers(*one) for one in _exchanged(drawn)])
     chance = float(np.quantile(beside, NEAR_BY_CHANCE))

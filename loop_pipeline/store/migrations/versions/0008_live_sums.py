@@ -1,6 +1,7 @@
 """sums of live traffic by day and minute; indexes of its newest, drawn and contracted traces"""
 
 import datetime as dt
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +13,7 @@ down_revision = "0007"
 
 _TEXT = sa.String().with_variant(sa.Text(), "postgresql")
 _CONTRACTED = sa.text("task IS NOT NULL AND contract_id IS NOT NULL")
-_DRAWN = {
+_DRAWN: dict[str, Any] = {
     "sqlite_where": sa.text("json_extract(route, '$.shadow')"),
     "postgresql_where": sa.text("(route ->> 'shadow') = 'true'"),
 }
@@ -55,7 +56,7 @@ def upgrade() -> None:
     op.drop_index("ix_traces_day", "traces")
     op.create_index("ix_traces_day_ts", "traces", ["day", "ts"])
     op.create_index("ix_traces_drawn", "traces", ["day", "prompt_id"], **_DRAWN)
-    where = {"sqlite_where": _CONTRACTED, "postgresql_where": _CONTRACTED}
+    where: dict[str, Any] = {"sqlite_where": _CONTRACTED, "postgresql_where": _CONTRACTED}
     op.create_index("ix_traces_contracted", "traces", ["day"], **where)
 
 
