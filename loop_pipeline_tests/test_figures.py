@@ -69,6 +69,9 @@ CONSTANTS = {
         "25%": "loop_pipeline.rollout.canary:STAGES['25%']",
     },
     "docs/reference/policy.md": {"0.02": "loop_pipeline.routing.policy:EXPLORATION_RATE"},
+    "docs/reference/trace-format.md": {
+        "0.05 s": "loop_pipeline.answers.schemas.bounded_schema:PATTERNS_S"
+    },
 }
 # By page: figures that are neither measured nor in the code, and why they may stand there.
 TOLD = {

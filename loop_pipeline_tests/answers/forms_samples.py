@@ -1,6 +1,6 @@
 """Ways in which a right answer is written that its contract does not have.
 
-Not here: what has to come of them (``test_slips.py``).
+Not here: what has to come of them (``test_contract_slips.py``).
 """
 
 from __future__ import annotations

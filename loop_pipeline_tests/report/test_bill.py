@@ -82,7 +82,7 @@ def test_what_is_unpriced_is_named_and_in_no_figure(traffic: Engine) -> None:
     assert after is not None
     assert (after.requests, after.frontier_usd) == (before.requests, before.frontier_usd)
     assert unpriced_remark(traffic) == (
-        "2 of 13 answers are unpriced (own-9 2): name its price in LOOP_PRICES_FILE"
+        "2 of 14 answers are unpriced (own-9 2): name its price in LOOP_PRICES_FILE"
     )
 
 

@@ -222,7 +222,7 @@ def _failing(*_: object, **__: object) -> None:
 
 
 BEFORE = ["answering.usd_at_most", "call.Call.identify", "answering.Answering._frontier"]
-AFTER = ["keeping.trace_row", "keeping.usd_of"]
+AFTER = ["keeping.trace_row", "keeping._usd"]
 
 
 @pytest.mark.parametrize("place", [*BEFORE, *AFTER, "chat_completions.read_reply"])
