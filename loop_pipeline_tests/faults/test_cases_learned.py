@@ -50,6 +50,12 @@ RECIPE = {
     "gradient_accumulation_steps": 1,
     "max_length": 512,
 }
+# What a student of a template without tool calls, and of 512 tokens, cannot learn from.
+LEFT_OUT = {
+    "k34-long-answer": "the answer takes more than half",
+    "k36-tool-arguments-text": "knows no tool calls",
+    "k37-control-marks": "control mark",
+}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
@@ -123,6 +129,8 @@ def test_sound_rows_are_learned_whatever_stands_beside_them(
     said: list[str] = []
     job = sft_job(recipe, day.frozen, base, tmp_path / "out", tracking, said.append)
     made = train_adapter(replace(job, register=False))
+    left_out = LEFT_OUT.get(case.name.partition(".")[0], "")
+    assert left_out in "\n".join(said)
     assert made["steps"] >= 2
     assert math.isfinite(made["train_loss_last"])
     assert (tmp_path / "out/adapter/adapter_model.safetensors").exists()
