@@ -209,7 +209,12 @@ def _token_fits(told: str, written: str, start: int, end: int, source: SourceFac
     """Letters before a number name it (A-48213), letters after it are units (5kg, 3pm)."""
     pieces = [(m[0], m.start(), m.end()) for m in PIECE.finditer(told, start, end)]
     numbers = [i for i, (piece, *_) in enumerate(pieces) if not piece[0].isalpha()]
-    names = {piece for piece, *_ in pieces[: numbers[0]]} - _NO_NAME
+    # "No 5" and "v2" name no thing, N-10000 does.
+    names = {
+        piece
+        for piece, _, stop in pieces[: numbers[0]]
+        if piece not in _NO_NAME or told[stop : stop + 1] == "-"
+    }
     if not names <= source.words or not _suffix_fits(pieces[numbers[0] :], written, source):
         return False
     asked = [readings(told, *pieces[i][1:], asked=True) for i in numbers]

@@ -3,7 +3,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loop_pipeline.answers.agreement import agrees, fields_right
@@ -136,6 +136,8 @@ IDS = st.from_regex(r"[A-Z]{1,3}-[1-9][0-9]{3,6}", fullmatch=True)
 
 
 @given(IDS, IDS)
+@example("A-10000", "N-10000")
+@example("A-10000", "US-10000")
 def test_every_mutated_id_is_flagged_where_it_stands(one: str, other: str) -> None:
     request, answer = f"where is parcel {one}?", f"Asks about {other}."
     flagged = [answer[a:b] for a, b in fact_spans(answer, request)]

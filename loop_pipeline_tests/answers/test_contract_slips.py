@@ -54,6 +54,13 @@ def test_a_label_in_any_dress_is_that_label_and_no_other(labels: list[str], data
         assert agrees(other, answer, contract) is (other == label)
 
 
+def test_a_label_that_ends_as_another_does_is_found_where_no_space_stands_before_it() -> None:
+    contract = {"kind": "label", "labels": ["refund delivery", "delivery"]}
+    assert in_form("答案是refund delivery。", contract) == "refund delivery"
+    assert in_form("答案是delivery。", contract) == "delivery"
+    assert hold("答案是refund delivery和delivery。", contract, "").reasons
+
+
 @settings(max_examples=400, deadline=None)
 @given(LABELS, st.data())
 def test_what_is_not_in_the_set_is_in_no_dress(labels: list[str], data) -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import regex
 
 from loop_pipeline.answers.forms.answer_words import LEADING, RETRACTING, SPACELESS_LEAD
-from loop_pipeline.answers.words import count_words
+from loop_pipeline.answers.words import SPACELESS, count_words
 
 # Signs that stand around an answer in pairs, and mean nothing.
 PAIRS = dict.fromkeys("\"'`*_~", "") | {
@@ -123,8 +123,9 @@ def _loose(text: str) -> str:
 
 
 def _bounded(label: str) -> str:
-    first = r"(?<![\p{L}\p{M}\p{N}])" if label[0].isascii() else ""
-    last = r"(?![\p{L}\p{M}\p{N}])" if label[-1].isascii() else ""
+    # Beside a script without spaces a word may begin or end as well.
+    first = rf"(?:(?<![\p{{L}}\p{{M}}\p{{N}}])|(?<=[{SPACELESS}]))" if label[0].isascii() else ""
+    last = rf"(?:(?![\p{{L}}\p{{M}}\p{{N}}])|(?=[{SPACELESS}]))" if label[-1].isascii() else ""
     return first + regex.escape(label) + last
 
 
