@@ -120,8 +120,9 @@ def shipped_line(name: str, rows: Sequence[Row]) -> dict[str, object]:
     return line(name, rows, found["score"].to_numpy(float), found["flag"].to_numpy(bool))
 
 
-def _flagged(rows: Sequence[Row]) -> pd.DataFrame:
-    frame = pd.DataFrame(
+def traffic(rows: Sequence[Row], templates: str | list[str]) -> pd.DataFrame:
+    """Rows as a day of traces, of one template or of one each."""
+    return pd.DataFrame(
         {
             "prompt_id": [str(i) for i in range(len(rows))],
             "day": "2026-09-01",
@@ -130,10 +131,14 @@ def _flagged(rows: Sequence[Row]) -> pd.DataFrame:
             "contract": None,
             "output": [row.output for row in rows],
             "finish_reason": "stop",
-            # A template of its own: these texts have no common form.
-            "template_hash": [str(i) for i in range(len(rows))],
+            "template_hash": templates,
         }
     )
+
+
+def _flagged(rows: Sequence[Row]) -> pd.DataFrame:
+    # A template of its own: these texts have no common form.
+    frame = traffic(rows, [str(i) for i in range(len(rows))])
     return flag_hallucinations(frame, tiers=Tiers())
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.data import load
-from benchmarks.hallucination import begin, halueval, summedits
+from benchmarks.hallucination import begin, halueval, summedits, traffic
 from benchmarks.record import Start, record, table
 from loop_pipeline.labels.hallucination.flags import (
     flag_hallucinations,
@@ -65,22 +65,6 @@ def sets() -> dict[str, list[Row]]:
     return summaries() | attributed | edited | {"HaluEval general, no source": halueval()}
 
 
-def traffic(rows: Sequence[Row]) -> pd.DataFrame:
-    """Rows as a day of traces of one template."""
-    return pd.DataFrame(
-        {
-            "prompt_id": [str(i) for i in range(len(rows))],
-            "day": "2026-09-01",
-            "messages": [[] for _ in rows],
-            "context": [row.source for row in rows],
-            "contract": None,
-            "output": [row.output for row in rows],
-            "finish_reason": "stop",
-            "template_hash": TEMPLATE,
-        }
-    )
-
-
 def beside_others(rows: Sequence[Row], seed: int = 0) -> list[Row]:
     """Each answer beside the source of another row."""
     rng, sources = random.Random(seed), [row.source for row in rows]
@@ -95,12 +79,12 @@ def beside_others(rows: Sequence[Row], seed: int = 0) -> list[Row]:
 
 def habit_of(rows: Sequence[Row]) -> Habit:
     """What is learned of a template from its answers alone."""
-    return habits_of(text_traces(traffic(rows)), Tiers()).get(TEMPLATE, UNKNOWN)
+    return habits_of(text_traces(traffic(rows, TEMPLATE)), Tiers()).get(TEMPLATE, UNKNOWN)
 
 
 def judged(rows: Sequence[Row], habit: Habit) -> pd.DataFrame:
     """Flags of T0 and T1, with ``bad``."""
-    flags = flag_hallucinations(traffic(rows), tiers=Tiers(), habits={TEMPLATE: habit})
+    flags = flag_hallucinations(traffic(rows, TEMPLATE), tiers=Tiers(), habits={TEMPLATE: habit})
     return flags.assign(bad=[row.bad for row in rows])
 
 

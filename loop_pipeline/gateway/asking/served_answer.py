@@ -34,13 +34,14 @@ def judged(
     """
     if plan.router is None or plan.decision is None:
         return Verdict("escalate", plan.reason)
+    source = source_text(plan.messages)
     settled = plan.router.settle(
         plan.decision,
         answer.text,
         answer.token_logprobs,
         plan.contract,
         finish_reason=answer.finish_reason,
-        request_text=source_text(plan.messages),
+        request_text=source,
         tokens_out=answer.tokens_out,
     )
     verdict = Verdict(settled.action, settled.reason, settled.score, settled.threshold)
@@ -57,7 +58,7 @@ def judged(
     )
     if (unlike := unfit or _unwanted(request, plan, answer)) is not None:
         return replace(verdict, action="escalate", reason=unlike)
-    flag = _checked(plan, answer, tiers, forms)
+    flag = _checked(plan, answer, source, tiers, forms)
     if flag["flag"]:
         why = next(iter(flag["reasons"]), "unsupported")
         return replace(verdict, action="escalate", reason=f"hallucination: {why}", flag=flag)
@@ -76,11 +77,13 @@ def _unwanted(request: Request, plan: Plan, answer: Answer) -> str | None:
     return None
 
 
-def _checked(plan: Plan, answer: Answer, tiers: Tiers, forms: AnswerForms) -> dict[str, Any]:
+def _checked(
+    plan: Plan, answer: Answer, source: str, tiers: Tiers, forms: AnswerForms
+) -> dict[str, Any]:
     """The verdict that the offline check would give, without the classifier of tier T2."""
     template = template_hash(plan.messages)
     if plan.contract is not None and plan.contract.get("kind") == "text":
-        forms.saw(template, answer.text, source_text(plan.messages))
+        forms.saw(template, answer.text, source)
     trace = {
         "messages": plan.messages,
         "context": None,

@@ -111,6 +111,8 @@ def test_what_is_idle_for_too_long_is_closed(
             await ask(pool, upstream.url)
 
     run(use())
+    first, second = (asked.connection for asked in upstream.asked)
+    assert first != second
 
 
 @pytest.mark.parametrize("told", [True, False])
