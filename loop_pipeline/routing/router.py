@@ -148,17 +148,18 @@ class Router:
             reason = f"the router failed: {error!r:.200}"
             return Decision("frontier", None, reason, rate, shadow=False)
         if drawn and self.canary is not None:
-            chosen = self.canary._decide(asked, text)
+            # One coin for all requests: the shadow share is that of the policy in force.
+            chosen = self.canary._decide_alone(asked, text, rate)
             if chosen.arm == "student":  # without a certificate of its own, the champion's holds
                 return replace(chosen, canary=True)
-        return self._decide_alone(asked, text)
+        return self._decide_alone(asked, text, rate)
 
     def _draws_canary(self, key: str) -> bool:
         canary = self.bundle.canary
         return canary is not None and (coin(f"canary {canary.policy.sha256}", key) < canary.weight)
 
-    def _decide_alone(self, asked: Asked, text: Text | Exception) -> Decision:
-        rate, shadow = self.bundle.exploration_rate, False
+    def _decide_alone(self, asked: Asked, text: Text | Exception, rate: float) -> Decision:
+        shadow = False
         try:
             shadow = coin("shadow", asked.prompt_id) < rate
             if isinstance(text, Exception):
