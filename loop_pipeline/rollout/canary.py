@@ -70,16 +70,18 @@ def step_due(outcomes: pd.DataFrame, stage: str, since: pd.Timestamp) -> Step:
     alone, other = challenger & ~champion, champion & ~challenger
     worse, better = int(alone.sum()), int(other.sum())
     n, here = len(outcomes), int((outcomes["ts"] >= since).sum())
-    harm, safe = _highest(alone, other, TOLERATED), _highest(other, alone, -RULED_OUT)
+    # Rows of one moment have no order among themselves: looked at when all of them are in.
+    last = ~outcomes["ts"].duplicated(keep="last").to_numpy()
+    harm = _highest(alone, other, TOLERATED, last)
+    safe = _highest(other, alone, -RULED_OUT, last)
+    nobody = "no live request was answered by frontier, champion and challenger yet, and only"
     counted = f"{n} paired live requests, the challenger alone disagrees on {worse}, the champion"
     said = f"{counted} on {better} (harm {harm:.3g}, safe {safe:.3g}, {EVIDENCE:.0f} decides)"
     action, due = "wait", STAGE_ROWS if STAGES[stage] else SHADOW_ROWS
     if harm >= EVIDENCE:
         action, said = "stop", f"the challenger disagrees more often: {said}"
-    elif n == 0:
-        said = f"no live request was answered by frontier, champion and challenger yet, and {due}"
-        said += f" are needed in stage {stage}: only requests that the shadow coin draws are"
     elif here < due:
+        said = said if n else f"{nobody} those that the shadow coin draws are"
         said = f"{due - here} more paired requests needed in stage {stage}: {said}"
     elif safe < EVIDENCE:
         said = f"not yet shown to be no worse by {RULED_OUT * 100:.0f} points: {said}"
@@ -88,12 +90,13 @@ def step_due(outcomes: pd.DataFrame, stage: str, since: pd.Timestamp) -> Step:
     return Step(action, n, here, worse, better, harm, safe, said)
 
 
-def _highest(up: NDArray[np.bool_], down: NDArray[np.bool_], bound: float) -> float:
-    """The highest evidence there ever was, looked at after each row; 1 before the first."""
-    if not len(up):
-        return 1.0
-    wealth = e_value(np.cumsum(up), np.cumsum(down), np.arange(1, len(up) + 1), bound)
-    return max(1.0, float(wealth.max()))
+def _highest(
+    up: NDArray[np.bool_], down: NDArray[np.bool_], bound: float, last: NDArray[np.bool_]
+) -> float:
+    """The highest evidence there ever was, looked at after these rows; 1 before the first."""
+    n = np.arange(1, len(up) + 1)
+    wealth = e_value(np.cumsum(up)[last], np.cumsum(down)[last], n[last], bound)
+    return float(wealth.max(initial=1.0))
 
 
 def next_stage(stage: str) -> str | None:

@@ -11,11 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import (
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.confidence.certificate import (
@@ -204,9 +200,7 @@ def seal(**fields: Any) -> PolicyBundle:
 def with_canary(
     champion: PolicyBundle, challenger: PolicyBundle, stage: str, weight: float
 ) -> PolicyBundle:
-    """The champion's policy, its promises untouched, with a challenger beside it.
-
-    More requests are shadowed while it is there, or the trial would take months.
+    """The champion's policy, its promises untouched, with a challenger; more is shadowed meanwhile.
 
     Args:
         champion: a policy without canary; the parent of the new one.

@@ -22,7 +22,7 @@ from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.routing.decision import Asked, Decision, Settled, Text, embed, unread
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 from loop_pipeline.routing.policy_files import check_embedder, policy_embedder, read_policy
-from loop_pipeline.stats.sampling import coin
+from loop_pipeline.stats.sampling import coin, shadow_coin
 from loop_pipeline.traces.messages import request_text
 from loop_pipeline.traces.messages import template_hash as hash_template
 
@@ -161,7 +161,7 @@ class Router:
     def _decide_alone(self, asked: Asked, text: Text | Exception, rate: float) -> Decision:
         shadow = False
         try:
-            shadow = coin("shadow", asked.prompt_id) < rate
+            shadow = shadow_coin(asked.prompt_id) < rate
             if isinstance(text, Exception):
                 raise text
             group_id, reason, model, score = self._first(asked, text)

@@ -40,7 +40,7 @@ def e_value(up: ArrayLike, down: ArrayLike, n: ArrayLike, bound: float) -> NDArr
         + (all_ - ups - downs) * np.log1p(-BETS * bound)
         + downs * np.log1p(-BETS * (1 + bound))
     )
-    return np.exp(np.minimum(np.logaddexp.reduce(wealth, axis=-1) - np.log(len(BETS)), CAP))
+    return np.exp(np.minimum(wealth, CAP)).mean(axis=-1)
 
 
 def restarted_e_values(values: ArrayLike, bound: float) -> NDArray[np.float64]:
@@ -64,10 +64,9 @@ def restarted_e_values(values: ArrayLike, bound: float) -> NDArray[np.float64]:
         here = slice(begin, begin + LIFE)
         ones = np.cumsum(x[..., here], axis=-1)
         zeros = np.arange(1, ones.shape[-1] + 1) - ones
-        total = np.full(ones.shape, -np.inf)
+        wealth = np.zeros(ones.shape)
         for stake in STAKES:
             bet = ones * np.log1p(stake / bound - stake) + zeros * np.log1p(-stake)
-            total = np.logaddexp(total, bet)
-        wealth = np.exp(np.minimum(total - np.log(len(STAKES)), CAP))
+            wealth += np.exp(np.minimum(bet, CAP)) / len(STAKES)
         top[..., here] = np.maximum(top[..., here], wealth)
     return top

@@ -152,9 +152,10 @@ def test_an_equal_challenger_is_promoted_within_thirteen_hundred_live_rows(
 
 
 def test_what_was_once_proven_stays_so_and_a_batch_cannot_hide_it() -> None:
-    good, bad = outcomes(0, 0, 400), outcomes(9, 0, 40)
+    good, bad = outcomes(0, 0, 400), outcomes(9, 0, 40, NOW + dt.timedelta(1))
     both = pd.concat([good, bad], ignore_index=True)
     assert step_due(both, "1%", NOW).safe == step_due(good, "1%", NOW).safe >= EVIDENCE
-    worst_first = pd.concat([outcomes(30, 0, 30), outcomes(0, 60, 900)], ignore_index=True)
+    late = outcomes(0, 60, 900, NOW + dt.timedelta(1))
+    worst_first = pd.concat([outcomes(30, 0, 30), late], ignore_index=True)
     assert step_due(worst_first, "shadow", NOW).action == "stop"
     assert step_due(outcomes(0, 0, SHADOW_ROWS - 1), "shadow", NOW).action == "wait"

@@ -181,7 +181,7 @@ def tick(instance: dg.DagsterInstance) -> tuple[list[str | None], str]:
 def test_the_sensor_stops_a_canary_that_disagrees_more_often(trial: Engine) -> None:
     now = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
     with dg.instance_for_test() as instance:
-        assert "100 are needed in stage shadow" in tick(instance)[1]
+        assert "100 more paired requests needed in stage shadow" in tick(instance)[1]
         add_traces(trial, *(row for n in range(40) for row in asked(n, now, new="wrong")))
         [key], _ = tick(instance)
         assert str(key).endswith("-shadow-stop-40")
