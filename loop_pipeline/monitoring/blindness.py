@@ -23,8 +23,12 @@ EXPECTED = 7.0
 
 @dataclass(frozen=True)
 class Silence:
-    """How long students served without an answer being checked, and how many requests."""
+    """How long students served without an answer being checked, and how many requests.
 
+    ``since``: the last check, or when the student began to serve; None: nobody knows.
+    """
+
+    since: dt.datetime | None
     minutes: float
     served: int
     rate: float
@@ -59,4 +63,4 @@ def silence(engine: Engine, adapter: str, rate: float, now: dt.datetime) -> Sile
     since = max((moment for moment in known if moment is not None and moment <= now), default=None)
     served, first = served_since(engine, since or dt.datetime(1970, 1, 1, tzinfo=dt.UTC))
     minutes = (now - first).total_seconds() / 60 if first is not None else 0.0
-    return Silence(max(0.0, minutes), served, max(rate, EXPLORATION_RATE))
+    return Silence(since, max(0.0, minutes), served, max(rate, EXPLORATION_RATE))

@@ -122,14 +122,13 @@ def _blind(engine: Engine, bundle: PolicyBundle, blind_hours: float, now: dt.dat
     if not student_of(bundle):
         return []
     quiet = silence(engine, adapter, bundle.exploration_rate, now)
+    said_at = [a["at"] for a in open_alerts(engine, BLIND) if a["subject"] == adapter]
+    since = min(said_at, default=now)
     if not quiet.blind:
-        if quiet.minutes < BLIND_MINUTES and quiet.served == 0:
-            return []  # nothing is served: that says neither that it is over nor that it is not
-        resolve_alerts(engine, BLIND, adapter, now=now)
+        # It is over with the first check, and not when nobody asks the student for a while.
+        if said_at and quiet.since is not None and quiet.since >= since:
+            resolve_alerts(engine, BLIND, adapter, now=now)
         return []
-    since = min(
-        (a["at"] for a in open_alerts(engine, BLIND) if a["subject"] == adapter), default=now
-    )
     hours = (now - since).total_seconds() / 3600 + BLIND_MINUTES / 60
     text = (
         f"{quiet.sentence}. Are `loop ship` and the frontier's shadow calls all right? Without any"

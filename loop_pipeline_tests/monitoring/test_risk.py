@@ -57,11 +57,13 @@ def test_what_it_says_and_when_it_is_calm() -> None:
     assert (nothing.alarm, nothing.calm, nothing.evidence) == (False, False, 1.0)
     good = risk_of(CALM_ROWS, [False] * CALM_ROWS, 0.05)
     assert (good.alarm, good.calm) == (False, True)
-    doubtful = risk_of(400, [False] * 384 + [True] * 16, 0.05)
+    doubtful = risk_of(400, [False] * 100 + [*[False] * 17, True] * 16 + [False] * 12, 0.05)
     assert (doubtful.alarm, doubtful.calm) == (False, False)
-    bad = risk_of(900, [False] * 880 + [True] * 20, 0.05)
+    bad = risk_of(520, [False] * 500 + [True] * 20, 0.05)
     assert bad.alarm
     assert "20 of the last 500 served answers that were checked disagree" in bad.sentence(0.05)
     assert "promised were at most 5.0%" in bad.sentence(0.05)
+    late = risk_of(400, [False] * 384 + [True] * 16, 0.05)
+    assert late.alarm, "a breakdown is found wherever it falls between two processes"
     every = risk_of(50, [True] * 50, 0.3)
     assert every.alarm

@@ -9,17 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop_pipeline.stats.e_process import LIFE, RESTART, restarted_e_values
+from loop_pipeline.stats.e_process import AT_ONCE, EVERY, LIFE, RESTART, restarted_e_values
 
 
 def by_hand(values: list[int], bound: float) -> float:
     """The definition after the last value, product by product."""
     bets = [0.05 / bound * bet for bet in (0.5, 1, 2, 4, 8)]
+    later = (1 - AT_ONCE) / (RESTART // EVERY - 1)
+
+    def wealth(seen: list[int]) -> float:
+        found = 0.0
+        for start in range(0, RESTART, EVERY):
+            gains = (math.prod(1 + bet * (x - bound) for x in seen[start:]) for bet in bets)
+            found += (later if start else AT_ONCE) * sum(gains) / len(bets)
+        return found
+
     begins = [b for b in range(0, len(values), RESTART) if len(values) <= b + LIFE]
-    return max(
-        sum(math.prod(1 + bet * (x - bound) for x in values[begin:]) for bet in bets) / len(bets)
-        for begin in begins
-    )
+    return max(wealth(values[begin:]) for begin in begins)
 
 
 @settings(max_examples=25, deadline=None)
