@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from loop_pipeline.answers.agreement import agrees, fields_right
 from loop_pipeline.answers.contract import hold, in_form
 from loop_pipeline.answers.forms.answer_words import LEADING
 from loop_pipeline_tests.answers.forms_samples import DRESSES, FENCES, LISTS
+from loop_pipeline_tests.shared import ends
 
 WORDS = [
     "delivery",
@@ -164,11 +164,10 @@ def test_no_dress_is_made_of_words_that_say_something() -> None:
 @pytest.mark.parametrize("sign", ['"', "*", "- ", "{", "[", "```\n", "Label: ", "is ", "a. ", ", "])
 def test_a_long_answer_of_signs_takes_no_time(sign: str) -> None:
     contracts: list[dict[str, Any]] = [SHOP, SHOP | {"kind": "tags"}, SCHEMA]
-    start = time.process_time()
-    for size in (3_900, 100_000):
-        for contract in contracts:
-            hold((sign * size)[:size], contract, "")
-    assert time.process_time() - start < 5
+    with ends():
+        for size in (3_900, 100_000):
+            for contract in contracts:
+                hold((sign * size)[:size], contract, "")
 
 
 @settings(max_examples=200, deadline=None)
