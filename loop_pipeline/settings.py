@@ -23,7 +23,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from loop_pipeline.costs.cost_settings import CostSettings
-from loop_pipeline.gateway_settings import GatewaySettings, split_urls
+from loop_pipeline.gateway_settings import GatewaySettings, split_urls, web_addresses
 from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.recipe import Profile, QLoRAConfig
 from loop_pipeline.setting_errors import (
@@ -86,9 +86,6 @@ class LoopSettings(GatewaySettings, CostSettings):
     evidence_days: int = Field(
         90, gt=0, description="Days before the newest request from which a promise may be proven."
     )
-    blind_hours: float = Field(
-        24, gt=0, description="Hours a student may serve without any answer of it being checked."
-    )
     review_rate: float = Field(0.02, gt=0, le=1, description="Share of answers people review.")
     target_precision: float = Field(0.95, gt=0.5, lt=1, description="Of the positive pairs.")
     detector_file: Path | None = Field(
@@ -121,6 +118,11 @@ class LoopSettings(GatewaySettings, CostSettings):
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("vllm_url", "judge_url")
+    @classmethod
+    def _are_servers(cls, value: str) -> str:
+        return web_addresses(value)
 
     @field_validator("database_url")
     @classmethod
