@@ -31,7 +31,7 @@ BOUND = 0.05
 GOOD = 2_000
 WITHIN = 550
 STREAMS, PART = 2_000, 200
-TRIALS = 400
+TRIALS = 200
 
 
 def rings(values: NDArray[np.bool_], *, restarted: bool = True) -> NDArray[np.bool_]:

@@ -56,7 +56,7 @@ class Step:
         return {k: v for k, v in asdict(self).items() if k not in ("action", "reason")}
 
 
-def step_due(outcomes: pd.DataFrame, stage: str, since: pd.Timestamp) -> Step:
+def step_due(outcomes: pd.DataFrame, stage: str, since: pd.Timestamp, before: int = 0) -> Step:
     """What to do with a rollout.
 
     Args:
@@ -64,12 +64,14 @@ def step_due(outcomes: pd.DataFrame, stage: str, since: pd.Timestamp) -> Step:
             challenger_disagrees, champion_disagrees.
         stage: the rollout is in.
         since: when that stage began; it takes rows of its own to leave it.
+        before: how many rows there were then; a clock that is ahead makes none of them newer.
     """
     challenger = outcomes["challenger_disagrees"].to_numpy(dtype=bool)
     champion = outcomes["champion_disagrees"].to_numpy(dtype=bool)
     alone, other = challenger & ~champion, champion & ~challenger
     worse, better = int(alone.sum()), int(other.sum())
-    n, here = len(outcomes), int((outcomes["ts"] >= since).sum())
+    n = len(outcomes)
+    here = max(0, min(n - before, int((outcomes["ts"] >= since).sum())))
     # Rows of one moment have no order among themselves: looked at when all of them are in.
     last = ~outcomes["ts"].duplicated(keep="last").to_numpy()
     harm = _highest(alone, other, TOLERATED, last)

@@ -39,8 +39,9 @@ def current_rollout(engine: Engine) -> Rollout | None:
     canary, events = now.canary, policy_events(engine)
     own = events[events["canary_id"] == student_of(canary.policy)]
     started = own.loc[own["action"] == "started", "at"].max()
-    entered = own.loc[(own["at"] >= started) & (own["stage"] == canary.stage), "at"].min()
-    due = step_due(paired_outcomes(engine, now, started), canary.stage, entered)
+    began = own[(own["at"] >= started) & (own["stage"] == canary.stage)].iloc[0]
+    before = int((began["evidence"] or {}).get("rows", 0))
+    due = step_due(paired_outcomes(engine, now, started), canary.stage, began["at"], before)
     return Rollout(canary.stage, canary.weight, now, canary.policy, due)
 
 

@@ -19,7 +19,7 @@ def differences(old: PolicyBundle, new: PolicyBundle) -> list[str]:
     """
     if old.sha256 == new.sha256:
         return []
-    lines = [*_promise(old, new), *_models(old, new), *_groups(old, new), *_canary(old, new)]
+    lines = [*_canary(old, new), *_promise(old, new), *_models(old, new), *_groups(old, new)]
     if old.evidence_hash == new.evidence_hash:
         lines.append("both rest on the same evidence")
     return lines or ["only the parent or the score's numbers differ"]
