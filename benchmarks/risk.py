@@ -147,9 +147,11 @@ def live_run() -> dict[str, Any]:
 def main() -> None:
     """Measure, and write the results."""
     start = Start()
-    shares = dict.fromkeys(("disagree from then on", "found within 550", "disagree"), "share")
+    shares: dict[str, str] = dict.fromkeys(
+        ("disagree from then on", "found within 550", "disagree"), "share"
+    )
     rung = {"rings falsely": "share"}
-    trial = dict.fromkeys(("promoted", "promoted within 1,300", "stopped"), "share")
+    trial: dict[str, str] = dict.fromkeys(("promoted", "promoted within 1,300", "stopped"), "share")
     tables = [
         table(
             "Checked answers until the alarm rings, after good ones (3% disagree)",

@@ -165,8 +165,9 @@ def recent_rows(
         now: if it is not now. Rows of a clock that was ahead count as of this moment, or they would
             make all others old and a certificate last for ever.
     """
-    now = now or dt.datetime.now(dt.UTC)
-    ts = pd.to_datetime(answers["ts"], utc=True).clip(upper=pd.Timestamp(now))
+    moment = pd.Timestamp(now or dt.datetime.now(dt.UTC))
+    ts = pd.to_datetime(answers["ts"], utc=True)
+    ts = ts.where(ts <= moment, moment)
     proving = answers["split"] == "calibration"
     if not proving.any():
         return answers
