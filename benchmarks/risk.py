@@ -30,8 +30,8 @@ from loop_pipeline.stats.e_process import STAKES, restarted_e_values
 BOUND = 0.05
 GOOD = 2_000
 WITHIN = 550
-STREAMS, PART = 2_000, 200
-TRIALS = 200
+STREAMS, PART = 1_000, 200
+TRIALS = 100
 
 
 def rings(values: NDArray[np.bool_], *, restarted: bool = True) -> NDArray[np.bool_]:
