@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc
 
-from loop_pipeline.stats.binomial import smallest_certifiable
+from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
 from loop_pipeline.stats.design_effect import effective_prefixes
 
 Floats = NDArray[np.float64]
@@ -45,6 +45,24 @@ class Evidence(NamedTuple):
     """Error rate that they must prove to be below, at most ``alpha``."""
     need: int
     """Units without an error that would prove it."""
+    often: Floats
+    """Requests of the traffic that are for those asked often, and ..."""
+    wrong: Floats
+    """... how many of them get a wrong answer."""
+    seldom: Floats
+    """Requests of the traffic that are for the others."""
+
+    def least_agreement(self, at: int, delta: float) -> float:
+        """Lower bound of the share of right answers among the traffic of the first rows.
+
+        Args:
+            at: the last of them, counted from 0.
+            delta: chance that it is too high.
+        """
+        rows, errors = float(self.rows[at]), float(self.errors[at])
+        least = lower_bound(rows - errors, rows, delta) if rows > 0 else 0.0
+        right = self.often[at] - self.wrong[at] + least * self.seldom[at]
+        return float(right / (self.often[at] + self.seldom[at]))
 
     @property
     def p_values(self) -> Floats:
@@ -97,9 +115,18 @@ def evidence(
     need = smallest_certifiable(alpha, delta)
     large = np.maximum(asked.sum(-1, keepdims=True) / (LARGE * need), LEAST_TIMES)
     seldom = np.where(asked > large, 0.0, asked)
-    known = (asked - seldom).cumsum(-1)
-    others = seldom.cumsum(-1)
-    allowed = alpha * (known + others) - ((asked - seldom) * wrong).cumsum(-1)
+    often, others = (asked - seldom).cumsum(-1), seldom.cumsum(-1)
+    bad = ((asked - seldom) * wrong).cumsum(-1)
+    allowed = alpha * (often + others) - bad
     limit = np.divide(allowed, others, out=np.zeros_like(others), where=others > 0)
     worth = effective_prefixes(wrong, code, seldom)
-    return Evidence(worth.rows, worth.errors, worth.units, np.minimum(limit, alpha), need)
+    return Evidence(
+        worth.rows,
+        worth.errors,
+        worth.units,
+        np.minimum(limit, alpha),
+        need,
+        often,
+        bad,
+        others,
+    )
