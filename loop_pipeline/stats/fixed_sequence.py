@@ -7,9 +7,11 @@ Learn then Test (Angelopoulos et al. 2021, arXiv 2110.01052). Bounds of a single
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betainc
 
 from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
 from loop_pipeline.stats.traffic_evidence import evidence
@@ -22,6 +24,11 @@ Codes = NDArray[np.int64]
 STEPS = 60
 # Share of the rows that the strictest of them accepts, unless other rows say where a bound passes.
 START = 0.5
+# Other shares that a walk may start with, and the rows that have to say so.
+STARTS = (0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1)
+LEAST_SEEN = 15
+# Thresholds that running evidence is gathered for.
+GRID = 30
 
 
 def bounded_threshold(
@@ -107,6 +114,81 @@ def all_or_threshold(
         if whole.p_values[-1] <= delta / 2:
             return float(score.min())
     return bounded_threshold(score, good, alpha=alpha, delta=delta / 2, **rows)
+
+
+def anytime_threshold(
+    score: Scores,
+    good: Right,
+    grid: Sequence[float],
+    *,
+    alpha: float,
+    delta: float,
+    unit: Codes | None = None,
+    times: Scores | None = None,
+) -> float | None:
+    """Loosest of some thresholds that rows prove, however often one looks while more rows come.
+
+    The chance that any look ever passes a threshold with an error rate above ``alpha`` is at most
+    ``delta``, if the thresholds were fixed before the rows' verdicts were seen.
+
+    Args:
+        score: shape (n,), of all rows until now.
+        good: shape (n,).
+        grid: thresholds, the strictest first; the walk ends at the first that is not proved.
+        alpha: largest error rate allowed among the accepted rows.
+        delta: allowed chance that the promise is ever broken.
+        unit: as for ``bounded_threshold``.
+        times: as for ``bounded_threshold``.
+    """
+    if not len(score) or not len(grid):
+        return None
+    order = np.argsort(-score, kind="stable")
+    found = evidence(
+        ~good[order].astype(bool),
+        None if unit is None else unit[order],
+        None if times is None else times[order],
+        alpha=alpha,
+        delta=delta,
+    )
+    count = np.searchsorted(-score[order], -np.asarray(grid), side="right")
+    held = (count > 0) & (found.e_values[np.maximum(count, 1) - 1] >= 1 / delta)
+    passed = int(np.cumprod(held).sum())
+    return float(grid[passed - 1]) if passed else None
+
+
+def thresholds_to_try(score: Scores, *, start: float = START, steps: int = GRID) -> list[float]:
+    """Thresholds for ``anytime_threshold``, from the scores of some rows, the strictest first."""
+    if not len(score):
+        return []
+    ordered = np.sort(score)[::-1]
+    at = np.unique(
+        np.linspace(max(math.floor(len(score) * start), 1), len(score), steps).astype(int)
+    )
+    return [float(value) for value in dict.fromkeys(ordered[at - 1])]
+
+
+def first_share(score: Scores, good: Right, *, rows: int, alpha: float, delta: float) -> float:
+    """Share of the rows at which a walk had better start, by other rows than it is tested on.
+
+    Half, unless a bound cannot be expected to pass there and can be with fewer rows: where only the
+    surest answers are right, half of them prove nothing.
+
+    Args:
+        score: shape (v,), of rows that the walk does not see.
+        good: shape (v,).
+        rows: how many the walk will see.
+        alpha: largest error rate allowed.
+        delta: allowed chance that the promise is broken.
+    """
+    ordered = ~good[np.argsort(-score, kind="stable")].astype(bool)
+    chance = {START: 1.0}
+    for share in STARTS:
+        seen, many = math.floor(share * len(score)), math.floor(share * rows)
+        if seen >= LEAST_SEEN and many >= smallest_certifiable(alpha, delta):
+            rate = float(ordered[:seen].mean())
+            chance[share] = float(betainc(max(many * (1 - rate), 1e-9), many * rate + 1, 1 - alpha))
+    best = min(chance, key=lambda share: chance[share])
+    return START if chance[START] <= delta or chance[best] > delta else best
 
 
 def threshold_curve(
