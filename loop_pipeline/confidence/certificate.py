@@ -22,7 +22,7 @@ from loop_pipeline.stats.traffic_evidence import evidence
 # Fields that later schema versions added.
 LATER_FIELDS = frozenset(
     {"canary", "expires", "prices", "others", "model", "offers", "floor", "app"}
-    | {"worth", "grid", "round", "share"}
+    | {"worth", "grid", "round", "share", "subject", "units"}
 )
 ABSENT = (None, [], 0.0, "")
 
@@ -55,9 +55,9 @@ class Certificate(Document):
     """Serve answers scoring at least ``threshold``; None sends the whole group to the frontier.
 
     Counts are of requests as they were asked, repeats included. ``worth``: how many independent
-    ones the accepted are worth, None: all. ``round``, ``share`` and ``grid`` say how it may go on:
-    the tests of which round it is of, the chance it was given, and the thresholds that later rows
-    are held against.
+    ones the accepted are worth, None: all. The others say how it goes on when rows come:
+    ``subject`` is what it speaks about, ``round`` the round of tests it is of, ``share`` the chance
+    it was given, ``grid`` the thresholds that later rows are held against.
     """
 
     threshold: Threshold | None
@@ -72,14 +72,15 @@ class Certificate(Document):
     grid: list[Threshold] = Field([])
     round: Count = 0
     share: Share = 0.0
+    subject: str = ""
 
 
-def shared_delta(delta: float, groups: int, recalibration: int) -> float:
-    """Chance of a broken promise one group may spend at its t-th recalibration (t from 1).
+def shared_delta(delta: float, groups: int, round_: int) -> float:
+    """Chance of a broken promise of one of the groups that are tested in the t-th round (t from 1).
 
-    Summed over all groups and all recalibrations there will ever be, it is at most ``delta``.
+    Summed over all groups and all rounds there will ever be, it is at most ``delta``.
     """
-    return delta / max(groups, 1) * 6 / (math.pi**2 * recalibration**2)
+    return delta / max(groups, 1) * 6 / (math.pi**2 * round_**2)
 
 
 def promise_state(

@@ -131,11 +131,15 @@ def other_models(
         return []
     key = ["adapter", "dedup_key"]
     rows = rows.assign(times=rows.groupby(key)["dedup_key"].transform("size")).drop_duplicates(key)
-    rows = with_units(engine, rows, rows["messages"]).assign(
-        agrees=agreement_of(rows["output"], rows["frontier_output"], rows["contract"]),
-        request_text=rows["messages"].map(request_text),
-        source=rows["messages"].map(source_text),
-    ).reset_index(drop=True)
+    rows = (
+        with_units(engine, rows, rows["messages"])
+        .assign(
+            agrees=agreement_of(rows["output"], rows["frontier_output"], rows["contract"]),
+            request_text=rows["messages"].map(request_text),
+            source=rows["messages"].map(source_text),
+        )
+        .reset_index(drop=True)
+    )
     vectors = embedder.transform(rows["request_text"].tolist())
     found = []
     for name, own in rows.groupby("adapter", sort=True):

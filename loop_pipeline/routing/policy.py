@@ -29,9 +29,10 @@ from loop_pipeline.confidence.certificate import (
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.hashing import canonical, plain_numbers, seal_of
 
-SCHEMA_VERSION = 3
-# Version 1 had no canary, version 2 one student and no expiry; a rollback may return to them.
-READABLE = (1, 2, 3)
+SCHEMA_VERSION = 4
+# Version 1 had no canary, version 2 one student and no expiry, version 3 certificates that ended
+# with each refit; a rollback may return to them.
+READABLE = (1, 2, 3, 4)
 EXPLORATION_RATE = 0.02
 # Beside the seal, not under it: signed or not, a document has one sha256 (``policy_files``).
 SIGNATURE = "signature"
@@ -85,6 +86,11 @@ class GroupPolicy(Document):
     model: str | None = None
     offers: list[Offer] = Field([])
     floor: float = Field(0.0, ge=0, le=2, description="A length of a vector.")
+    worth: float | None = None
+    grid: list[Threshold] = Field([])
+    round: Count = 0
+    share: Share = 0.0
+    subject: str = ""
 
 
 class Canary(Document):
@@ -100,6 +106,8 @@ class PolicyBundle(Document):
 
     ``parent`` is the policy that a rollback returns to. From ``expires`` (a UTC day) on its
     certificates are void. ``app``: the only one whose requests it speaks of; empty: all.
+    ``recalibration`` is the last round of tests that its certificates are of; ``units`` says what
+    its calibration rows are units of.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -123,6 +131,7 @@ class PolicyBundle(Document):
     prices: str | None = None
     others: list[Upstream] = Field([])
     app: str = ""
+    units: str = ""
     sha256: str = ""
 
     @model_validator(mode="after")
