@@ -11,21 +11,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import (
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from loop_pipeline.confidence.answer_score import ScoreWeights
-from loop_pipeline.confidence.certificate import (
-    Certificate,
-    Count,
-    Document,
-    Share,
-    Threshold,
-    Usd,
-)
+from loop_pipeline.confidence.certificate import Certificate, Count, Document, Share, Threshold, Usd
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.hashing import canonical, plain_numbers, seal_of
 

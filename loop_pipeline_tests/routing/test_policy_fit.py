@@ -60,7 +60,7 @@ def test_too_few_rows_raise_and_say_how_many_are_missing(world):
     calibration = world.answers[world.answers["split"] == "calibration"]
     biggest = calibration["group_id"].value_counts().idxmax()
     few = calibration[calibration["group_id"] == biggest].head(50)
-    with pytest.raises(NotEnoughRows, match=r"has 50 calibration rows and needs at least 69; 19"):
+    with pytest.raises(NotEnoughRows, match=r"has 50 calibration rows and needs at least 82; 32"):
         world.fit(few)
 
 
