@@ -187,10 +187,10 @@ def accepted_counts(
     asked = np.take_along_axis(asked, order, axis=1)
     code = None if unit is None else unit[order]
     wrong = ~np.take_along_axis(right, order, axis=1)
-    p = evidence(wrong, code, asked, alpha=alpha, delta=delta).p_values
+    found = evidence(wrong, code, asked, alpha=alpha, delta=delta)
     start = np.minimum(np.maximum(usable // 2, need), usable)
     steps = np.maximum(np.linspace(start, usable, STEPS, axis=1).astype(int), 1) - 1
-    held = np.take_along_axis(p, np.minimum(steps, n - 1), axis=1) <= delta
+    held = found.at(np.minimum(steps, n - 1)).p_values <= delta
     passed = np.cumprod(held & (usable >= need)[:, None], axis=1).sum(axis=1)
     last = np.take_along_axis(steps, np.maximum(passed, 1)[:, None] - 1, axis=1)
     taken = np.take_along_axis(asked.cumsum(axis=1), last, axis=1)[:, 0]

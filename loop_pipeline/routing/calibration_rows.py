@@ -22,7 +22,13 @@ from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import adapter_name, checkpoint_rows
 from loop_pipeline.store.database import read
 from loop_pipeline.store.shadow_answers import shadowed_answers
-from loop_pipeline.store.tables import CheckpointRow, GroupMemberRow, StudentAnswerRow, TraceRow
+from loop_pipeline.store.tables import (
+    CheckpointRow,
+    GroupMemberRow,
+    StudentAnswerRow,
+    TraceRow,
+    TraceUnitRow,
+)
 from loop_pipeline.store.traces import read_traces
 from loop_pipeline.traces.messages import request_text, source_text
 
@@ -68,8 +74,25 @@ def held_out_answers(engine: Engine, checkpoint_id: str, app: str = "") -> pd.Da
         own = read(engine, TraceRow, columns=["prompt_id"], app=app)
         frame = frame[frame["prompt_id"].isin(own["prompt_id"])]
     # A request that comes again is no new evidence, but it is asked more often.
-    frame = frame.drop_duplicates("dedup_key").reset_index(drop=True)
+    frame = _on_one_side(engine, frame).drop_duplicates("dedup_key").reset_index(drop=True)
     return with_units(engine, frame, frame["messages"]).drop(columns="messages")
+
+
+def _on_one_side(engine: Engine, frame: pd.DataFrame) -> pd.DataFrame:
+    """Without requests that are gold in one row and not in another.
+
+    A row that ties two units together is on the more protected side, though its twin may be on the
+    other. Such a request is neither: it was evidence for a certificate and cannot judge it. Rows
+    never leave gold, so what is on one side now is never on the other later.
+    """
+    columns = ["prompt_id", "dedup_key", "split"]
+    rows = read(engine, TraceRow, columns=columns, producer="frontier")
+    settled = rows["prompt_id"].isin(read(engine, TraceUnitRow, columns=["prompt_id"])["prompt_id"])
+    rows = rows[settled | ~rows["dedup_key"].isin(rows.loc[settled, "dedup_key"])]
+    gold = (rows["split"] == "gold").groupby(rows["dedup_key"])
+    is_gold = frame["split"] == "gold"
+    every, some = (frame["dedup_key"].map(found) for found in (gold.all(), gold.any()))
+    return frame[is_gold & every.eq(True) | ~is_gold & ~some.eq(True)]
 
 
 def live_answers(engine: Engine, checkpoint_id: str) -> pd.DataFrame:

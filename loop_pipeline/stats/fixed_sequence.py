@@ -78,7 +78,7 @@ def bounded_threshold(
     tried = np.unique(np.linspace(first, n, steps).astype(int))
     # Equal scores are accepted together.
     ends = np.searchsorted(-ordered, -ordered[tried - 1], side="right") - 1
-    passed = int(np.cumprod(found.p_values[ends] <= delta).sum())
+    passed = int(np.cumprod(found.at(ends).p_values <= delta).sum())
     return float(ordered[ends[passed - 1]]) if passed else None
 
 
@@ -111,7 +111,7 @@ def all_or_threshold(
     rows = {"unit": unit, "times": times}
     if len(score) > 0 and bool(np.isfinite(score).all()):
         whole = evidence(~good.astype(bool), **rows, alpha=alpha, delta=delta / 2)
-        if whole.p_values[-1] <= delta / 2:
+        if whole.at([-1]).p_values[0] <= delta / 2:
             return float(score.min())
     return bounded_threshold(score, good, alpha=alpha, delta=delta / 2, **rows)
 
@@ -151,7 +151,7 @@ def anytime_threshold(
         delta=delta,
     )
     count = np.searchsorted(-score[order], -np.asarray(grid), side="right")
-    held = (count > 0) & (found.e_values[np.maximum(count, 1) - 1] >= 1 / delta)
+    held = (count > 0) & (found.at(np.maximum(count, 1) - 1).e_values >= 1 / delta)
     passed = int(np.cumprod(held).sum())
     return float(grid[passed - 1]) if passed else None
 

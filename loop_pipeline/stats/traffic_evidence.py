@@ -52,6 +52,20 @@ class Evidence(NamedTuple):
     seldom: Floats
     """Requests of the traffic that are for the others."""
 
+    def at(self, last: ArrayLike) -> Evidence:
+        """The same of some prefixes only.
+
+        Args:
+            last: shape (..., k), their last rows, counted from 0.
+        """
+        of = np.asarray(last)
+        picked = {
+            name: np.take_along_axis(part, of, -1)
+            for name, part in self._asdict().items()
+            if name != "need"
+        }
+        return self._replace(**picked)
+
     def least_agreement(self, at: int, delta: float) -> float:
         """Lower bound of the share of right answers among the traffic of the first rows.
 
