@@ -110,8 +110,8 @@ def _coverage(rows: pd.DataFrame, groups: list[str], alpha: float, delta: float)
     for group in groups:
         own = rows[rows["group_id"] == group]
         score, agrees = own["score"].to_numpy(float), own["agrees"].to_numpy(bool)
-        known = {"unit": own["unit"], "times": own["times"]}
-        accepted += certify_group(score, agrees, alpha, delta, **known).accepted
+        found = certify_group(score, agrees, alpha, delta, unit=own["unit"], times=own["times"])
+        accepted += found.accepted
     return accepted / int(rows["times"].sum())
 
 
