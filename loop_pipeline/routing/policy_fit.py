@@ -71,7 +71,7 @@ def _round(
     known: Sequence[PolicyBundle],
     facts: list[Any],
     *,
-    so_far: int,
+    number: int,
     target_agreement: float,
     delta: float,
 ) -> _Round:
@@ -84,7 +84,7 @@ def _round(
         for c in contenders
         for g in groups.active
     )
-    return _Round(alpha, facts, earlier, so_far + 1, shared_delta(delta, new, so_far + 1))
+    return _Round(alpha, facts, earlier, number, shared_delta(delta, new, number))
 
 
 def _rows_hash(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
@@ -183,12 +183,13 @@ def fit_policy(
     )
     evidence = _rows_hash(contenders, groups, [subject, target_agreement, delta])
     again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
+    so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)
     tests = _round(
         contenders,
         groups,
         known,
         [dict(frontier), dict(versions), groups.embedder_version, app],
-        so_far=max(recalibrations, *(bundle.recalibration for bundle in known), 0),
+        number=again.recalibration if again else so_far + 1,
         target_agreement=target_agreement,
         delta=delta,
     )
