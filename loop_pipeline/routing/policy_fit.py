@@ -6,7 +6,7 @@ Not here: the promise of one group (``confidence/certificate.py``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -46,13 +46,18 @@ class _Round:
 
     alpha: float
     facts: list[Any]
+    held: Mapping[str, str]
     earlier: dict[str, Offer]
     number: int
     share: float
 
+    def subject(self, contender: Contender, group: Group) -> str:
+        """What a certificate of this model and group speaks about."""
+        return subject_of(contender, group, [*self.facts, self.held.get(group.group_id)])
+
     def certificate(self, contender: Contender, group: Group) -> Certificate:
         """What may be promised of a model for a group, and what it speaks about."""
-        subject = subject_of(contender, group, self.facts)
+        subject = self.subject(contender, group)
         found = certify(
             contender,
             group.group_id,
@@ -70,6 +75,7 @@ def _round(
     groups: Groups,
     known: Sequence[PolicyBundle],
     facts: list[Any],
+    held: Mapping[str, str],
     *,
     number: int,
     target_agreement: float,
@@ -78,13 +84,14 @@ def _round(
     """Which tests are new, and what chance each of them gets."""
     alpha = round(1 - target_agreement, 12)
     facts = [*facts, target_agreement, delta]
-    need, earlier = _need_rows(contenders, groups, alpha, delta), earlier_offers(known)
+    need = _need_rows(contenders, groups, alpha, delta)
+    tests = _Round(alpha, facts, held, earlier_offers(known), number, 0.0)
     new = sum(
-        subject_of(c, g, facts) not in earlier and len(c.calibration(g.group_id)) >= need
+        tests.subject(c, g) not in tests.earlier and len(c.calibration(g.group_id)) >= need
         for c in contenders
         for g in groups.active
     )
-    return _Round(alpha, facts, earlier, number, shared_delta(delta, new, number))
+    return replace(tests, share=shared_delta(delta, new, number))
 
 
 def _rows_hash(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
@@ -142,6 +149,7 @@ def fit_policy(
     others: Sequence[Contender] = (),
     certificate_days: int = 90,
     app: str = "",
+    held: Mapping[str, str] | None = None,
 ) -> PolicyBundle:
     """Fit the score on validation rows and a certificate per group on calibration rows.
 
@@ -169,6 +177,7 @@ def fit_policy(
         others: cheaper models besides the student; of those certified the cheapest is taken.
         certificate_days: for which a certificate holds, counted from its newest row.
         app: the only one whose requests these are; the policy is for no other. Empty: all.
+        held: groups that are held back, and since when: what was promised of them before is void.
 
     Raises:
         NotEnoughRows: if no group could be certified even with full agreement.
@@ -181,7 +190,8 @@ def fit_policy(
     subject = subject_hash(
         student, frontier, versions, groups.embedder_version, [(c.name, c.version) for c in others]
     )
-    evidence = _rows_hash(contenders, groups, [subject, target_agreement, delta])
+    facts = [subject, target_agreement, delta, *sorted((held or {}).items())]
+    evidence = _rows_hash(contenders, groups, facts)
     again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
     so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)
     tests = _round(
@@ -189,6 +199,7 @@ def fit_policy(
         groups,
         known,
         [dict(frontier), dict(versions), groups.embedder_version, app],
+        held or {},
         number=again.recalibration if again else so_far + 1,
         target_agreement=target_agreement,
         delta=delta,

@@ -68,6 +68,19 @@ def test_a_group_that_moved_is_tested_anew_and_the_others_are_not(world, bundle)
     assert {later.group(g.group_id).round for g in rest} == {1}
 
 
+def test_what_was_promised_of_a_group_before_it_was_held_is_void(world, bundle):
+    group_id = world.groups.active[0].group_id
+    held = {group_id: "2027-01-01T00:00:00+00:00"}
+    later = world.fit(previous=bundle, held=held)
+    assert later.group(group_id).round == 2
+    # Few answers since: what stood before the hold does not come back.
+    own = world.answers["group_id"] == group_id
+    few = world.answers[~own | (own.cumsum() <= 60)]
+    now = world.fit(few, previous=bundle, held=held).group(group_id)
+    assert (now.arm, now.threshold) == ("frontier", None)
+    assert "missing" in now.reason
+
+
 def test_conversations_that_carry_a_group_leave_it_to_the_frontier_and_are_named(world):
     unit = np.where(np.arange(len(world.answers)) % 10 > 0, "conversation c17", "other")
     policy = world.fit(world.answers.assign(unit=unit, conversation_id=unit))
