@@ -59,7 +59,8 @@ def cells_of(
         own = classes == name
         w, rest = weight[own], (value - guess)[own]
         _, codes = np.unique(units[own].astype(str), return_inverse=True)
-        worth = effective(1 - value[own], codes, w)
+        # Scaled so that rows of equal weight weigh 1: then the sum of weights is a count of rows.
+        worth = effective(1 - value[own], codes, w * w.sum() / (w @ w))
         mean = float(w @ rest / w.sum())
         spread = float(w @ (rest - mean) ** 2 / w.sum())
         known = float(w @ guess[own] / w.sum())
