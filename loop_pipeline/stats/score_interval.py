@@ -43,7 +43,7 @@ def chance_classes(chance: Floats) -> NDArray[np.int64]:
 
 
 def cells_of(
-    value: Floats, guess: Floats, weight: Floats, classes: NDArray[Any], units: NDArray[Any]
+    value: Floats, guess: Floats, weight: Floats, classes: NDArray[Any], units: NDArray[np.int64]
 ) -> list[Cell]:
     """The cells of the rows that were seen.
 
@@ -52,13 +52,13 @@ def cells_of(
         guess: shape (n,), what was guessed of each, times the factor it is used with.
         weight: shape (n,), above 0.
         classes: shape (n,), which cell each row is in.
-        units: shape (n,), rows with the same name are lost together.
+        units: shape (n,), rows with the same code are lost together.
     """
     total, found = float(weight.sum()), []
     for name in np.unique(classes):
         own = classes == name
         w, rest = weight[own], (value - guess)[own]
-        _, codes = np.unique(units[own].astype(str), return_inverse=True)
+        _, codes = np.unique(units[own], return_inverse=True)
         # Scaled so that rows of equal weight weigh 1: then the sum of weights is a count of rows.
         worth = effective(1 - value[own], codes, w * w.sum() / (w @ w))
         mean = float(w @ rest / w.sum())
