@@ -22,8 +22,10 @@ from loop_pipeline.confidence.certificate import certify_group, shared_delta
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.stats.binomial import smallest_certifiable
 from loop_pipeline.stats.fixed_sequence import STEPS
+from loop_pipeline.stats.sampling import coin
 
 SWAPS = 400
+HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,35 @@ def compare_coverage(
     other = _coverage(theirs, tested, alpha, share)
     p = _p_lower(mine, theirs, tested, alpha=alpha, delta=share, swaps=swaps, seed=seed)
     return CoverageFigures(ours, other, p, len(mine), f"{len(tested)} groups tested")
+
+
+def validation_coverage(
+    answers: pd.DataFrame, *, target_agreement: float, delta: float
+) -> float | None:
+    """Coverage that a student could be certified for, by its validation rows alone.
+
+    Students may be chosen by it: the calibration rows stay unseen for the certificate. All groups
+    are taken together, and each half of the rows is scored by a fit to the other half.
+
+    Args:
+        answers: ``student_answers`` rows with ``group_id``, ``contract`` and ``source``.
+        target_agreement: promised agreement among served answers.
+        delta: chance that the promise is broken.
+
+    Returns:
+        The share of the rows; None if they are too few for any certificate.
+    """
+    alpha = round(1 - target_agreement, 12)
+    rows = answers[answers["split"] == "validation"].sort_values("prompt_id", kind="stable")
+    if len(rows) < smallest_certifiable(alpha, delta):
+        return None
+    side = np.array([coin("validation half", str(p)) < HALF for p in rows["prompt_id"]])
+    score = np.full(len(rows), np.nan)
+    for own in (side, ~side):
+        if own.any():
+            score[own] = scores(fit_score(rows[~own]), rows[own])
+    agrees = rows["agrees"].to_numpy(bool)
+    return certify_group(score, agrees, alpha, delta).accepted / len(rows)
 
 
 def _scored(answers: pd.DataFrame | None) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from loop_pipeline.stats.one_source import Floats, Logged, Part, part_of
+from loop_pipeline.stats.one_source import Floats, Logged, Part, of, part_of
 from loop_pipeline.stats.one_source import effective_size as effective_size
 
 MIN_EFFECTIVE = 200
@@ -87,7 +87,7 @@ def estimate(
     parts = []
     for name in np.unique(source):
         own = source == name
-        rows, counted = (Logged(*(column[own] for column in part)) for part in (logged, base))
+        rows, counted = of(logged, own), of(base, own)
         if part := part_of(rows, counted, unit[own], share=share, level=level):
             parts.append(part)
     if not parts:

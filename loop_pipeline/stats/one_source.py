@@ -29,6 +29,11 @@ class Logged(NamedTuple):
     predicted: Floats
 
 
+def of(part: Logged, mine: NDArray[np.bool_]) -> Logged:
+    """The same of some of the requests."""
+    return Logged(*(column[mine] for column in part))
+
+
 def effective_size(weight: Floats) -> float:
     """Kish's effective sample size, (sum w)^2 / sum w^2; 0 if every weight is 0."""
     total = float(weight.sum())
