@@ -103,9 +103,8 @@ def check(
 
     It is refused if the rows are worth fewer than 200 direct observations, if one of them counts
     for more than 50, or if agreement is provably below what the policy promises (95% intervals of
-    both estimators), by all rows or by the live ones alone. Replayed and live requests are
-    estimated apart and weighed by what each is worth. A policy that serves nothing
-    but the frontier needs no evidence.
+    both estimators), by all rows or by live ones alone. Both are estimated apart and weighed by
+    what each is worth. A policy that serves nothing but the frontier needs no evidence.
 
     Args:
         engine: the store.
@@ -122,17 +121,14 @@ def estimate_on_rows(rows: pd.DataFrame, bundle: PolicyBundle) -> OffPolicyRepor
         passed=False,
         reason="",
         requests=len(rows),
-        replayed=int(rows["replayed"].astype(bool).sum()),
+        replayed=int(rows["replayed"].sum()),
         unpriced=int((rows["frontier_answered"].astype(bool) & rows["frontier_usd"].isna()).sum()),
     )
     if len(rows):
         report = report.model_copy(update=_figures(rows, bundle))
     problem = _problem(report, bundle) if bundle.certified else None
-    report.passed = problem is None
-    report.reason = problem or (
-        "nothing speaks against it" if bundle.certified else "no cheaper model serves anything"
-    )
-    return report
+    fine = "nothing speaks against it" if bundle.certified else "no cheaper model serves anything"
+    return report.model_copy(update={"passed": problem is None, "reason": problem or fine})
 
 
 def _figures(rows: pd.DataFrame, bundle: PolicyBundle) -> dict[str, Estimate | None]:
@@ -240,18 +236,12 @@ def _problem(report: OffPolicyReport, bundle: PolicyBundle) -> str | None:
     weak = refusal(report.overall.effective, report.overall.max_weight)
     if weak is not None or report.agreement is None:
         return weak
-    found, target = report.agreement, bundle.target_agreement
-    high = max(found.dr_high, found.snips_high)
-    if high < target:
-        return (
-            f"agreement of what would be served is {found.dr:.3f} and at most "
-            f"{high:.3f} (95%), promised is {target:.3f}"
-        )
-    live = report.live_agreement
-    high = 1.0 if live is None else max(live.dr_high, live.snips_high)
-    if live is not None and high < target:
-        return (
-            f"on live requests alone, agreement of what would be served is {live.dr:.3f} and at "
-            f"most {high:.3f} ({LIVE_LEVEL:.1%}), promised is {target:.3f}"
-        )
+    target = bundle.target_agreement
+    looks = ("", report.agreement), ("on live requests alone, ", report.live_agreement)
+    for rows, found in looks:
+        if found is not None and (high := max(found.dr_high, found.snips_high)) < target:
+            return (
+                f"{rows}agreement of what would be served is {found.dr:.3f} and at most "
+                f"{high:.3f} ({100 * (LIVE_LEVEL if rows else 0.95):g}%), promised is {target:.3f}"
+            )
     return None
