@@ -28,7 +28,7 @@ from loop_pipeline.stats.off_policy import (
     outcome_model,
     refusal,
 )
-from loop_pipeline.stats.one_source import of
+from loop_pipeline.stats.weighted.one_source import of
 
 # Live requests are also looked at alone, for they are newer: a second look, so a surer one.
 LIVE_LEVEL = 0.975

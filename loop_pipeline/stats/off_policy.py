@@ -4,7 +4,7 @@ Not here: where the requests come from (``routing/logged_requests.py``).
 
 SNIPS (Swaminathan & Joachims 2015) and the doubly robust estimator (Dudik et al. 2011) with a
 cross-fitted outcome model; intervals from influence values, summed within a cluster, and corrected
-where few of the rows that weigh most are errors (``score_interval.py``).
+where few of the rows that weigh most are errors (``weighted/score_interval.py``).
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from loop_pipeline.stats.one_source import Floats, Logged, Part, of, part_of
-from loop_pipeline.stats.one_source import effective_size as effective_size
+from loop_pipeline.stats.weighted.one_source import Floats, Logged, Part, of, part_of
+from loop_pipeline.stats.weighted.one_source import effective_size as effective_size
 
 MIN_EFFECTIVE = 200
 MAX_WEIGHT = 50.0
@@ -82,7 +83,7 @@ def estimate(
     base = within or Logged(np.ones_like(reward), np.ones_like(reward), np.ones_like(reward))
     unit = np.arange(len(reward))
     if clusters is not None:
-        _, unit = np.unique(clusters.astype(str), return_inverse=True)
+        unit = pd.factorize(clusters)[0]
     source = np.zeros(len(reward), int) if sources is None else sources
     parts = []
     for name in np.unique(source):
@@ -146,7 +147,7 @@ def outcome_model(
     seen = np.isfinite(reward)
     if not seen.any():
         return np.zeros(len(reward))
-    _, which = np.unique(clusters.astype(str), return_inverse=True)
+    which = pd.factorize(clusters)[0]
     fold = np.random.default_rng(seed).permutation(which.max() + 1)[which] % FOLDS
     weight = np.where(seen, 1 / propensity, 0.0)
     filled = np.where(seen, reward, 0.0)
@@ -173,7 +174,7 @@ def _ridge(x: Floats, y: Floats, weight: Floats, new: Floats) -> Floats:
 
 def _group_means(groups: NDArray[Any], y: Floats, weight: Floats, prior: float = 5.0) -> Floats:
     overall = float(weight @ y / weight.sum())
-    _, which = np.unique(groups.astype(str), return_inverse=True)
+    which = pd.factorize(groups)[0]
     weight = weight / weight[weight > 0].mean()
     total, size = np.bincount(which, weights=weight * y), np.bincount(which, weights=weight)
     return ((total + prior * overall) / (size + prior))[which]

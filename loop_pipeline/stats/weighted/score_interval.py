@@ -1,6 +1,6 @@
 """Intervals for a mean of values in [0, 1] whose rows were seen with different chances.
 
-Not here: the estimates themselves (``off_policy.py``, ``ppi.py``).
+Not here: the estimates themselves (``stats/off_policy.py``, ``stats/ppi.py``).
 
 A normal interval is too narrow where few of the rows that weigh most are errors: a lucky draw shows
 no errors and therefore no spread. So the rows are put in cells of about the same chance, and each

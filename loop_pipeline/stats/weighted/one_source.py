@@ -1,6 +1,6 @@
 """What one sample of logged requests says about a policy, and how much it is worth.
 
-Not here: several samples together (``off_policy.py``).
+Not here: several samples together (``stats/off_policy.py``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loop_pipeline.stats.design_effect import effective
-from loop_pipeline.stats.score_interval import cells_of, chance_classes, reach
+from loop_pipeline.stats.weighted.score_interval import cells_of, chance_classes, reach
 
 Floats = NDArray[np.float64]
 
