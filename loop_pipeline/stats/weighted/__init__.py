@@ -1,1 +1,1 @@
-"""Estimates from rows that were seen with different chances: their parts, and intervals that hold."""
+"""Estimates from rows that were seen with different chances: parts, and intervals that hold."""
