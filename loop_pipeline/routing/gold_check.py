@@ -95,11 +95,11 @@ def verdicts(gold: pd.DataFrame) -> pd.DataFrame:
     tested = max(int((groups & (gold["served"] > 0)).sum()), 1)
     policies = max(int((~groups & (gold["served"] > 0)).sum()), 1)
     states, found = [], []
-    for row, group in zip(gold.itertuples(), groups, strict=True):
-        level = row.delta / 2 / (tested if group else policies)
-        worth, good = row.worth, row.worth * row.agreement if row.served else 0.0
-        state: str = promise_state(good, worth, target=row.target_agreement, delta=level, groups=1)
-        power = chance_to_find(worth, target=row.target_agreement, level=level)
+    numbers = gold[["worth", "agreement", "target_agreement", "delta"]].fillna(0.0).to_numpy(float)
+    for (worth, agreement, target, delta), group in zip(numbers, groups, strict=True):
+        level = float(delta / 2 / (tested if group else policies))
+        state: str = promise_state(worth * agreement, worth, target=target, delta=level, groups=1)
+        power = chance_to_find(worth, target=target, level=level)
         blind = state in ("kept", "in doubt") and power < MIN_POWER
         states.append("cannot tell" if blind else state)
         found.append(power)

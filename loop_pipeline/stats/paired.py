@@ -175,7 +175,7 @@ class RowsByUnit(NamedTuple):
         if alone <= 0 or self.sizes.max() == 1:
             return 1.0
         telling = max(int((self.sums != 0).sum()), 2)
-        raised = (t.ppf(alpha, telling - 1) / norm.ppf(alpha)) ** 2
+        raised = float(t.ppf(alpha, telling - 1) / norm.ppf(alpha)) ** 2
         together = float(((self.sums - self.sizes * mean) ** 2).sum())
         return max(1.0, together / alone * raised)
 

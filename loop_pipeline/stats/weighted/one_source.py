@@ -79,8 +79,9 @@ def part_of(
 
     def estimated(value: float, influence: Floats, guess: Floats) -> tuple[float, float, float]:
         variance = float((np.bincount(unit, influence) ** 2).sum()) / len(seen) ** 2
-        rows = (gained, guess, own, classes, unit)
-        cells = cells_of(*(column[used] for column in rows)) if share else ()
+        cells = []
+        if share:
+            cells = cells_of(gained[used], guess[used], own[used], classes[used], unit[used])
         return value, *reach(variance, cells, level)
 
     guess = np.clip(logged.predicted, 0, 1)
