@@ -136,12 +136,13 @@ def fit_quality(
         return Fitted(model.sealed(), pd.Series(dtype=float))
     p_good = good.astype(float)
     z = out_of_fold(features, tasks, p_good, folds)
-    calibrator = fit_calibrator(z, np.asarray(p_good, dtype=np.float64))
+    said = np.asarray(p_good, dtype=np.float64)
+    calibrator = fit_calibrator(z, said)
     stack = fit_stack(features, tasks, p_good)
     model = QualityModel(stack=stack, calibrator=calibrator, n_labels=len(good), reason="")
-    scores = pd.Series(cross_calibrated(z, p_good.to_numpy(float), folds), index=chance.index)
+    scores = pd.Series(cross_calibrated(z, said, folds), index=chance.index)
     right, weights = good.to_numpy(bool), review_weights(chance)
-    figures = reliability(scores.to_numpy(float), right, weights=weights)
+    figures = reliability(np.asarray(scores, dtype=np.float64), right, weights=weights)
     proxy = model.predict(features, tasks)
     proxy.loc[chance.index] = scores
     open_to = chance.index if candidates is None else chance.index[candidates.loc[chance.index]]
