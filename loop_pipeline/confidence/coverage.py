@@ -60,7 +60,8 @@ def compare_coverage(
 
     Args:
         candidate: ``student_answers`` of the validation and calibration split with ``group_id``,
-            ``contract`` and ``source``; one row a distinct request.
+            ``contract`` and ``source``, and ``cluster`` (what a row belongs together with) if it is
+            known; one row a distinct request.
         rival: the same of the other student; None or without calibration rows: unknown.
         target_agreement: promised agreement among served answers.
         delta: chance that any group's promise is broken; both students share it alike.
@@ -122,11 +123,15 @@ def validation_coverage(
 def _scored(answers: pd.DataFrame | None) -> pd.DataFrame:
     """Calibration rows by prompt id with their score, as the router would compute it."""
     if answers is None or answers.empty:
-        return pd.DataFrame(columns=pd.Index(["group_id", "agrees", "score"]))
+        return pd.DataFrame(columns=pd.Index(["group_id", "agrees", "score", "unit"]))
     weights = fit_score(answers[answers["split"] == "validation"])
     rows = answers[answers["split"] == "calibration"]
-    scored = rows.assign(score=scores(weights, rows), agrees=rows["agrees"].astype(bool))
-    return scored.set_index("prompt_id")[["group_id", "agrees", "score"]].sort_index()
+    scored = rows.assign(
+        score=scores(weights, rows),
+        agrees=rows["agrees"].astype(bool),
+        unit=rows.get("cluster", rows["prompt_id"]),
+    )
+    return scored.set_index("prompt_id")[["group_id", "agrees", "score", "unit"]].sort_index()
 
 
 def _coverage(rows: pd.DataFrame, groups: list[str], alpha: float, delta: float) -> float:
@@ -150,6 +155,7 @@ def _p_lower(
 ) -> float:
     """Permutation test: were the two the same, which of them gave which answer would not matter.
 
+    The answers to a unit (a conversation) are exchanged together: they are right or wrong together.
     Scores are compared by their rank within a student and group; a certificate uses no more.
     """
     rng = np.random.default_rng(seed)
@@ -158,7 +164,8 @@ def _p_lower(
         own = (mine["group_id"] == group).to_numpy()
         a, b = (_ranks(side.loc[own, "score"]) for side in (mine, theirs))
         right_a, right_b = (side.loc[own, "agrees"].to_numpy(bool) for side in (mine, theirs))
-        swap = rng.random((swaps + 1, len(a))) < 0.5
+        unit = pd.factorize(mine.loc[own, "unit"])[0]
+        swap = (rng.random((swaps + 1, unit.max() + 1)) < 0.5)[:, unit]
         swap[0] = False  # what was observed
         for sign, x, y, right_x, right_y in (
             (1, a, b, right_a, right_b),

@@ -175,7 +175,7 @@ def _key(answers: pd.DataFrame) -> str:
 
 
 def _with_context(answers: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
-    columns = ["prompt_id", "group_id", "contract", "source"]
+    columns = ["prompt_id", "group_id", "contract", "source", "cluster"]
     return answers.merge(held_out[columns], on="prompt_id")
 
 
