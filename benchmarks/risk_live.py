@@ -1,9 +1,10 @@
 """How long does it take until a group whose promise is broken is the frontier's again?
 
 One live run through a real gateway, a store, `loop ship` and the look of the sensor, taken after
-every 40 requests. Frontier and student are local servers that agree, until the frontier's answers to
-a fifth of the requests of one of two groups are others; a tenth of the requests is shadowed. Counted
-from that moment on; while the group is held, 400 requests more are asked, half of them of it.
+every 40 requests. Frontier and student are local servers that agree, until the frontier's answers
+to a fifth of the requests of one of two groups are others; a tenth of the requests is shadowed.
+Counted from that moment on; while the group is held, 400 requests more are asked, half of them of
+it.
 
     python -m benchmarks.risk_live
 """
