@@ -37,6 +37,7 @@ def summary(bundle: PolicyBundle) -> list[str]:
         f"{bundle.delta:.1%} chance that it is broken anywhere, ever",
         f"certified coverage {coverage(bundle):.1%} of the groups' requests, expected cost "
         f"{_usd(usd)} a request, {bundle.exploration_rate:.0%} shadowed",
+        *([f"rests on {bundle.units}"] if bundle.units else []),
     ]
     groups = sorted(bundle.groups, key=lambda g: (g.arm != "student", g.name))
     return [*lines, *(f"  {g.name} [{g.group_id[:8]}]: {_where(bundle, g)}" for g in groups)]
