@@ -32,7 +32,7 @@ TOPICS = {
     ),
     "The training set": ("leak", "dedup"),
     "Training": ("training_speed", "qlora_7b", "gpu_proof", "noise"),
-    "Promises and routing": ("certificate", "risk", "routing", "outcomes", "decision"),
+    "Promises and routing": ("certificate", "risk", "risk_live", "routing", "outcomes", "decision"),
     "Serving": ("adapter_swap", "vllm_logprobs"),
     "Whole turns": ("turns",),
 }
