@@ -31,6 +31,7 @@ REASK_OVERLAP = 0.6
 REASK_LEAST_S = 2
 LONG_TAILED = ("dwell_s", "latency_ms")
 MEASURED = ("rating", "judge", "grounding", "logprob_min", "logprob_p10", *LONG_TAILED)
+MEAN_OF_JUDGES = ["judge", "judge_missing"]
 # Beyond this many characters edits are counted in words: the cost is quadratic. Where no blanks are
 # between them, what stands between two points or commas is one.
 LONG = 2000
@@ -91,11 +92,14 @@ def trace_signals(
     return frame.reset_index()[COLUMNS]
 
 
-def features(signals: pd.DataFrame) -> pd.DataFrame:
+def features(signals: pd.DataFrame, judges: pd.DataFrame | None = None) -> pd.DataFrame:
     """The signals as floats for the quality score: a missing value is a column of its own.
 
     Args:
         signals: columns of ``TraceSignalRow``.
+        judges: a column a judge, by prompt_id, as ``labels.judges.judge_features`` gives them.
+            None: the judges' mean, in which is lost what each is worth; for scores that were fitted
+            before judges had columns.
 
     Returns:
         Floats by prompt_id; null where a measured value is not known. A request that was asked
@@ -118,7 +122,8 @@ def features(signals: pd.DataFrame) -> pd.DataFrame:
         values = values.map(np.log1p) if name in LONG_TAILED else values
         columns |= {name: values, f"{name}_missing": values.isna()}
     columns["log_words"] = np.log1p(rows["words"].astype(float))
-    return pd.DataFrame(columns, index=rows.index).astype(float)
+    known = pd.DataFrame(columns, index=rows.index).astype(float)
+    return known if judges is None else known.drop(columns=MEAN_OF_JUDGES).join(judges)
 
 
 def tasks(traces: pd.DataFrame) -> pd.Series:
