@@ -18,7 +18,6 @@ from loop_pipeline.labels.reviews.queue import (
     take_reviews_in,
     update_queue,
 )
-from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import (
     QualityScoreRow,
