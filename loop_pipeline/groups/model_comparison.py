@@ -37,7 +37,8 @@ def logged_rows(traces: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
     """
     route = [r if isinstance(r, Mapping) else {} for r in traces["route"]]
     request = [r.get("shadow_of") or p for r, p in zip(route, traces["prompt_id"], strict=True)]
-    frame = traces.assign(request=request, cost=traces["cost_usd"])
+    again = [bool(r.get("again")) for r in route]
+    frame = traces.assign(request=request, cost=traces["cost_usd"], again=again)
     group = members.set_index("prompt_id")["group_id"]
     known = frame["prompt_id"].map(group)
     of_request = known.groupby(frame["request"]).first()
@@ -51,7 +52,7 @@ def logged_rows(traces: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
 
 def _agreement(rows: pd.DataFrame) -> pd.Series:
     """Whether an answer says what the frontier said to the same request; null for the frontier."""
-    told = rows[rows["producer"] == "frontier"].drop_duplicates("request")
+    told = rows[(rows["producer"] == "frontier") & ~rows["again"]].drop_duplicates("request")
     frontier = told.set_index("request")["output"]
     found = pd.Series(None, index=rows.index, dtype=object)
     others = rows[(rows["producer"] != "frontier") & rows["request"].isin(frontier.index)]

@@ -28,6 +28,9 @@ REPLAYED = ("validation", "calibration")
 SHADOW_OF = TraceRow.route["shadow_of"].as_string()
 REQUEST = func.coalesce(SHADOW_OF, TraceRow.prompt_id)
 ADAPTER = TraceRow.route["adapter"].as_string()
+# The frontier's second answer to a request, asked for to see how often it agrees with itself. It is
+# nobody's standard: whatever compares models with the frontier reads the first.
+FIRST_ANSWER = TraceRow.route["again"].as_boolean().is_not(True)
 WHOLE = func.coalesce(TraceRow.finish_reason, "").not_in(BROKEN)
 
 
@@ -62,7 +65,7 @@ def paired_answers(
             ContractRow.body,
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(recent, REQUEST.in_(asked), WHOLE, of_app(engine))
+        .where(recent, REQUEST.in_(asked), WHOLE, FIRST_ANSWER, of_app(engine))
         .order_by(TraceRow.prompt_id)
     )
     names = ["prompt_id", "dedup_key", "contract", "ts", "frontier", "champion", "challenger"]
@@ -121,7 +124,7 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
             TraceRow.cost_usd.label("frontier_usd"),
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(TraceRow.producer == "frontier", WHOLE)
+        .where(TraceRow.producer == "frontier", WHOLE, FIRST_ANSWER)
         .order_by(TraceRow.prompt_id)
     )
     requests = sorted(set(cheaper["request"]))
