@@ -17,6 +17,7 @@ from loop_pipeline.stats.fixed_sequence import Right, Scores, bounded_threshold
 # Fields that schema versions 2 and 3 added.
 LATER_FIELDS = frozenset(
     {"canary", "expires", "prices", "others", "model", "offers", "floor", "app"}
+    | {"ceiling", "margin", "least"}
 )
 ABSENT = (None, [], 0.0, "")
 

@@ -10,6 +10,7 @@ more than once, which are not. Of the second kind only groups without one of the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 from sqlalchemy import ColumnElement, Engine, func, select
@@ -18,7 +19,7 @@ from loop_pipeline.answers.agreement import agreement_of
 from loop_pipeline.confidence.ceiling import Ceiling, ceiling_of
 from loop_pipeline.store.database import CHUNK, of_app, query, read
 from loop_pipeline.store.shadow_answers import FIRST_ANSWER, REQUEST, SHADOW_OF, WHOLE
-from loop_pipeline.store.tables import ContractRow, GroupMemberRow, TraceRow
+from loop_pipeline.store.tables import ContractRow, GroupMemberRow, TraceRow, TraceUnitRow
 
 # Key of the ceiling of all requests, among those by group id.
 ALL = "all"
@@ -28,12 +29,15 @@ ALL = "all"
 class FrontierTwice:
     """How often the frontier agrees with itself.
 
-    ``ceilings`` by group id, and of ``ALL``. ``same`` says of each frontier answer (by its prompt
-    id) whether another answer of the frontier to the same request, drawn by the coin, agrees.
+    ``ceilings`` by group id, and of ``ALL``; ``tasks`` by task. ``same`` says of each frontier
+    answer (by its prompt id) whether another answer of the frontier to the same request, drawn by
+    the coin, agrees; ``units`` which unit it belongs to.
     """
 
     ceilings: dict[str, Ceiling] = field(default_factory=dict)
+    tasks: dict[str, Ceiling] = field(default_factory=dict)
     same: dict[str, bool] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
 
     @property
     def whole(self) -> Ceiling | None:
@@ -52,16 +56,26 @@ def frontier_twice(engine: Engine, model: str = "") -> FrontierTwice:
     members = read(engine, GroupMemberRow, columns=["prompt_id", "group_id"])
     groups = dict(zip(members["prompt_id"], members["group_id"], strict=True))
     ceilings: dict[str, Ceiling] = {}
+    tasks: dict[str, Ceiling] = {}
     # The sample comes last, so that it stands where there is one.
     for pairs, by_coin in ((repeats, False), (drawn, True)):
         own = pairs["prompt_id"].map(groups).fillna(pairs["other_id"].map(groups))
         pairs = pairs.assign(group_id=own.fillna(pairs["group_id"]))
-        for name, rows in [(ALL, pairs), *pairs.groupby("group_id", sort=True)]:
-            found = ceiling_of(rows["same"].tolist(), rows["unit"].tolist(), drawn=by_coin)
-            if found is not None:
-                ceilings[str(name)] = found
-    ids = [*drawn["prompt_id"], *drawn["other_id"]]
-    return FrontierTwice(ceilings, dict(zip(ids, [*drawn["same"]] * 2, strict=True)))
+        ceilings |= _ceilings([(ALL, pairs), *pairs.groupby("group_id", sort=True)], by_coin)
+        tasks |= _ceilings(list(pairs.groupby("task", sort=True)), by_coin)
+    same, units = (
+        dict(zip([*drawn["prompt_id"], *drawn["other_id"]], [*drawn[name]] * 2, strict=True))
+        for name in ("same", "unit")
+    )
+    return FrontierTwice(ceilings, tasks, same, units)
+
+
+def _ceilings(parts: list[tuple[Any, pd.DataFrame]], by_coin: bool) -> dict[str, Ceiling]:
+    found = {
+        str(name): ceiling_of(rows["same"].tolist(), rows["unit"].tolist(), drawn=by_coin)
+        for name, rows in parts
+    }
+    return {name: ceiling for name, ceiling in found.items() if ceiling is not None}
 
 
 def _asked_twice(engine: Engine, model: str) -> pd.DataFrame:
@@ -95,15 +109,17 @@ def _answers(engine: Engine, model: str, which: ColumnElement[bool]):
             TraceRow.prompt_id,
             TraceRow.dedup_key,
             TraceRow.ts,
+            TraceRow.task,
             TraceRow.model,
             TraceRow.output,
-            TraceRow.conversation_id,
+            func.coalesce(TraceUnitRow.unit, TraceRow.conversation_id).label("unit"),
             TraceRow.route["group_id"].as_string().label("group_id"),
             FIRST_ANSWER.is_not(True).label("later"),
             SHADOW_OF.is_not(None).label("beside"),
             ContractRow.body.label("contract"),
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
+        .outerjoin(TraceUnitRow, TraceUnitRow.prompt_id == TraceRow.prompt_id)
         .where(TraceRow.producer == "frontier", WHOLE, of_app(engine), which)
     )
     return statement.where(TraceRow.model == model) if model else statement
@@ -122,7 +138,8 @@ def _pairs(answers: pd.DataFrame) -> pd.DataFrame:
             "prompt_id": both["prompt_id"],
             "other_id": both["other_id"],
             "group_id": both["group_id"].astype(object),
-            "unit": both["conversation_id"].fillna(both["prompt_id"]),
+            "task": both["task"].astype(object),
+            "unit": both["unit"].fillna(both["prompt_id"]),
             "same": agreement_of(both["output"], both["other"], both["contract"]),
         }
     ).reset_index(drop=True)

@@ -1,5 +1,7 @@
-"""The promise of a group relative to its ceiling: the student agrees with the frontier's answer at
-least as often as the frontier's own next answer does, less a margin. An offer: off by default.
+"""The promise of a group relative to its ceiling, an offer that is off by default.
+
+The student agrees with the frontier's answer at least as often as the frontier's own next answer
+does, less a margin.
 
 Not here: the promise of a fixed share (``certificate.py``), and the test itself
 (``stats/paired_margin.py``).
@@ -96,7 +98,10 @@ def _walk(
     threshold = None
     for k in np.unique(np.linspace(max(n // 2, need), n, STEPS).astype(int)):
         kept = score >= ordered[k - 1]
-        student_only, frontier_only = int((kept & ~right & own).sum()), int((kept & right & ~own).sum())
+        student_only, frontier_only = (
+            int((kept & ~right & own).sum()),
+            int((kept & right & ~own).sum()),
+        )
         if not within_margin(
             student_only, frontier_only, int(kept.sum()), margin=margin, delta=delta
         ):

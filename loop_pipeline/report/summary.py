@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from textwrap import wrap
 
+from loop_pipeline.confidence.ceiling import NOT_MEASURED, ceiling_words
 from loop_pipeline.report.next_step import next_step
 from loop_pipeline.report.numbers import (
     LEXICAL,
     Agreement,
     GroupNumbers,
     LoopNumbers,
-    extras_words,
     lessons,
-    load_sentence,
     money,
     percent,
 )
+from loop_pipeline.report.words.cost_words import extras_words, load_sentence
+from loop_pipeline.report.words.promise_words import most_words, promise_sentence
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.whole_file import read_model
 
@@ -87,9 +88,19 @@ def _student(numbers: LoopNumbers) -> list[str]:
         _agreement(task, f"{task.name}: {LEXICAL if task.lexical else 'agreement'}")
         for task in numbers.agreement_by_task[:MAX_TASKS]
     ]
+    lines += wrap(ceiling_words(numbers.ceiling) + _by_task(numbers), WIDTH - 2)
     if (reference := numbers.agreement.reference) is not None:
         lines.append(f"beside it, {numbers.reference_name or 'reference'}: {percent(reference)}")
     return lines
+
+
+def _by_task(numbers: LoopNumbers) -> str:
+    """The ceilings of the tasks, where there are several."""
+    tasks = numbers.agreement_by_task[:MAX_TASKS]
+    if len(tasks) < 2:
+        return ""
+    said = [f"{t.name} {percent(t.ceiling.value) if t.ceiling else NOT_MEASURED}" for t in tasks]
+    return f"; {', '.join(said)}"
 
 
 def _agreement(found: Agreement, name: str) -> str:
@@ -104,15 +115,15 @@ def _coverage(numbers: LoopNumbers) -> list[str]:
     if found is None:
         return [f"no certificate: {numbers.why('coverage')}"]
     lines = [
-        f"promise: {found.target:.0%} agreement in every group, broken with chance"
-        f" {found.delta:.0%} at most",
-        f"certified {percent(found.certified)} of all requests · achieved {percent(found.achieved)}"
-        f" at {percent(found.achieved_agreement)} agreement",
+        *wrap(promise_sentence(found, text=any(g.lexical for g in numbers.groups)), WIDTH - 2),
+        f"certified {percent(found.certified)} of all requests, {most_words(found.most)}",
+        f"achieved {percent(found.achieved)} at {percent(found.achieved_agreement)} agreement",
     ]
     if found.uncertified is not None:
         lines.append(f"without certificate {percent(found.uncertified)}, but nothing is promised")
     lines.append(
-        f"{'group':<40}{'size':>7}  {'arm':<9}{'covered':>8}{'agree':>8}{'at least':>9}{'cost':>8}"
+        f"{'group':<34}{'size':>7}  {'arm':<9}{'covered':>8}{'agree':>8}{'at least':>9}"
+        f"{'ceiling':>9}{'cost':>8}"
     )
     shown = sorted(numbers.groups, key=lambda group: -group.size)[:MAX_GROUPS]
     lines += [_group(group) for group in shown]
@@ -124,10 +135,11 @@ def _coverage(numbers: LoopNumbers) -> list[str]:
 
 
 def _group(group: GroupNumbers) -> str:
-    name = _cut(group.name, 37) + (" *" if group.lexical else "")
+    name = _cut(group.name, 31) + (" *" if group.lexical else "")
     return (
-        f"{name:<40}{group.size:>7,}  {group.arm:<9}{percent(group.coverage):>8}"
+        f"{name:<34}{group.size:>7,}  {group.arm:<9}{percent(group.coverage):>8}"
         f"{percent(group.agreement):>8}{percent(group.agreement_low):>9}"
+        f"{percent(group.ceiling.value if group.ceiling else None):>9}"
         f"{percent(group.cost_ratio):>8}"
     )
 

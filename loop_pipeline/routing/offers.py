@@ -12,6 +12,7 @@ import pandas as pd
 
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.confidence.certificate import certify_group
+from loop_pipeline.confidence.relative_certificate import certify_relative
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.groups.clustering.fit import Group
@@ -27,7 +28,9 @@ class Contender:
     """A cheaper model with its answers to held-out requests.
 
     ``rows`` has the columns prompt_id, split, group_id, agrees (with the frontier's answer) and
-    score as the router computes it, NaN for an answer that it would never serve.
+    score as the router computes it, NaN for an answer that it would never serve; for promises
+    relative to the ceiling also itself (whether the frontier's second answer agrees with its first)
+    and unit, and then only rows that have them.
     """
 
     name: str
@@ -61,13 +64,27 @@ def expected_usd(contender: Contender, coverage: float, frontier_usd: float | No
 
 
 def make_offer(
-    contender: Contender, group_id: str, *, alpha: float, delta: float, frontier_usd: float | None
+    contender: Contender,
+    group_id: str,
+    *,
+    alpha: float,
+    delta: float,
+    frontier_usd: float | None,
+    margin: float | None = None,
 ) -> Offer:
-    """Certify one model for one group; certified but not cheaper is no offer either."""
+    """Certify one model for one group; certified but not cheaper is no offer either.
+
+    With a margin the promise is relative to the ceiling, and ``alpha`` is not looked at.
+    """
     rows = contender.calibration(group_id)
-    certificate = certify_group(
-        rows["score"].to_numpy(float), rows["agrees"].to_numpy(bool), alpha, delta
-    )
+    score, agrees, least = rows["score"].to_numpy(float), rows["agrees"].to_numpy(bool), None
+    if margin is None:
+        certificate = certify_group(score, agrees, alpha, delta)
+    else:
+        itself, units = rows["itself"].to_numpy(bool), rows["unit"].tolist()
+        certificate, least = certify_relative(
+            score, agrees, itself, units, margin=margin, delta=delta
+        )
     usd, reason = expected_usd(contender, certificate.coverage, frontier_usd), certificate.reason
     dear = usd is not None and frontier_usd is not None and usd >= frontier_usd
     if certificate.threshold is not None and dear:
@@ -83,6 +100,7 @@ def make_offer(
         **certificate.model_dump(exclude={"reason"}),
         expected_usd_per_request=usd,
         reason=reason,
+        least=least,
     )
 
 

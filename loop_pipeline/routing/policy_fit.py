@@ -6,17 +6,21 @@ Not here: the promise of one group (``confidence/certificate.py``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.confidence.answer_score_fit import fit_score, scores
+from loop_pipeline.confidence.ceiling import with_ceiling
 from loop_pipeline.confidence.certificate import shared_delta
+from loop_pipeline.confidence.frontier_twice import FrontierTwice
+from loop_pipeline.confidence.relative_certificate import rows_needed
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.hashing import seal_of, subject_hash
 from loop_pipeline.routing.offers import Contender, choose, make_offer
-from loop_pipeline.routing.policy import PolicyBundle, seal
+from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle, seal
 from loop_pipeline.stats.binomial import smallest_certifiable
 
 
@@ -24,24 +28,31 @@ class NotEnoughRows(ValueError):
     """No group has the calibration rows any promise needs; the active policy stays."""
 
 
-def _testable(contenders: Sequence[Contender], groups: Groups, alpha: float, delta: float) -> int:
+def _testable(
+    contenders: Sequence[Contender],
+    groups: Groups,
+    alpha: float,
+    delta: float,
+    margin: float | None,
+) -> int:
     """How many tests share delta: those with rows enough for a promise if they were alone."""
     sizes = [len(c.calibration(g.group_id)) for c in contenders for g in groups.active]
-    need, most = smallest_certifiable(alpha, shared_delta(delta, 1, 1)), max(sizes, default=0)
+    alone, most = shared_delta(delta, 1, 1), max(sizes, default=0)
+    need = smallest_certifiable(alpha, alone) if margin is None else rows_needed(margin, alone)
     if most < need:
         raise NotEnoughRows(
             f"{len(groups.active)} task groups, the largest has {most} calibration rows and needs "
             f"at least {need}; {need - most} more distinct held-out requests answered by the "
-            "frontier are missing"
+            f"frontier{'' if margin is None else ' twice (LOOP_FRONTIER_AGAIN_RATE)'} are missing"
         )
     return sum(size >= need for size in sizes)
 
 
 def _rows_hash(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
-    columns = ["prompt_id", "split", "group_id", "agrees", "score"]
+    columns = ["prompt_id", "split", "group_id", "agrees", "score", "itself", "unit"]
     lines = [
         [[str(value) for value in row] for row in ordered.itertuples(index=False)]
-        for ordered in (c.rows.sort_values("prompt_id")[columns] for c in contenders)
+        for ordered in (c.rows.sort_values("prompt_id").filter(columns) for c in contenders)
     ]
     return seal_of([groups.version, lines, parts])
 
@@ -54,6 +65,25 @@ def _student(
     columns = ["prompt_id", "split", "group_id", "agrees"]
     rows = used[columns].assign(score=scores(score, used))
     return Contender(student["adapter"], student["checkpoint_id"], usd, score, rows), score
+
+
+def _asked_twice(contender: Contender, twice: FrontierTwice) -> Contender:
+    """Its rows for which the frontier has a second answer: a relative promise rests on them."""
+    rows = contender.rows
+    rows = rows[rows["prompt_id"].isin(list(twice.same))]
+    about = {
+        "itself": rows["prompt_id"].map(twice.same),
+        "unit": rows["prompt_id"].map(twice.units),
+    }
+    return replace(contender, rows=rows.assign(**about))
+
+
+def _told(group: GroupPolicy, twice: FrontierTwice, target: float | None) -> GroupPolicy:
+    """A group with its ceiling, and a reason that does not blame a student for it."""
+    ceiling, reason = twice.ceilings.get(group.group_id), group.reason
+    if group.arm == "frontier" and group.threshold is None and target is not None:
+        reason = with_ceiling(reason, ceiling, target)
+    return group.model_copy(update={"ceiling": ceiling, "reason": reason})
 
 
 def expiry(answers: pd.DataFrame, days: int) -> str | None:
@@ -85,6 +115,8 @@ def fit_policy(
     others: Sequence[Contender] = (),
     certificate_days: int = 90,
     app: str = "",
+    twice: FrontierTwice | None = None,
+    margin: float | None = None,
 ) -> PolicyBundle:
     """Fit the score on validation rows and a certificate per group on calibration rows.
 
@@ -109,6 +141,9 @@ def fit_policy(
         others: cheaper models besides the student; of those certified the cheapest is taken.
         certificate_days: for which a certificate holds, counted from its newest row.
         app: the only one whose requests these are; the policy is for no other. Empty: all.
+        twice: requests that the frontier answered twice; None: not known.
+        margin: promise agreement as often as the frontier agrees with itself, less this, on rows
+            that it answered twice; None: promise ``target_agreement``.
 
     Raises:
         NotEnoughRows: if no group could be certified even with full agreement.
@@ -116,12 +151,15 @@ def fit_policy(
     alpha = round(1 - target_agreement, 12)
     student_usd = costs.get("student_usd_per_request")
     own, score = _student(student, student_usd, answers)
-    contenders = [own, *sorted(others, key=lambda c: c.name)]
-    tested = _testable(contenders, groups, alpha, delta)
+    contenders, twice = [own, *sorted(others, key=lambda c: c.name)], twice or FrontierTwice()
+    if margin is not None:
+        contenders = [_asked_twice(contender, twice) for contender in contenders]
+    tested = _testable(contenders, groups, alpha, delta, margin)
     subject = subject_hash(
         student, frontier, versions, groups.embedder_version, [(c.name, c.version) for c in others]
     )
-    evidence = _rows_hash(contenders, groups, [subject, target_agreement, delta])
+    promise = [target_agreement, delta] if margin is None else [margin, delta]
+    evidence = _rows_hash(contenders, groups, [subject, *promise])
     known = [bundle for bundle in (previous, challenger) if bundle is not None]
     again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
     so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)
@@ -132,10 +170,11 @@ def fit_policy(
     for group in sorted(groups.active, key=lambda g: g.group_id):
         usd = frontier_usd.get(group.group_id)
         offers = [
-            make_offer(c, group.group_id, alpha=alpha, delta=spent, frontier_usd=usd)
+            make_offer(c, group.group_id, alpha=alpha, delta=spent, frontier_usd=usd, margin=margin)
             for c in contenders
         ]
-        fitted.append(choose(group, offers, student=own.name, delta=spent, frontier_usd=usd))
+        chosen = choose(group, offers, student=own.name, delta=spent, frontier_usd=usd)
+        fitted.append(_told(chosen, twice, target_agreement if margin is None else None))
     fields = {
         "recalibration": recalibration,
         "target_agreement": target_agreement,
@@ -153,6 +192,8 @@ def fit_policy(
         "expires": expiry(answers, certificate_days),
         "prices": costs.get("prices"),
         "app": app,
+        "ceiling": twice.whole,
+        "margin": margin,
         "others": [
             {"name": c.name, "version": c.version, "score": c.score.model_dump()}
             | {"usd_per_request": c.usd_per_request}

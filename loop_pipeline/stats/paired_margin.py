@@ -28,7 +28,9 @@ FAR = 8.0
 Floats = NDArray[np.float64]
 
 
-def within_margin(first_only: int, second_only: int, n: int, *, margin: float, delta: float) -> bool:
+def within_margin(
+    first_only: int, second_only: int, n: int, *, margin: float, delta: float
+) -> bool:
     """Whether the first error rate is at most the second's plus ``margin``, except by ``delta``.
 
     Args:
