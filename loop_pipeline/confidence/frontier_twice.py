@@ -59,8 +59,9 @@ def frontier_twice(engine: Engine, model: str = "") -> FrontierTwice:
     tasks: dict[str, Ceiling] = {}
     # The sample comes last, so that it stands where there is one.
     for pairs, by_coin in ((repeats, False), (drawn, True)):
-        own = pairs["prompt_id"].map(groups).fillna(pairs["other_id"].map(groups))
-        pairs = pairs.assign(group_id=own.fillna(pairs["group_id"]))
+        known = (pairs[name].map(groups).astype(object) for name in ("prompt_id", "other_id"))
+        own = next(known).fillna(next(known)).fillna(pairs["group_id"])
+        pairs = pairs.assign(group_id=own)
         ceilings |= _ceilings([(ALL, pairs), *pairs.groupby("group_id", sort=True)], by_coin)
         tasks |= _ceilings(list(pairs.groupby("task", sort=True)), by_coin)
     same, units = (

@@ -29,7 +29,7 @@ from loop_pipeline.report.numbers import (
 )
 from loop_pipeline.rollout.policy_text import promised
 from loop_pipeline.routing.gold_check import check_on_gold
-from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle, load_bundle
+from loop_pipeline.routing.policy import PolicyBundle, load_bundle
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.risk_coverage import risk_coverage, uncertified_coverage
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
@@ -124,10 +124,6 @@ def _warnings(newest: dict[str, Any] | None, *, served: bool) -> list[str]:
     return found
 
 
-def _student(bundle: PolicyBundle) -> list[GroupPolicy]:
-    return [g for g in bundle.groups if g.arm == "student"]
-
-
 def _add_quality(numbers: LoopNumbers, engine: Engine) -> None:
     stored = newest_quality_model(engine)
     if stored is None:
@@ -194,9 +190,9 @@ def _add_routing(
     surety = np.nan_to_num(scores(bundle.score, calibration), nan=-np.inf)
     agrees = calibration["agrees"].to_numpy(dtype=bool)
     whole = check_on_gold(bundle, answers).set_index("group_id").loc["all"]
-    own = calibration["group_id"]
+    own, students = calibration["group_id"], [g for g in bundle.groups if g.arm == "student"]
     most = most_by_group(calibration, alpha) if bundle.margin is None else {}
-    certified = sum(float(g.coverage) * int((own == g.group_id).sum()) for g in _student(bundle))
+    certified = sum(float(g.coverage) * int((own == g.group_id).sum()) for g in students)
     numbers.coverage = Coverage(
         target=bundle.target_agreement,
         delta=bundle.delta,
