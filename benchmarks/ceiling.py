@@ -115,10 +115,10 @@ def covered(world: World, rows: int, margin: float) -> dict[str, Any]:
         rng = np.random.default_rng([rows, int(1000 * margin), seed])
         made = draw(rng, world, rows)
         add("fixed 95%", certify_group(made.score, made.agrees, ALPHA, SHARED).coverage)
-        paired, _ = certify_relative(*made, margin=margin, delta=SHARED)
+        paired = certify_relative(*made, margin=margin, delta=SHARED)
         add("relative, paired, all asked twice", paired.coverage)
         fifth = Rows(*(np.array(part)[: rows // 5] for part in made))
-        few, _ = certify_relative(*fifth, margin=margin, delta=SHARED)
+        few = certify_relative(*fifth, margin=margin, delta=SHARED)
         add("relative, paired, a fifth asked twice", few.coverage)
         for name, share in (("all", 1.0), ("a fifth", 0.2)):
             threshold = two_bounds(made, rng.random(rows) < share, margin, SHARED)
@@ -133,7 +133,7 @@ def broken(world: World, per_unit: int, correlation: float, rows: int) -> dict[s
     for seed in range(DRAWS):
         rng = np.random.default_rng([per_unit, int(10 * correlation), rows, seed])
         made = draw(rng, world, rows, per_unit, correlation)
-        found, _ = certify_relative(*made, margin=0.03, delta=DELTA)
+        found = certify_relative(*made, margin=0.03, delta=DELTA)
         served += found.threshold is not None
         bad += not keeps(world, found.threshold, 0.03)
     low, high = clopper_pearson(bad, DRAWS)

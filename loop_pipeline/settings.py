@@ -145,11 +145,6 @@ class LoopSettings(GatewaySettings, CostSettings):
         return value
 
     @property
-    def margin(self) -> float | None:
-        """What a promise may stay below the ceiling; None: it is of a fixed share."""
-        return self.ceiling_margin if self.target_kind == "ceiling" else None
-
-    @property
     def store_url(self) -> str:
         """URL of the loop's own database."""
         return self.database_url or f"sqlite:///{self.home.absolute() / 'loop.db'}"

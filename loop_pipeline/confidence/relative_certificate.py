@@ -43,7 +43,7 @@ def certify_relative(
     *,
     margin: float,
     delta: float,
-) -> tuple[Certificate, float | None]:
+) -> Certificate:
     """The loosest threshold from which on the student keeps the margin, except by ``delta``.
 
     Args:
@@ -55,9 +55,8 @@ def certify_relative(
         delta: allowed chance that the promise is broken.
 
     Returns:
-        The certificate, whose figures are of the units' rows, and the share of agreement below
-        which the promise is surely broken: the ceiling's lower end among accepted rows, less the
-        margin. None without a threshold.
+        With figures of the units' rows; ``least`` is the ceiling's lower end among accepted rows,
+        less the margin. ``share`` is what was spent: nothing where there are too few to test.
     """
     _, one = np.unique(np.asarray(units, dtype=object).astype(str), return_index=True)
     one.sort()
@@ -70,7 +69,8 @@ def certify_relative(
     least = None
     if count:
         least = max(0.0, clopper_pearson(int((kept & own).sum()), count)[0] - margin)
-    found = Certificate(
+    tested = len(score) >= rows_needed(margin, delta) and np.ptp(score) > 0
+    return Certificate(
         threshold=threshold,
         n=len(conf),
         accepted=count,
@@ -79,8 +79,9 @@ def certify_relative(
         agreement=good / count if count else None,
         agreement_lower=lower_bound(good, count, delta) if count else None,
         reason=reason,
+        share=delta if tested else 0.0,
+        least=least,
     )
-    return found, least
 
 
 def _walk(

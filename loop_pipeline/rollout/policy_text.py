@@ -41,6 +41,7 @@ def summary(bundle: PolicyBundle) -> list[str]:
         f"certified coverage {coverage(bundle):.1%} of the groups' requests, expected cost "
         f"{_usd(usd)} a request at the assumed load (LOOP_REQUESTS_PER_HOUR; `loop costs pays`), "
         f"{bundle.exploration_rate:.0%} shadowed",
+        *([f"rests on {bundle.units}"] if bundle.units else []),
     ]
     groups = sorted(bundle.groups, key=lambda g: (g.arm != "student", g.name))
     return [*lines, *(f"  {g.name} [{g.group_id[:8]}]: {_line(bundle, g)}" for g in groups)]

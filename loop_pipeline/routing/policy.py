@@ -19,9 +19,10 @@ from loop_pipeline.confidence.certificate import Certificate, Count, Document, S
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.hashing import canonical, plain_numbers, seal_of
 
-SCHEMA_VERSION = 3
-# Version 1 had no canary, version 2 one student and no expiry; a rollback may return to them.
-READABLE = (1, 2, 3)
+SCHEMA_VERSION = 4
+# Version 1 had no canary, version 2 one student and no expiry, version 3 certificates that ended
+# with each refit; a rollback may return to them.
+READABLE = (1, 2, 3, 4)
 EXPLORATION_RATE = 0.02
 # Beside the seal, not under it: signed or not, a document has one sha256 (``policy_files``).
 SIGNATURE = "signature"
@@ -45,7 +46,6 @@ class Offer(Certificate):
 
     model: str
     expected_usd_per_request: Usd | None
-    least: Share | None = None
 
 
 class GroupPolicy(Document):
@@ -53,8 +53,7 @@ class GroupPolicy(Document):
 
     ``arm`` "student" means that a cheaper model is asked first: ``model``, or the trained student
     where that is None. The figures are of the offer taken, or of the best one refused. ``ceiling``:
-    how often the frontier agrees with itself in it, None: not measured. ``least``: of a promise
-    relative to the ceiling, the agreement below which it is surely broken.
+    how often the frontier agrees with itself in it, None: not measured.
     """
 
     group_id: str
@@ -80,6 +79,11 @@ class GroupPolicy(Document):
     floor: float = Field(0.0, ge=0, le=2, description="A length of a vector.")
     ceiling: Ceiling | None = None
     least: Share | None = None
+    worth: float | None = None
+    grid: list[Threshold] = Field([])
+    round: Count = 0
+    share: Share = 0.0
+    subject: str = ""
 
 
 class Canary(Document):
@@ -97,6 +101,8 @@ class PolicyBundle(Document):
     certificates are void. ``app``: the only one whose requests it speaks of; empty: all.
     ``margin``: its promises are to agree with the frontier as often as the frontier agrees with
     itself, less this; None: they are of ``target_agreement``. ``ceiling`` is that of all requests.
+    ``recalibration`` is the last round of tests that its certificates are of; ``units`` says what
+    its calibration rows are units of.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -122,6 +128,7 @@ class PolicyBundle(Document):
     app: str = ""
     ceiling: Ceiling | None = None
     margin: Share | None = None
+    units: str = ""
     sha256: str = ""
 
     @model_validator(mode="after")

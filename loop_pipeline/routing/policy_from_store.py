@@ -33,6 +33,7 @@ from loop_pipeline.store.database import read
 from loop_pipeline.store.policies import spent_recalibrations
 from loop_pipeline.store.tables import GroupMemberRow, TaskGroupRow
 from loop_pipeline.store.traces import read_traces
+from loop_pipeline.training.dataset.splits import split_traces
 
 
 class NoPolicy(ValueError):
@@ -62,6 +63,8 @@ def policy_from_store(
     if checkpoint is None:
         raise NoPolicy("no approved checkpoint")
     groups, around = _surroundings(engine, settings)
+    # Before anything rests on a row: what is gold now stays gold, and what is not never becomes it.
+    split_traces(engine)
     name = checkpoint["checkpoint_id"]
     path = embedder_path(settings, groups.embedder_version)
     embedder = open_embedder(path, settings.train_python, **settings.embedder_access())
@@ -77,7 +80,7 @@ def policy_from_store(
             challenger=challenger,
             recalibrations=spent_recalibrations(engine),
             twice=frontier_twice(engine, around["frontier"]["model"]),
-            margin=settings.margin,
+            margin=settings.ceiling_margin if settings.target_kind == "ceiling" else None,
             **around,
         )
     except NotEnoughRows as error:
