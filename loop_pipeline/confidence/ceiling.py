@@ -18,7 +18,8 @@ from loop_pipeline.confidence.certificate import Count, Document, Share
 from loop_pipeline.stats.binomial import clopper_pearson
 
 NOT_MEASURED = "not measured"
-LACKS = ("agreement is too low", "agreement is not proved")
+# As a reason begins that only says that the target was missed; the longer one first.
+LACKS = ("agreement is too low", "agreement is not proved yet", "agreement is not proved")
 
 
 class Ceiling(Document):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loop_pipeline.confidence.ceiling import ceiling_words
+from loop_pipeline.confidence.ceiling import NOT_MEASURED, ceiling_words
 from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 
@@ -172,7 +172,10 @@ def _where(bundle: PolicyBundle, group: GroupPolicy) -> str:
 
 def _line(bundle: PolicyBundle, group: GroupPolicy) -> str:
     """A group with its ceiling, unless the reason has named it already."""
-    where, ceiling = _where(bundle, group), ceiling_words(group.ceiling)
+    where = _where(bundle, group)
+    if group.ceiling is None:
+        return f"{where}; ceiling {NOT_MEASURED}"
+    ceiling = ceiling_words(group.ceiling)
     told = ceiling.removeprefix("ceiling: ") in where
     return where if told else f"{where}; {ceiling}"
 
