@@ -32,7 +32,10 @@ TOPICS = {
     ),
     "The training set": ("leak", "dedup"),
     "Training": ("training_speed", "qlora_7b", "gpu_proof", "noise"),
-    "Promises and routing": ("certificate", "routing", "outcomes", "decision"),
+    "Promises and routing": (
+        *("certificate", "recertify", "ceiling", "shadow_coin"),
+        *("routing", "outcomes", "decision"),
+    ),
     "Serving": ("adapter_swap", "vllm_logprobs"),
     "Whole turns": ("turns",),
 }
