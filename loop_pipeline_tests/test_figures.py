@@ -36,7 +36,7 @@ DEFAULTS = {
 # By page: figures that the code has, and where.
 CONSTANTS = {
     "docs/concepts/certificates.md": {
-        "2 points": "loop_pipeline.settings:100 * LoopSettings.model_fields['ceiling_margin'].default"
+        "2 points": f"{SETTING.format('ceiling_margin')} * 100",
     },
     "docs/concepts/costs.md": {
         "1.35": "loop_pipeline.costs.attribution:LOADED_FACTOR",
