@@ -25,7 +25,7 @@ from loop_pipeline.stats.fixed_sequence import STEPS, bounded_threshold
 ALPHA, DELTA = 0.05, 0.05
 UNIFORM = 0.02  # the coin of today
 FLOOR = 0.005
-DRAWS = 200
+DRAWS = 80
 STRATA = 4
 BETS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 

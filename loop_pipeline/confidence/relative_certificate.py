@@ -79,6 +79,7 @@ def certify_relative(
         agreement=good / count if count else None,
         agreement_lower=lower_bound(good, count, delta) if count else None,
         reason=reason,
+        grid=[],
         share=delta if tested else 0.0,
         least=least,
     )

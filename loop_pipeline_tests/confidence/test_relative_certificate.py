@@ -35,7 +35,7 @@ def world(
     first, second = (latent(rng, units, correlation) < says for _ in range(2))
     chance = 1 - (1 - modal) * 4 * (1 - score) ** 3
     knows = latent(rng, units, correlation) < chance
-    return score, knows & first, first & second, units.astype(str)
+    return score, knows & first, first & second, units.astype(str).tolist()
 
 
 def test_where_the_ceiling_is_90_the_student_serves_though_nothing_of_95_can_be_promised() -> None:
@@ -94,6 +94,6 @@ def test_what_is_missing_is_said() -> None:
 
 @pytest.mark.parametrize("nothing", [0, 1])
 def test_no_rows_are_no_promise(nothing: int) -> None:
-    none = np.ones(nothing)
-    found = certify_relative(none, none, none, ["u"] * nothing, margin=MARGIN, delta=DELTA)
+    none, right = np.ones(nothing), np.ones(nothing, dtype=bool)
+    found = certify_relative(none, right, right, ["u"] * nothing, margin=MARGIN, delta=DELTA)
     assert found.threshold is None

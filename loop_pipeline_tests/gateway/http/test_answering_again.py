@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -20,7 +21,7 @@ MANY = 60
 
 def rows_of(
     home: Path, frontier: Upstream, student: RawServer, rate: float
-) -> dict[str, dict[str, object]]:
+) -> dict[str, dict[str, Any]]:
     with routed_live(home, frontier.url, student.url, frontier_again_rate=rate) as running:
         for number in range(MANY):
             asked = {"model": "auto", "messages": messages(number, "certified")}
