@@ -34,7 +34,10 @@ TOPICS = {
     ),
     "The training set": ("leak", "dedup"),
     "Training": ("training_speed", "qlora_7b", "gpu_proof", "noise"),
-    "Promises and routing": ("certificate", "risk", "risk_live", "routing", "outcomes", "decision"),
+    "Promises and routing": (
+        *("certificate", "recertify", "risk", "risk_live", "ceiling", "shadow_coin"),
+        *("routing", "outcomes", "decision"),
+    ),
     "Serving": ("adapter_swap", "vllm_logprobs"),
     "Whole turns": ("turns",),
 }

@@ -35,6 +35,9 @@ DEFAULTS = {
 }
 # By page: figures that the code has, and where.
 CONSTANTS = {
+    "docs/concepts/certificates.md": {
+        "2 points": f"{SETTING.format('ceiling_margin')} * 100",
+    },
     "docs/concepts/costs.md": {
         "1.35": "loop_pipeline.costs.attribution:LOADED_FACTOR",
         "1.40": SETTING.format("server_hourly_usd"),

@@ -113,6 +113,6 @@ def risk() -> None:
 @policy.command()
 def schema() -> None:
     """Print the JSON schema of the policy document."""
-    from loop_pipeline.routing.policy import schema as published
+    from loop_pipeline.routing.policy_files import schema as published
 
     typer.echo(json.dumps(published(), indent=1))

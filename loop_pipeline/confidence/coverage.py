@@ -48,6 +48,24 @@ class CoverageFigures:
         return asdict(self)
 
 
+def most_certifiable(disagreement: float, alpha: float) -> float:
+    """The largest share of requests of which any method could promise ``alpha``, whatever it knows.
+
+    Even if it served every answer that agrees, and of the others only as many as are allowed.
+
+    Args:
+        disagreement: of the student over all requests.
+        alpha: largest share of disagreement among what is served.
+    """
+    return min(1.0, 1 - (disagreement - alpha) / (1 - alpha))
+
+
+def most_by_group(calibration: pd.DataFrame, alpha: float) -> dict[str, float]:
+    """``most_certifiable`` of each group, by the rows that certificates rest on."""
+    wrong = 1 - calibration["agrees"].astype(float).groupby(calibration["group_id"]).mean()
+    return {str(group): most_certifiable(float(share), alpha) for group, share in wrong.items()}
+
+
 def compare_coverage(
     candidate: pd.DataFrame,
     rival: pd.DataFrame | None,

@@ -7,6 +7,8 @@ import pandas as pd
 from pydantic import Field
 
 from loop_pipeline.artifacts import embedder_path, evaluation_folder
+from loop_pipeline.confidence.ceiling import ceiling_words
+from loop_pipeline.confidence.frontier_twice import frontier_twice
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.training import qlora_checkpoint
 from loop_pipeline.evaluation.contest import prepare
@@ -152,6 +154,7 @@ def _metadata(loop: Loop, missing: dict[str, dict[str, str]]) -> dict[str, Any]:
         "gallery": dg.MetadataValue.md(to_markdown(read_gallery(folder))),
         "gallery_file": dg.MetadataValue.path(str(folder / "gallery.html")),
         "rival": metrics["rival"],
+        "ceiling": ceiling_words(frontier_twice(engine).whole),
         "metrics": dg.MetadataValue.json(metrics),
         **problems,
     }

@@ -6,6 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from loop_pipeline.artifacts import policy_folder
+from loop_pipeline.confidence.ceiling import ceiling_words
 from loop_pipeline.costs.unpriced import WHAT_TO_DO
 from loop_pipeline.defs.groups import task_groups
 from loop_pipeline.defs.resources import Loop
@@ -18,6 +19,7 @@ from loop_pipeline.rollout.group_holds import (
     lines_of_holds,
     release_certified,
 )
+from loop_pipeline.rollout.policy_text import promised
 from loop_pipeline.rollout.release import introduce
 from loop_pipeline.rollout.stored_policies import in_force, student_of, without_canary
 from loop_pipeline.routing.calibration_rows import versions_of
@@ -116,8 +118,10 @@ def _figures(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, 
 
 def _details(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, Any]:
     """The picture first, then what is to be read."""
-    table = pd.DataFrame([group.model_dump() for group in bundle.groups])
+    ceilings = [ceiling_words(group.ceiling) for group in bundle.groups]
+    table = pd.DataFrame([group.model_dump() for group in bundle.groups]).assign(ceiling=ceilings)
     columns = ["name", "arm", "threshold", "n", "coverage", "agreement", "agreement_lower"]
+    columns.append("ceiling")
     covered: dict[str, dict[str, float]] = {
         group.name: dict.fromkeys(("mean", "low", "high"), group.coverage)
         for group in bundle.groups
@@ -129,6 +133,8 @@ def _details(bundle: PolicyBundle, judged: OffPolicyReport | None) -> dict[str, 
         "coverage_by_group": dg.MetadataValue.md(picture),
         "groups_table": dg.MetadataValue.md(text_table(table[[*columns, "reason"]], index=False)),
         "canary": f"{canary.policy.student['adapter']}, stage {canary.stage}" if canary else "none",
+        "promise": promised(bundle),
+        "ceiling": ceiling_words(bundle.ceiling),
         "expires": bundle.expires or "never",
         "sha256": bundle.sha256,
     }
@@ -172,6 +178,7 @@ def policy_keeps_its_promise(loop: Loop) -> dg.AssetCheckResult:
         description=_about_promises(gold),
         metadata={
             "broken_groups": len(broken),
+            "ceiling": ceiling_words(bundle.ceiling),
             **{name: float(value) for name, value in figures.items() if pd.notna(value)},
             "gold": dg.MetadataValue.md(text_table(gold, index=False)),
         },

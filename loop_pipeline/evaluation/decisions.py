@@ -16,6 +16,8 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import evaluation_folder
+from loop_pipeline.confidence.ceiling import ceiling_words
+from loop_pipeline.confidence.frontier_twice import frontier_twice
 from loop_pipeline.evaluation.contest import Contest, hold_contest, pick
 from loop_pipeline.evaluation.contestants import (
     Contestant,
@@ -219,21 +221,22 @@ def deliver(engine: Engine, settings: LoopSettings) -> dict[str, str]:
     Returns:
         By checkpoint id, why MLflow has no record of it yet; the next call tries again.
     """
-    missing = {}
+    missing, ceiling = {}, ceiling_words(frontier_twice(engine).whole)
     for row in records(read(engine, CheckpointRow)):
         key, metrics = str(row["checkpoint_id"]), row["metrics"]
         if not metrics.get("mlflow"):
             continue
         champion = champion_of(engine)
         try:
-            _tell(settings, row, is_champion=bool(champion) and champion["checkpoint_id"] == key)
+            is_champion = bool(champion) and champion["checkpoint_id"] == key
+            _tell(settings, row, is_champion=is_champion, ceiling=ceiling)
         except TrackingDown as error:
             missing[key] = str(error)
         set_checkpoint(engine, key, metrics=metrics | {"mlflow": missing.get(key, "")})
     return missing
 
 
-def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool) -> None:
+def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool, ceiling: str) -> None:
     uri, model = settings.tracking_uri, settings.mlflow_target()["registered_model"]
     run, version = row["mlflow_run_id"], row["model_version"]
     if not run or version in (None, "", "None"):
@@ -242,9 +245,10 @@ def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool) -> 
     with few_retries(uri):
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         figures = flat_metrics(row["metrics"])
-        title = log_evaluation(uri, run, figures, files, decision=row["status"])
+        said = {"decision": row["status"], "ceiling": ceiling}
+        title = log_evaluation(uri, run, figures, files, **said)
         reason = row["reason"][:1000]
-        text = f"{title}\n\n{reason}"
+        text = f"{title}\n\n{reason}\n\n{ceiling}"
         describe_version(uri, model, version, text, status=row["status"], reason=reason)
         if is_champion:
             set_alias(uri, model, version)

@@ -19,6 +19,7 @@ from typing import Any
 from loop_pipeline.gateway.asking.answer_forms import AnswerForms
 from loop_pipeline.gateway.asking.hidden_values import Hide, Values, as_it_is, hidden
 from loop_pipeline.gateway.asking.request_plan import (
+    AGAIN,
     Answered,
     Plan,
     Tried,
@@ -36,6 +37,7 @@ from loop_pipeline.labels.hallucination.tiers import Tiers
 from loop_pipeline.routing.decision import Asked, Decision, shadowed_at
 from loop_pipeline.routing.router import Router
 from loop_pipeline.serving.student_answer import Answer
+from loop_pipeline.stats.sampling import coin
 
 # The model a client names if it leaves the choice to the policy.
 AUTO = "auto"
@@ -57,6 +59,7 @@ class Cascade:
         habits: gives what the daily step learned of templates' answers, by template hash.
         contract_of: gives the contract of an app's task, for requests that bring none.
         hide: applied to every text a student is asked.
+        again_rate: share of shadowed requests that the frontier is asked twice.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Cascade:
         habits: Callable[[], Mapping[str, Habit]] = dict,
         contract_of: Callable[[str, str], Mapping[str, Any] | None] = lambda _app, _task: None,
         hide: Hide = as_it_is,
+        again_rate: float = 0.0,
     ) -> None:
         self._students, self._router, self._holds, self._app = students, router, holds, app
         self._shadow_rates = shadow_rates
@@ -78,7 +82,7 @@ class Cascade:
         self._tiers = Tiers((tiers or Tiers()).detector)
         self._contract_of, self._hide = contract_of, hide
         self._batch, self._forms = TurnBatch(), AnswerForms(habits)
-        self._shadows = Shadows(students)
+        self._shadows, self._again_rate = Shadows(students), again_rate
 
     async def plan(
         self,
@@ -210,12 +214,15 @@ class Cascade:
             request: as it came.
             prompt_id: of it.
             keep: takes each finished answer (``Capture``), from the event loop.
-            ask_frontier: asks it, not streamed; called only if a student's answer went out.
+            ask_frontier: asks it, not streamed; called if a student's answer went out, and once
+                more where a second coin asks for the frontier's agreement with itself.
         """
         if not plan.shadow:
             return
         for adapter in plan.shadows:
             self._shadows.adapter(plan, prompt_id, adapter, keep)
+        if coin(AGAIN, prompt_id) < self._again_rate:
+            self._shadows.frontier(plan, prompt_id, ask_frontier, keep, again=True)
         if tried is None or plan.adapter is None:
             return
         if tried.late is not None:

@@ -133,6 +133,7 @@ def make_cascade(
         habits=lambda: files.habits,
         contract_of=files.contract_of,
         hide=hide,
+        again_rate=config.frontier_again_rate,
     )
 
 

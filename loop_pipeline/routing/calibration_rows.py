@@ -65,7 +65,7 @@ def held_out_answers(engine: Engine, checkpoint_id: str, app: str = "") -> pd.Da
     )
     columns = ["prompt_id", "dedup_key", "ts", "task", "contract", "request_text", "source"]
     replayed = answers.merge(traces[[*columns, "messages", "cost_usd"]], on="prompt_id")
-    asked = traces.loc[traces["producer"] == "frontier", "dedup_key"].value_counts()
+    asked = _askings(traces).value_counts()
     replayed = replayed.assign(times=replayed["dedup_key"].map(asked).fillna(1))
     live = live_answers(engine, checkpoint_id)
     frame = pd.concat([replayed, live], ignore_index=True) if len(live) else replayed
@@ -77,6 +77,12 @@ def held_out_answers(engine: Engine, checkpoint_id: str, app: str = "") -> pd.Da
     # A request that comes again is no new evidence, but it is asked more often.
     frame = _on_one_side(engine, frame).drop_duplicates("dedup_key").reset_index(drop=True)
     return with_units(engine, frame, frame["messages"]).drop(columns="messages")
+
+
+def _askings(traces: pd.DataFrame) -> pd.Series:
+    """The request of every time it was asked; a second answer to it is no second asking."""
+    second = [isinstance(route, dict) and bool(route.get("again")) for route in traces["route"]]
+    return traces.loc[(traces["producer"] == "frontier") & ~pd.Series(second), "dedup_key"]
 
 
 def _on_one_side(engine: Engine, frame: pd.DataFrame) -> pd.DataFrame:

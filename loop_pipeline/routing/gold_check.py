@@ -143,7 +143,7 @@ def check_on_gold(
                 "agreement_lower": lower_bound(worth * good / count, worth, bundle.delta)
                 if count
                 else float("nan"),
-                "target_agreement": bundle.target_agreement,
+                "target_agreement": bundle.least(str(group_id)),
             }
         )
     return pd.DataFrame(rows)

@@ -21,7 +21,7 @@ from loop_pipeline.routing.gold_check import gold_outcomes, served
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.store.database import of_app, query, read, records
-from loop_pipeline.store.shadow_answers import ADAPTER, REQUEST, SHADOW_OF, WHOLE
+from loop_pipeline.store.shadow_answers import ADAPTER, FIRST_ANSWER, REQUEST, SHADOW_OF, WHOLE
 from loop_pipeline.store.tables import (
     ContractRow,
     GroupMemberRow,
@@ -184,7 +184,7 @@ def _routed_answers(engine: Engine, adapter: str) -> list[dict[str, Any]]:
             ContractRow.body.label("contract"),
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(TraceRow.day >= first, WHOLE, of_app(engine))
+        .where(TraceRow.day >= first, WHOLE, FIRST_ANSWER, of_app(engine))
         .where(or_(route["propensity"].as_float().is_not(None), SHADOW_OF.is_not(None)))
         .order_by(TraceRow.prompt_id)
     )

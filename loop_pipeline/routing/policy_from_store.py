@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from loop_pipeline.artifacts import embedder_path
 from loop_pipeline.confidence.answer_score import FEATURES
 from loop_pipeline.confidence.answer_score_fit import fit_score
+from loop_pipeline.confidence.frontier_twice import frontier_twice
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
@@ -87,6 +88,9 @@ def policy_from_store(
             previous=previous,
             challenger=challenger,
             recalibrations=spent_recalibrations(engine),
+            twice=frontier_twice(engine, around["frontier"]["model"]),
+            margin=settings.ceiling_margin if settings.target_kind == "ceiling" else None,
+            held={group: str(at) for group, at in since.items()},
             **around,
         )
     except NotEnoughRows as error:

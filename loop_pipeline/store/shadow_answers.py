@@ -20,6 +20,9 @@ from loop_pipeline.store.traces import BROKEN
 SHADOW_OF = TraceRow.route["shadow_of"].as_string()
 REQUEST = func.coalesce(SHADOW_OF, TraceRow.prompt_id)
 ADAPTER = TraceRow.route["adapter"].as_string()
+# The frontier's second answer to a request, asked for to see how often it agrees with itself. It is
+# nobody's standard: whatever compares models with the frontier reads the first.
+FIRST_ANSWER = TraceRow.route["again"].as_boolean().is_not(True)
 WHOLE = func.coalesce(TraceRow.finish_reason, "").not_in(BROKEN)
 
 
@@ -56,7 +59,7 @@ def paired_answers(
             ContractRow.body,
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(recent, REQUEST.in_(asked), WHOLE, of_app(engine))
+        .where(recent, REQUEST.in_(asked), WHOLE, FIRST_ANSWER, of_app(engine))
         .order_by(TraceRow.prompt_id)
     )
     shared = ["prompt_id", "dedup_key", "conversation_id", "user_hash", "contract"]
@@ -129,7 +132,7 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
             TraceRow.cost_usd.label("frontier_usd"),
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(TraceRow.producer == "frontier", WHOLE)
+        .where(TraceRow.producer == "frontier", WHOLE, FIRST_ANSWER)
         .order_by(TraceRow.prompt_id)
     )
     requests = sorted(set(cheaper["request"]))
