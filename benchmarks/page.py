@@ -32,7 +32,14 @@ TOPICS = {
     ),
     "The training set": ("leak", "dedup"),
     "Training": ("training_speed", "qlora_7b", "gpu_proof", "noise"),
-    "Promises and routing": ("certificate", "routing", "outcomes", "decision"),
+    "Promises and routing": (
+        "promises",
+        "certificate",
+        "betting",
+        "routing",
+        "outcomes",
+        "decision",
+    ),
     "Serving": ("adapter_swap", "vllm_logprobs"),
     "Whole turns": ("turns",),
 }
