@@ -17,6 +17,7 @@ from benchmarks.promise_worlds import (
     Rows,
     Traffic,
     World,
+    as_asked,
     mean,
     repeated,
     rows,
@@ -118,9 +119,18 @@ def quality_fits(world: World, draws: int, rng: np.random.Generator) -> Cell:
     return share(broken, draws, None)
 
 
+def _reviewed(rng: np.random.Generator, world: World, n: int) -> tuple[Rows, Traffic | None]:
+    """Answers are reviewed as they come: a request that is asked twice may be drawn twice."""
+    drawn, traffic = _drawn(rng, world, n)
+    if traffic is None:
+        return drawn, None
+    order = rng.permutation(n)
+    return Rows(*(part[order] for part in as_asked(drawn))), traffic
+
+
 def _learned_wrong(rng: np.random.Generator, world: World, sizes: list[int], tasks: int) -> bool:
     """Whether any threshold lets through more bad answers than it promises."""
-    drawn = [_drawn(rng, world, sizes[-1]) for _ in range(tasks)]
+    drawn = [_reviewed(rng, world, sizes[-1]) for _ in range(tasks)]
     for size in sizes:
         parts = [Rows(*(part[:size] for part in own)) for own, _ in drawn]
         score = pd.Series(np.concatenate([p.score for p in parts]))

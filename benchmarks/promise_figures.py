@@ -16,6 +16,7 @@ from benchmarks.promise_worlds import (
     Cell,
     Floats,
     World,
+    as_asked,
     latent,
     mean,
     repeated,
@@ -64,7 +65,7 @@ def _scored(rng: np.random.Generator, world: World) -> tuple[Floats, np.ndarray,
     if world.zipf:
         drawn, traffic = repeated(rng, world, ANSWERS)
         truth = 1 - float(traffic.weight @ traffic.wrong)
-        score, wrong = (np.repeat(part, drawn.times) for part in (drawn.score, drawn.wrong))
+        score, wrong, *_ = as_asked(drawn)
     else:
         own = rows(rng, world, ANSWERS)
         truth = 1 - (world.noise + (1 - world.noise) * MEAN_WRONG)

@@ -27,7 +27,11 @@ LEVEL = 0.9973
 WORST = 0.4
 MEAN_WRONG = WORST / 4
 # Distinct requests that the traffic of a world with repeats is made of.
-POOL = 3_000
+POOL = 5_000
+# Share of them that is held out for calibration, and how often each is asked on average, where
+# requests are held out whole, with all their repeats.
+HELD_OUT = 0.15
+ASKED = 3
 # How often a frontier that is asked again gives another answer, in the noisy world.
 NOISE = 0.03
 
@@ -49,6 +53,8 @@ class World:
     """The scores of a unit are as much alike as its errors."""
     zipf: float = 0.0
     """Exponent of the repeats; 0: every request is asked once."""
+    whole: bool = False
+    """Requests are held out by a coin, with all their repeats, not drawn as they are asked."""
     noise: float = 0.0
     """How often the frontier does not agree with itself."""
     drift: float = 0.0
@@ -65,7 +71,10 @@ UNITS = (
     World("units of 10, correlation 0.9", unit=10, corr=0.9),
     World("units of 10, correlation 0.9, scores too", unit=10, corr=0.9, alike=True),
 )
-REPEATS = tuple(World(f"repeats, Zipf {a}", zipf=a) for a in (0.8, 1.0, 1.2))
+REPEATS = (
+    *(World(f"repeats, Zipf {a}", zipf=a) for a in (0.8, 1.0, 1.2)),
+    World("repeats, Zipf 1.0, held out whole", zipf=1.0, whole=True),
+)
 NOISY = World("frontier noise 3%", noise=NOISE)
 DRIFT = World("drift after the test", drift=0.05)
 LOOKS = World("repeated looks", looks=True)
@@ -150,14 +159,27 @@ def rows(rng: np.random.Generator, world: World, n: int) -> Rows:
 
 
 def repeated(rng: np.random.Generator, world: World, n: int) -> tuple[Rows, Traffic]:
-    """The distinct ones of n requests of a pool in which some are asked again and again."""
-    pool = rows(rng, World(world.name), POOL)
-    weight = np.arange(1, POOL + 1) ** -world.zipf
+    """The distinct ones of n requests of a pool in which some are asked again and again.
+
+    Held out whole it is about n distinct ones, each drawn with the same chance.
+    """
+    size = round(n / HELD_OUT) if world.whole else POOL
+    pool = rows(rng, World(world.name), size)
+    weight = np.arange(1.0, size + 1) ** -world.zipf
     weight = weight / weight.sum()
-    times = rng.multinomial(n, weight)
-    seen = np.flatnonzero(times)
+    times = rng.multinomial(ASKED * size if world.whole else n, weight)
+    seen = np.flatnonzero(times * (rng.random(size) < HELD_OUT) if world.whole else times)
     drawn = Rows(pool.score[seen], pool.wrong[seen], seen, times[seen])
     return drawn, Traffic(pool.score, pool.wrong, weight)
+
+
+def as_asked(drawn: Rows) -> Rows:
+    """A row a request of the traffic instead of a row a distinct one."""
+    n = drawn.times
+    ones = np.ones(int(n.sum()), dtype=np.int64)
+    return Rows(
+        np.repeat(drawn.score, n), np.repeat(drawn.wrong, n), np.repeat(drawn.unit, n), ones
+    )
 
 
 def true_error(threshold: float, world: World, traffic: Traffic | None = None) -> float:
