@@ -31,7 +31,7 @@ POOL = 5_000
 # Share of them that is held out for calibration, and how often each is asked on average, where
 # requests are held out whole, with all their repeats.
 HELD_OUT = 0.15
-ASKED = 3
+ASKED = 10
 # How often a frontier that is asked again gives another answer, in the noisy world.
 NOISE = 0.03
 
@@ -161,7 +161,7 @@ def rows(rng: np.random.Generator, world: World, n: int) -> Rows:
 def repeated(rng: np.random.Generator, world: World, n: int) -> tuple[Rows, Traffic]:
     """The distinct ones of n requests of a pool in which some are asked again and again.
 
-    Held out whole it is about n distinct ones, each drawn with the same chance.
+    Held out whole it is up to n distinct ones, each drawn with the same chance.
     """
     size = round(n / HELD_OUT) if world.whole else POOL
     pool = rows(rng, World(world.name), size)

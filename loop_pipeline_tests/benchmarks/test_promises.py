@@ -117,9 +117,9 @@ def test_repeated_requests_are_drawn_by_how_often_they_are_asked(world: World) -
 
 def test_a_request_that_is_held_out_whole_has_all_its_repeats() -> None:
     drawn, traffic = repeated(np.random.default_rng(5), REPEATS[-1], SOME)
-    asked = drawn.times.sum() / (3 * len(traffic.weight))
+    asked = drawn.times.sum() / (10 * len(traffic.weight))
     assert traffic.weight[drawn.unit].sum() == pytest.approx(asked, abs=0.03)
-    assert len(drawn.unit) == pytest.approx(SOME * 0.8, rel=0.2)
+    assert len(drawn.unit) == pytest.approx(SOME * 0.75, rel=0.2)
 
 
 def test_every_promise_can_be_tried_and_every_world_tries_one() -> None:
