@@ -39,7 +39,9 @@ def pair(rng: np.random.Generator, world: World, n: int, worse: float) -> Pair:
     lost = z < ndtri((DISCORDANT + worse) / 2)
     gained = z > ndtri(1 - (DISCORDANT - worse) / 2)
     both = rng.random(n) < (AGREEMENT - (DISCORDANT + worse) / 2) / (1 - DISCORDANT)
-    return Pair(gained | (both & ~lost), lost | (both & ~gained), unit)
+    # An answer of the frontier that is another one than usual agrees with neither.
+    known = rng.random(n) >= world.noise
+    return Pair((gained | (both & ~lost)) & known, (lost | (both & ~gained)) & known, unit)
 
 
 def frame(agrees: Flags) -> pd.DataFrame:

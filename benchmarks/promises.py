@@ -62,7 +62,7 @@ PROMISES = (
     Promise("quality threshold", certificates.quality_threshold, 400, (*REVIEWED, DRIFT)),
     Promise("quality thresholds, 20 fits", certificates.quality_fits, 100, (LOOKS,)),
     Promise("gold check, false alarm", certificates.gold_check, 400, ROWS),
-    Promise("gate, three points worse passes", gate.worse_accepted, 300, ROWS),
+    Promise("gate, three points worse passes", gate.worse_accepted, 300, (*ROWS, NOISY)),
     Promise("gate, guards refuse an equal one", gate.guard_refuses, 200, ROWS),
     Promise("gate, points lost by 20 candidates", gate.ladder, 40, (LOOKS,)),
     Promise("mean quality, interval misses", figures.mean_quality, 400, REVIEWED),
