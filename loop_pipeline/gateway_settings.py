@@ -6,8 +6,9 @@ Not here: all other settings (``settings.py``, which holds these too).
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
 
@@ -68,6 +69,11 @@ class GatewaySettings(BaseSettings):
         description="Keys user hashes and signs policies; empty: made once in the home folder.",
     )
 
+    @field_validator("frontier_urls", "anthropic_urls")
+    @classmethod
+    def _are_web_addresses(cls, value: str) -> str:
+        return web_addresses(value)
+
     @property
     def frontier_url_list(self) -> list[str]:
         """The frontier's URLs in the order they are tried, without a slash at the end."""
@@ -77,6 +83,26 @@ class GatewaySettings(BaseSettings):
     def anthropic_url_list(self) -> list[str]:
         """The URLs of /v1/messages in the order they are tried."""
         return split_urls(self.anthropic_urls)
+
+
+def web_addresses(text: str) -> str:
+    """The text of a setting as it is, if each part of it is the address of a server.
+
+    Raises:
+        ValueError: a part is none. The message does not repeat it, as it may hold a password.
+    """
+    for number, part in enumerate(split_urls(text), 1):
+        try:
+            address = urlsplit(part)
+            known = address.scheme in {"http", "https"} and address.port != 0 and address.hostname
+        except ValueError:
+            known = None
+        if not known or any(sign in part for sign in " \t\"'{}<>\\"):
+            raise ValueError(
+                f"part {number} is no address such as https://host/v1; several are written"
+                " one after the other with commas between them, without quotes or brackets"
+            )
+    return text
 
 
 def split_urls(text: str) -> list[str]:

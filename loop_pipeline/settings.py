@@ -23,7 +23,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from loop_pipeline.costs.cost_settings import CostSettings
-from loop_pipeline.gateway_settings import GatewaySettings, split_urls
+from loop_pipeline.gateway_settings import GatewaySettings, split_urls, web_addresses
 from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.recipe import Profile, QLoRAConfig
 from loop_pipeline.setting_errors import (
@@ -115,6 +115,11 @@ class LoopSettings(GatewaySettings, CostSettings):
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("vllm_url", "judge_url")
+    @classmethod
+    def _are_servers(cls, value: str) -> str:
+        return web_addresses(value)
 
     @field_validator("database_url")
     @classmethod

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import Engine
 
 from loop_pipeline.store.database import open_store
@@ -25,6 +26,10 @@ STORES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 WHOLE_RUNS = {"defs", "doctor", "faults"}
 SLOW_FILE = re.compile(r"^pytestmark = (\[[^\]]*|.*)\bmark\.slow\b", re.MULTILINE)
 NIGHTLY = "installs or repeats in full what a smaller test shows: pytest --nightly runs it"
+# No example has a deadline: a busy machine is no fault. Each day's run tries the same examples, so
+# that its outcome is the change's and not luck's; the nightly one draws others every time.
+settings.register_profile("each day", deadline=None, derandomize=True)
+settings.register_profile("nightly", deadline=None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,7 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers with as many threads each as there are cores would only wait for each other."""
+    """Which examples are tried; and one thread a worker, as more would wait for each other."""
+    settings.load_profile("nightly" if config.getoption("--nightly") else "each day")
     if getattr(config.option, "numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 

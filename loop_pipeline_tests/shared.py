@@ -13,8 +13,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from loop_pipeline.http_calls.local_server import free_port as free_port
 from loop_pipeline.store.database import open_store
 
 TEMPLATE = "loop_template"
+# Seconds: see `ends`.
+ENDLESS_S = 60.0
 POSTGRES = "postgres.json"
 
 
@@ -107,7 +109,7 @@ def _end(pid: int, folder: str, url: str = "") -> None:
     del url
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGINT)  # "fast": does not wait for clients
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while (Path(folder) / "data" / "postmaster.pid").exists() and time.monotonic() < end:
         time.sleep(0.1)
     shutil.rmtree(folder, ignore_errors=True)
@@ -140,3 +142,15 @@ def _wait_for(url: str, process: subprocess.Popen[Any]) -> None:
 def secret() -> bytes:
     """Of an installation, where an import needs one and which one says nothing."""
     return b"s" * 32
+
+
+@contextmanager
+def ends(clock: Callable[[], float] = time.process_time) -> Iterator[None]:
+    """What would go on for minutes, or for ever, ends: no measurement of how fast it is.
+
+    The limit lies far above what bounded work takes on a busy machine. ``clock`` is that of the
+    processor; where something waits, that on the wall.
+    """
+    start = clock()
+    yield
+    assert clock() - start < ENDLESS_S

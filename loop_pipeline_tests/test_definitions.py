@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -125,16 +124,14 @@ def test_daily_schedule_asks_for_yesterday(location: dg.Definitions) -> None:
     assert [r.partition_key for r in requests or []] == ["2026-09-04"]
 
 
-def test_the_code_location_loads_in_seconds_without_gpu_libraries(tmp_path: Path) -> None:
+def test_the_code_location_loads_without_gpu_libraries(tmp_path: Path) -> None:
     code = (
         "import sys; from loop_pipeline.definitions import defs; defs();"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )
     environment = os.environ | {"LOOP_HOME": str(tmp_path)}
-    start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment
     )
     assert done.stdout.strip() == "[]", done.stderr
-    assert time.monotonic() - start < 60
     assert not list(tmp_path.iterdir())  # loading opens nothing

@@ -101,3 +101,32 @@ def test_a_bomb_of_aliases_is_not_printed(said) -> None:
 
 def test_a_list_that_is_no_json_is_named(said) -> None:
     assert "notes" in said(LOOP_NOTES=SECRET)[0]
+
+
+@pytest.mark.parametrize("name", ["FRONTIER_URLS", "ANTHROPIC_URLS", "VLLM_URL", "JUDGE_URL"])
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        ('["https://a/v1", "https://b/v1"]', 1),
+        ("[https://a/v1, https://b/v1]", 1),
+        ("https://a/v1 https://b/v1", 1),
+        ("https://a/v1, 'https://b/v1'", 2),
+        (f"host:8000,https://me:{SECRET}@b/v1", 1),
+        ("https://", 1),
+        ("https://a:70000/v1", 1),
+        ("ftp://a/v1", 1),
+    ],
+)
+def test_what_is_no_address_of_a_server_is_said_at_the_start(said, name, value, part) -> None:
+    [line] = said(**{f"LOOP_{name}": value})
+    assert line.startswith(f"LOOP_{name}")
+    assert f"part {part} is no address such as https://host/v1" in line
+
+
+@pytest.mark.parametrize(
+    "value", ["", "http://[::1]:8000/v1", "https://a/v1/, http://b:8000", "http://me:%40@a/v1"]
+)
+def test_addresses_of_servers_are_taken(value, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOOP_FRONTIER_URLS", value)
+    assert load_settings().frontier_urls == value

@@ -50,13 +50,13 @@ def slow_rouge(a: list[str], b: list[str]) -> float:
 words = st.lists(st.sampled_from("abcde"), min_size=1, max_size=90)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(words, words)
 def test_rouge_l_is_that_of_the_textbook(a: list[str], b: list[str]) -> None:
     assert rouge_l(" ".join(a), " ".join(b)) == pytest.approx(slow_rouge(a, b))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(), st.sampled_from([LABEL, TAGS, JSON, TEXT, None]))
 def test_any_text_agrees_with_its_canonical_form(
     text: str, contract: dict[str, Any] | None

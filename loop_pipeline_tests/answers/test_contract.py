@@ -1,6 +1,5 @@
 import contextlib
 import json
-import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,6 +9,7 @@ from loop_pipeline.answers.agreement import agrees, fields_right
 from loop_pipeline.answers.contract import UnsupportedContract, check_contract
 from loop_pipeline.answers.facts import fact_spans, unsupported_facts
 from loop_pipeline.answers.schemas.schema_words import NAMED, ONE, REMARKS, SEVERAL
+from loop_pipeline_tests.shared import ends
 
 LABELS = ["cancel_order", "refund", "Where is it"]
 LABEL, TAGS = {"kind": "label", "labels": LABELS}, {"kind": "tags", "labels": LABELS}
@@ -158,9 +158,8 @@ def test_any_text_is_checked_without_an_error(output: str, request_text: str) ->
 
 @pytest.mark.parametrize("blob", ["a" * 100_000, "a." * 50_000, "1" * 100_000, "1.a" * 30_000])
 def test_blobs_do_not_cost_quadratic_time(blob: str) -> None:
-    start = time.perf_counter()
-    unsupported_facts(blob, blob)
-    assert time.perf_counter() - start < 2
+    with ends():
+        unsupported_facts(blob, blob)
 
 
 KEYWORDS = (
@@ -234,9 +233,8 @@ def test_the_reason_says_what_to_correct(contract, reason) -> None:
 def test_a_slow_pattern_is_a_broken_contract_within_its_time(pattern: str) -> None:
     slow = {"kind": "json", "schema": {"items": {"type": "string", "pattern": pattern}}}
     answer = json.dumps(["a" * 90 + "!"] * 200)
-    start = time.perf_counter()
-    reasons = check_contract(answer, slow, "")
-    assert time.perf_counter() - start < 2
+    with ends():
+        reasons = check_contract(answer, slow, "")
     assert len(reasons) == 200
     assert "does not match" in reasons[0]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from loop_pipeline.answers.agreement import agrees, fields_right
 from loop_pipeline.answers.contract import hold, in_form
 from loop_pipeline.answers.forms.answer_words import LEADING
 from loop_pipeline_tests.answers.forms_samples import DRESSES, FENCES, LISTS
+from loop_pipeline_tests.shared import ends
 
 WORDS = [
     "delivery",
@@ -40,7 +40,7 @@ SCHEMA = {
 }
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(LABELS, st.data())
 def test_a_label_in_any_dress_is_that_label_and_no_other(labels: list[str], data) -> None:
     contract = {"kind": "label", "labels": labels}
@@ -61,7 +61,7 @@ def test_a_label_that_ends_as_another_does_is_found_where_no_space_stands_before
     assert hold("答案是refund delivery和delivery。", contract, "").reasons
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(LABELS, st.data())
 def test_what_is_not_in_the_set_is_in_no_dress(labels: list[str], data) -> None:
     wrong = data.draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(" ".join))
@@ -70,7 +70,7 @@ def test_what_is_not_in_the_set_is_in_no_dress(labels: list[str], data) -> None:
     assert hold(dress(wrong), {"kind": "label", "labels": labels}, "").reasons
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(LABELS, st.data())
 def test_tags_in_any_list_are_the_same_set(labels: list[str], data) -> None:
     contract = {"kind": "tags", "labels": labels}
@@ -164,14 +164,13 @@ def test_no_dress_is_made_of_words_that_say_something() -> None:
 @pytest.mark.parametrize("sign", ['"', "*", "- ", "{", "[", "```\n", "Label: ", "is ", "a. ", ", "])
 def test_a_long_answer_of_signs_takes_no_time(sign: str) -> None:
     contracts: list[dict[str, Any]] = [SHOP, SHOP | {"kind": "tags"}, SCHEMA]
-    start = time.process_time()
-    for size in (3_900, 100_000):
-        for contract in contracts:
-            hold((sign * size)[:size], contract, "")
-    assert time.process_time() - start < 5
+    with ends():
+        for size in (3_900, 100_000):
+            for contract in contracts:
+                hold((sign * size)[:size], contract, "")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=60), st.sampled_from(["label", "tags", "json"]))
 def test_the_plain_form_keeps_the_contract_whatever_was_said(text: str, kind: str) -> None:
     contract = {**SHOP, **SCHEMA, "kind": kind}

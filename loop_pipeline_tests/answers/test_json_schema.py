@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import json
-import time
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from loop_pipeline.answers.contract import UnsupportedContract, check_contract
 from loop_pipeline.answers.json_schema import check_schema, schema_violations
+from loop_pipeline_tests.shared import ends
 
 
 class Colour(enum.Enum):
@@ -130,17 +130,14 @@ DOUBLING = {
     ],
 )
 def test_a_schema_that_cannot_be_checked_is_refused_with_the_reason(schema: Any, why: str) -> None:
-    start = time.process_time()
-    with pytest.raises(UnsupportedContract, match=why):
+    with ends(), pytest.raises(UnsupportedContract, match=why):
         schema_violations({"a": 1}, schema)
-    assert time.process_time() - start < 5
 
 
 def test_a_draft_that_is_named_inside_has_the_same_bounds() -> None:
     part = {"$schema": "http://json-schema.org/draft-07/schema#", "pattern": "(a|aa)+$"}
-    start = time.process_time()
-    assert "in time" in schema_violations(["a" * 90 + "!"], {"items": part})[0]
-    assert time.process_time() - start < 2
+    with ends():
+        assert "in time" in schema_violations(["a" * 90 + "!"], {"items": part})[0]
 
 
 def test_a_circle_that_goes_through_a_value_ends_with_it() -> None:

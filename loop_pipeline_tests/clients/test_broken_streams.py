@@ -153,7 +153,7 @@ def test_a_client_that_leaves_frees_the_vendor(
 ) -> None:
     found = seen(clients, url, "leaves")
     assert [what for what in found.values() if what != ["whole", "left"]] == []
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while breaking.answering and time.monotonic() < end:
         time.sleep(0.1)
     assert breaking.answering == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -107,18 +105,6 @@ def test_lengths_that_differ_are_refused(world):
     texts, vectors, good, _ = world
     with pytest.raises(ValueError, match="599 texts, 600 vectors"):
         fit_request_score(texts[1:], vectors, good)
-
-
-def test_it_is_fast(world):
-    texts, vectors, good, _ = world
-    score = fit_request_score(texts, vectors, good)
-    prompt = ("Which of these 3 is not a prime, given x = 7? " * 40)[:1_500]
-    took = []
-    for _ in range(200):
-        start = time.perf_counter()
-        score.value(prompt, vectors[0])
-        took.append(time.perf_counter() - start)
-    assert np.median(took) < 0.0005, "aim 0.2 ms; the margin is for a busy machine"
 
 
 def test_a_request_far_from_all_others_gets_the_middle():

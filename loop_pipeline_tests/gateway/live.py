@@ -104,7 +104,7 @@ def live(home: Path, *urls: str, hide: Hide = as_it_is, **changes: Any) -> Itera
         running.stop()
 
 
-def wait_for(true: Callable[[], Any], seconds: float = 20) -> None:
+def wait_for(true: Callable[[], Any], seconds: float = 60) -> None:
     """Until it is so."""
     end = time.monotonic() + seconds
     while not true():

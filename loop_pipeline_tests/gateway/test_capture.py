@@ -27,7 +27,7 @@ def _lines(folder: Path) -> list[Any]:
     return [json.loads(line) for path in sealed(folder) for line in path.read_text().splitlines()]
 
 
-def _until(holds: Callable[[], bool], seconds: float = 20) -> None:
+def _until(holds: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it never came"

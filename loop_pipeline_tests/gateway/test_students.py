@@ -19,7 +19,7 @@ from loop_pipeline.gateway.upstream.pool import Pool
 from loop_pipeline.serving.student_answer import Answer
 from loop_pipeline.serving.student_server import StudentServer
 from loop_pipeline_tests.raw_server import RawServer, reply, saying
-from loop_pipeline_tests.shared import free_port
+from loop_pipeline_tests.shared import ends, free_port
 
 ASK = [{"role": "user", "content": "where is my order?"}]
 
@@ -127,10 +127,8 @@ def test_a_byte_now_and_then_does_not_keep_anybody_waiting(
     servers: list[RawServer], data: bytes
 ) -> None:
     servers[0].script = servers[0].drip(data)
-    start = time.monotonic()
-    with pytest.raises(NoAnswer, match=r"did not answer within 0.4 s"):
+    with ends(time.monotonic), pytest.raises(NoAnswer, match=r"did not answer within 0.4 s"):
         answer_of([servers[0].url], 0.4)
-    assert time.monotonic() - start < 3
 
 
 def test_whoever_is_given_up_is_told_so_by_a_closed_connection(servers: list[RawServer]) -> None:

@@ -26,7 +26,7 @@ def _append(path: Path, text: str) -> None:
 
 
 def _wait(met: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not met():
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -28,7 +28,7 @@ def test_an_overconfident_score_becomes_believable(n: int, kind: str) -> None:
 
 
 @given(st.integers(0, 1000), st.sampled_from([120, 1200]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_calibration_never_changes_the_order(seed: int, n: int) -> None:
     z, good = _draw(n, seed)
     calibrator = fit_calibrator(z, good.astype(float))

@@ -116,13 +116,13 @@ def _both_ways(line: Any) -> None:
 
 
 @given(LINE)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_line_gives_the_same_record_or_the_same_reason_both_ways(line: Any):
     _both_ways(line)
 
 
 @given(PLAIN)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_plain_line_gives_the_same_row_both_ways(line: Any):
     _both_ways(line)
 

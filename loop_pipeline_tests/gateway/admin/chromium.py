@@ -129,7 +129,7 @@ def browser(profile: Path) -> Iterator[Browser]:
 
 
 def _wait(url: str) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         try:
             if requests.get(f"{url}/status", timeout=5).json()["value"]["ready"]:

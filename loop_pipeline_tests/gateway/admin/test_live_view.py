@@ -34,7 +34,7 @@ def home(tmp_path: Path) -> Path:
 
 def look(view: LiveView) -> LiveNumbers:
     """The figures once the store has been counted."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while (found := view.numbers("alice")).counted_at is None and time.monotonic() < until:
         assert found.problems == [COUNTING], found.problems
     return found

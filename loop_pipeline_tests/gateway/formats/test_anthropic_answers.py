@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_pipeline.gateway.formats import anthropic_messages as messages
@@ -130,7 +130,6 @@ def test_a_stream_passes_unchanged_and_gives_the_same_answer():
         assert seen.reply() == WHOLE
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_any_cut_gives_the_same(cuts: list[int]):
     seen, cutter = reader(), Events()
@@ -196,7 +195,6 @@ def test_what_is_no_answer_is_broken(body: bytes):
     assert messages.read_reply(body).finish_reason == "broken"
 
 
-@settings(deadline=None)
 @given(spoiled(VENDORS))
 def test_no_answer_makes_reading_fail(body: Any):
     reply = messages.read_reply(raw(body))
@@ -204,7 +202,6 @@ def test_no_answer_makes_reading_fail(body: Any):
     assert orjson.dumps(reply)
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of([spoiled(said) for said in SAID_IN_PIECES]), max_size=6))
 def test_no_event_makes_reading_fail(values: list[Any]):
     seen = reader()

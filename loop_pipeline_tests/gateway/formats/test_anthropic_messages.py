@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from loop_pipeline.gateway.formats.anthropic_messages import read_request
 from loop_pipeline.gateway.formats.exchange import BadRequest, Request
@@ -164,7 +164,6 @@ def test_a_bad_request_names_the_field(field: str):
     assert caught.value.field == field
 
 
-@settings(deadline=None)
 @given(spoiled(FULL) | spoiled(TOOLS))
 def test_no_body_makes_anything_but_a_request_or_a_bad_request(body: Any):
     try:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_pipeline.answers.contract import check_contract
@@ -91,7 +91,6 @@ def test_a_schema_nested_too_deep_is_the_frontiers():
     assert json_contract({"type": "array", "items": schema}) is None
 
 
-@settings(deadline=None)
 @given(st.one_of(spoiled(GOOD), anything), anything)
 def test_no_schema_makes_the_check_fail(schema: Any, answer: Any):
     contract = json_contract(schema)

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_pipeline.gateway.formats import body_fields as fields
@@ -14,7 +14,6 @@ from loop_pipeline.gateway.formats.exchange import BadRequest
 from loop_pipeline_tests.gateway.formats.wire_samples import anything, raw
 
 
-@settings(deadline=None)
 @given(anything)
 def test_every_json_value_is_read_and_can_be_written_again(value: Any):
     read, strict = fields.load(raw(value))
@@ -28,7 +27,6 @@ def _has_long_number(value: Any) -> bool:
     return long or any(_has_long_number(part) for part in parts)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_other_bytes_are_refused_and_nothing_else_happens(body: bytes):
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from loop_pipeline.gateway.formats import chat_completions as chat
 from loop_pipeline.gateway.formats.exchange import Reply
@@ -117,7 +117,6 @@ def test_an_answer_without_choices_is_broken(body: bytes):
     assert chat.renamed(body, "p1") == body
 
 
-@settings(deadline=None)
 @given(spoiled(VENDORS))
 def test_no_answer_makes_reading_fail(body: Any):
     orjson.dumps(chat.read_reply(raw(body)))

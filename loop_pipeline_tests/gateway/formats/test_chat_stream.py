@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_pipeline.gateway.formats import chat_completions as chat
@@ -79,7 +79,6 @@ def test_the_last_usage_counts_wherever_it_stands():
     assert (reply.text, reply.tokens_out) == ("ab", 2)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 700), max_size=8), st.booleans())
 def test_crlf_and_any_cut_give_the_same(cuts: list[int], crlf: bool):
     from loop_pipeline.gateway.formats.sse import Events
@@ -210,7 +209,6 @@ def test_comments_pass_and_empty_data_does_not():
     assert seen.reply().finish_reason == "stop"
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(*(spoiled(orjson.loads(event[6:])) for event in TEXT[:5])), max_size=4))
 def test_no_event_makes_reading_fail(values: list[Any]):
     seen = reader()

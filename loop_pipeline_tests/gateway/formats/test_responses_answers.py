@@ -7,7 +7,7 @@ from typing import Any
 import openai
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_pipeline.gateway.formats import openai_responses as responses
@@ -162,7 +162,6 @@ def test_a_refusal_is_marked():
     assert (reply.text, reply.refusal, reply.finish_reason) == ("I cannot.", True, "stop")
 
 
-@settings(deadline=None)
 @given(spoiled(VENDORS))
 def test_no_answer_makes_reading_fail(body: Any):
     reply = responses.read_reply(raw(body))
@@ -170,7 +169,6 @@ def test_no_answer_makes_reading_fail(body: Any):
     assert orjson.dumps(reply)
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of([spoiled(said) for said in SAID_IN_PIECES]), max_size=5))
 def test_no_event_makes_reading_fail(values: list[Any]):
     seen = reader()
@@ -181,7 +179,6 @@ def test_no_event_makes_reading_fail(values: list[Any]):
     assert orjson.dumps(reply)
 
 
-@settings(deadline=None)
 @given(spoiled(ASKED | {"text": {"verbosity": "low"}, "reasoning": {"effort": "low"}}))
 def test_whatever_a_student_may_be_asked_its_answer_can_be_written(body: Any):
     try:

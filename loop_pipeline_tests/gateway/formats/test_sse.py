@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_pipeline.gateway.formats.sse import DONE, KEEP_ALIVE, Events, data_of, event_of
@@ -36,7 +36,6 @@ def test_a_stream_in_single_bytes_gives_the_same_events():
         assert found == events
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([*EVENTS, *(e.replace(b"\n", b"\r\n") for e in EVENTS)])),
     st.lists(st.integers(0, 200)),
@@ -72,7 +71,6 @@ def test_the_data_of_an_event_is_its_data_lines_joined():
     assert data_of(b"data: one") == b"one"
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_no_text_breaks_out_of_the_event_it_is_in(text: str):
     event = event_of({"text": text}, "named")

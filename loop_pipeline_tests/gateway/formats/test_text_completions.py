@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_pipeline.gateway.formats import text_completions as completions
@@ -79,7 +79,6 @@ def test_a_model_is_needed():
         completions.read_request(b'{"prompt":"x"}')
 
 
-@settings(deadline=None)
 @given(spoiled(FULL), spoiled(VENDORS), st.booleans())
 def test_nothing_makes_reading_fail(request: Any, answer: Any, streamed: bool):
     seen = completions.StreamReader(completions.read_request(raw(FULL)), "p1")
