@@ -1,6 +1,6 @@
-"""Promises about figures: intervals that cover, errors not flattered, alarms that are real.
+"""Promises about figures: intervals that cover, and errors that are not flattered.
 
-Not here: promises about what is served (``promise_certificates.py``).
+Not here: alarms (``promise_alarms.py``).
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtri
 
-from benchmarks.promise_policies import NAMES, fitted
+from benchmarks.promise_policies import NAMES, serving_policy
 from benchmarks.promise_worlds import (
     INDEPENDENT,
     MEAN_WRONG,
+    WORST,
     Cell,
+    Flags,
     Floats,
+    Ints,
     World,
     as_asked,
     latent,
@@ -25,9 +28,7 @@ from benchmarks.promise_worlds import (
 )
 from loop_pipeline.labels.quality.model import fit_quality
 from loop_pipeline.routing.off_policy_gate import estimate_on_rows
-from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.stats.calibration import reliability
-from loop_pipeline.stats.mmd import ALARM, novelty
 from loop_pipeline.stats.ppi import ppi_mean
 
 ANSWERS = 3_000
@@ -39,46 +40,33 @@ SERVED = 0.8
 LABELS = 1_000
 # How much less error a score may show than it has on new answers, on average.
 FLATTERED = 0.005
-WINDOW = 200
-REFERENCE = 800
-TOPICS = 40
-DIMENSIONS = 32
 
 
 def mean_quality(world: World, draws: int, rng: np.random.Generator) -> Cell:
     """The 95% interval of the share of good answers misses it; 3:1 review chances."""
     missed = 0
     for _ in range(draws):
-        score, wrong, truth = _scored(rng, world)
+        score, wrong, unit, truth = _scored(rng, world)
         chance = np.where(score < np.quantile(score, 0.25), 3 * REVIEW_RATE, REVIEW_RATE)
         names = [f"a{i}" for i in range(len(score))]
         reviewed = rng.random(len(score)) < chance
         known = pd.Series(~wrong, index=names)[reviewed]
         scores, p_review = pd.Series(score, index=names), pd.Series(chance, index=names)
-        found = ppi_mean(known, scores, p_review[reviewed])
+        units = pd.Series(unit.astype(str), index=names)
+        found = ppi_mean(known, scores, p_review[reviewed], units)
         missed += found is None or not found.low <= truth <= found.high
     return share(missed, draws)
 
 
-def _scored(rng: np.random.Generator, world: World) -> tuple[Floats, np.ndarray, float]:
-    """P(good) and truth of answers in traffic, and the true share of good ones."""
+def _scored(rng: np.random.Generator, world: World) -> tuple[Floats, Flags, Ints, float]:
+    """P(good), truth and unit of answers in traffic, and the true share of good ones."""
     if world.zipf:
         drawn, traffic = repeated(rng, world, ANSWERS)
-        truth = 1 - float(traffic.weight @ traffic.wrong)
-        score, wrong, *_ = as_asked(drawn)
+        own, truth = as_asked(drawn), 1 - float(traffic.weight @ traffic.wrong)
     else:
         own = rows(rng, world, ANSWERS)
         truth = 1 - (world.noise + (1 - world.noise) * MEAN_WRONG)
-        score, wrong = own.score, own.wrong
-    return 1 - 0.4 * (1 - score) ** 3, wrong, truth
-
-
-def serving_policy() -> PolicyBundle:
-    """A policy that serves the student in one group."""
-    bundle = fitted({NAMES[0]: rows(np.random.default_rng(1), INDEPENDENT, 2_000)})
-    if bundle is None or not bundle.certified:
-        raise RuntimeError("2,000 good rows give no certificate: nothing can be judged")
-    return bundle
+    return 1 - WORST * (1 - own.score) ** 3, own.wrong, own.unit, truth
 
 
 def off_policy(world: World, draws: int, rng: np.random.Generator) -> Cell:
@@ -86,7 +74,7 @@ def off_policy(world: World, draws: int, rng: np.random.Generator) -> Cell:
 
     1,000 gold and 2,000 live requests; the frontier answers 2% of the live ones as well.
     """
-    bundle, missed = serving_policy(), 0
+    bundle, missed = serving_policy(NAMES[:1]), 0
     for _ in range(draws):
         logged, truth = logged_rows(rng, world)
         found = estimate_on_rows(logged, bundle).agreement
@@ -96,7 +84,7 @@ def off_policy(world: World, draws: int, rng: np.random.Generator) -> Cell:
 
 def off_policy_refuses(world: World, draws: int, rng: np.random.Generator) -> Cell:
     """A policy that keeps its promise is refused, on the same requests."""
-    bundle = serving_policy()
+    bundle = serving_policy(NAMES[:1])
     refused = sum(
         not estimate_on_rows(logged_rows(rng, world)[0], bundle).passed for _ in range(draws)
     )
@@ -165,17 +153,3 @@ def _signals(
     good = pd.Series(z < ndtri(chance), index=names)
     frame = pd.DataFrame(x, index=names, columns=pd.Index(["one", "two", "three", "four"]))
     return frame, good, pd.Series(unit.astype(str), index=names)
-
-
-def novelty_alarm(world: World, draws: int, rng: np.random.Generator) -> Cell:
-    """Traffic of the same 40 topics is called unlike; a conversation stays with its topic."""
-    rang = 0
-    for _ in range(draws):
-        topics = rng.standard_normal((TOPICS, DIMENSIONS))
-        n = WINDOW + REFERENCE
-        topic = rng.integers(TOPICS, size=n // world.unit + 1).repeat(world.unit)[:n]
-        vectors = topics[topic] + 0.3 * rng.standard_normal((n, DIMENSIONS))
-        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-        found = novelty(vectors[:WINDOW], vectors[WINDOW:], seed=int(rng.integers(2**31)))
-        rang += found.p_value is not None and found.p_value <= ALARM
-    return share(rang, draws)

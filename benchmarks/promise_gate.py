@@ -51,10 +51,9 @@ def frame(agrees: Flags) -> pd.DataFrame:
     )
 
 
-def members(n: int) -> pd.Series:
-    """Task group of each gold row."""
-    names = [f"p{i:05d}" for i in range(n)]
-    return pd.Series([f"g{i % GROUPS}" for i in range(n)], index=names)
+def by_prompt(codes: Ints) -> pd.Series:
+    """Names by prompt id: of the task group, or of the unit of each gold row."""
+    return pd.Series(codes.astype(str), [f"p{i:05d}" for i in range(len(codes))])
 
 
 def worse_accepted(world: World, draws: int, rng: np.random.Generator) -> Cell:
@@ -62,7 +61,8 @@ def worse_accepted(world: World, draws: int, rng: np.random.Generator) -> Cell:
     passed = 0
     for _ in range(draws):
         drawn = pair(rng, world, GOLD, 0.03)
-        passed += decide(frame(drawn.new), frame(drawn.old)).approved
+        both = frame(drawn.new), frame(drawn.old)
+        passed += decide(*both, units=by_prompt(drawn.unit)).approved
     return share(passed, draws)
 
 
@@ -71,8 +71,9 @@ def guard_refuses(world: World, draws: int, rng: np.random.Generator) -> Cell:
     refused = 0
     for _ in range(draws):
         drawn = pair(rng, world, GOLD, 0.0)
-        said = decide(frame(drawn.new), frame(drawn.old), groups=members(GOLD)).figures["against"]
-        refused += any("after Holm" in sentence for sentence in said)
+        both, unit = (frame(drawn.new), frame(drawn.old)), by_prompt(drawn.unit)
+        found = decide(*both, groups=by_prompt(np.arange(GOLD) % GROUPS), units=unit)
+        refused += any("after Holm" in sentence for sentence in found.figures["against"])
     return share(refused, draws)
 
 

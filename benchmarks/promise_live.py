@@ -1,4 +1,4 @@
-"""Promises about live traffic: a student on trial, and the watch on groups that are served.
+"""Promises about a student on trial, beside the champion, on live traffic.
 
 Not here: what is decided before any live request (``promise_gate.py``).
 """
@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from benchmarks.promise_worlds import Cell, World, latent, share
+from benchmarks.promise_worlds import Cell, Floats, World, latent, share
 from loop_pipeline.rollout.canary import next_stage, step_due
-from loop_pipeline.routing.policy import EXPLORATION_RATE
+from loop_pipeline.routing.policy import ROLLOUT_RATE
 
 BEGAN = pd.Timestamp("2026-09-01", tz="UTC")
 DISCORDANT = 0.10
@@ -21,40 +21,43 @@ LIVE = 3_000
 # The sensor looks after so many paired requests; in the world of many looks after each tenth.
 LOOK = 50
 OFTEN = 10
-REPLAYED = 3_000
 PROMOTED_BY = 1_300
 # Allowed where the challenger is ten points worse on live traffic.
 PROMOTED = 0.01
 LATE = 0.10
 
 
-def outcomes(rng: np.random.Generator, world: World, live: int, worse: float) -> pd.DataFrame:
-    """Paired answers as ``paired_outcomes`` gives them: replayed ones first, then live ones.
+def drawn_live(rng: np.random.Generator, world: World, n: int, coin: float) -> Floats:
+    """What makes about n answers wrong: those a coin draws, the first of each conversation."""
+    asked = math.ceil(n / coin) * (3 if world.unit > 1 else 1)
+    z, unit = latent(rng, asked, world.unit, world.corr)
+    drawn = np.flatnonzero(rng.random(asked) < coin)
+    _, first = np.unique(unit[drawn], return_index=True)
+    return z[drawn[first]]
 
-    The shadow coin draws the live ones from conversations; the challenger disagrees more often
-    there by ``worse``. Replayed, the two are equal.
+
+def outcomes(rng: np.random.Generator, world: World, live: int, worse: float) -> pd.DataFrame:
+    """Paired answers to live requests as ``paired_outcomes`` gives them.
+
+    Only live ones count, whatever replayed answers said: the first that the shadow coin of a
+    rollout draws of each conversation.
     """
-    asked = math.ceil(live / EXPLORATION_RATE)
-    drawn = rng.choice(asked, live, replace=False)
-    z = latent(rng, asked, world.unit, world.corr)[0][np.sort(drawn)]
-    z = np.concatenate([rng.standard_normal(REPLAYED), z])
-    more = np.where(np.arange(len(z)) < REPLAYED, 0.0, worse)
-    rate = np.maximum(DISCORDANT, more)
-    hours = np.maximum(np.arange(len(z)) - REPLAYED + 1, 0)
+    z = drawn_live(rng, world, live, ROLLOUT_RATE)
+    rate = max(DISCORDANT, worse)
     return pd.DataFrame(
         {
-            "ts": BEGAN + pd.to_timedelta(hours, unit="min"),
-            "challenger_disagrees": z < ndtri((rate + more) / 2),
-            "champion_disagrees": z > ndtri(1 - (rate - more) / 2),
+            "ts": BEGAN + pd.to_timedelta(np.arange(1, len(z) + 1), unit="min"),
+            "challenger_disagrees": z < ndtri((rate + worse) / 2),
+            "champion_disagrees": z > ndtri(1 - (rate - worse) / 2),
         }
     )
 
 
 def trial(rows: pd.DataFrame, look: int) -> tuple[str, int]:
-    """How a trial ends: promoted, stopped or open; and after how many live requests."""
+    """How a trial ends: promoted, stopped or open; and after how many paired live requests."""
     stage, since = "shadow", BEGAN
-    for live in range(look, len(rows) - REPLAYED + 1, look):
-        seen = rows.iloc[: REPLAYED + live]
+    for live in range(look, len(rows) + 1, look):
+        seen = rows.iloc[:live]
         action = step_due(seen, stage, since).action
         if action == "stop":
             return "stopped", live
@@ -63,7 +66,7 @@ def trial(rows: pd.DataFrame, look: int) -> tuple[str, int]:
             if after is None:
                 return "promoted", live
             stage, since = after, seen["ts"].iloc[-1] + pd.Timedelta(seconds=1)
-    return "open", len(rows) - REPLAYED
+    return "open", len(rows)
 
 
 def _ends(
@@ -84,7 +87,7 @@ def promoted_wrongly(world: World, draws: int, rng: np.random.Generator) -> Cell
 
 
 def promoted_far_worse(world: World, draws: int, rng: np.random.Generator) -> Cell:
-    """A challenger that is ten points worse on live traffic, equal on replayed, is promoted."""
+    """A challenger that is ten points worse on live traffic is promoted."""
     ends = _ends(world, draws, rng, 0.10)
     return share(sum(end == "promoted" for end, _ in ends), draws, PROMOTED)
 
@@ -94,12 +97,3 @@ def promoted_late(world: World, draws: int, rng: np.random.Generator) -> Cell:
     ends = _ends(world, draws, rng, 0.0)
     in_time = sum(end == "promoted" and live <= PROMOTED_BY for end, live in ends)
     return share(draws - in_time, draws, LATE)
-
-
-def held_late(world: World, draws: int, rng: np.random.Generator) -> Cell:
-    """A group whose disagreement rises to 10% is not held within 550 shadowed requests.
-
-    Nothing watches a group at this state: there is no function to call, and none is ever held.
-    """
-    del world, rng
-    return share(draws, draws, LATE)

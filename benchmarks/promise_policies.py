@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.promise_worlds import DELTA, TARGET, Rows
+from benchmarks.promise_worlds import DELTA, INDEPENDENT, TARGET, Rows, rows
 from loop_pipeline.groups.registry import Group, Groups
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.routing.policy_fit import NotEnoughRows, fit_policy
@@ -30,18 +30,19 @@ def task_groups(names: Sequence[str]) -> Groups:
     return Groups(embedder_version="e", groups=groups)
 
 
-def answers(drawn: Mapping[str, Rows]) -> pd.DataFrame:
+def answers(drawn: Mapping[str, Rows], split: str = "calibration") -> pd.DataFrame:
     """A student's answers to held-out requests, as ``held_out_answers`` gives them."""
-    parts = [_answers(rows, name) for name, rows in drawn.items()]
+    parts = [_answers(own, name).assign(split=split) for name, own in drawn.items()]
     return pd.concat([*parts, _validation()], ignore_index=True)
 
 
-def _answers(rows: Rows, group: str) -> pd.DataFrame:
-    n = len(rows.score)
-    return _frame(rows.score, ~rows.wrong).assign(
+def _answers(own: Rows, group: str) -> pd.DataFrame:
+    n = len(own.score)
+    return _frame(own.score, ~own.wrong).assign(
         prompt_id=[f"{group}-{i:05d}" for i in range(n)],
         group_id=group,
-        split="calibration",
+        unit=[f"{group}-u{unit}" for unit in own.unit],
+        times=own.times,
     )
 
 
@@ -51,6 +52,8 @@ def _validation() -> pd.DataFrame:
         prompt_id=[f"v{i}" for i in range(VALIDATION)],
         group_id=NAMES[0],
         split="validation",
+        unit=[f"v{i}" for i in range(VALIDATION)],
+        times=1,
     )
 
 
@@ -81,6 +84,15 @@ def fitted(drawn: Mapping[str, Rows], previous: PolicyBundle | None = None) -> P
         return None
 
 
+def serving_policy(groups: Sequence[str]) -> PolicyBundle:
+    """A policy that serves the student in each of these groups."""
+    rng = np.random.default_rng(1)
+    bundle = fitted({name: rows(rng, INDEPENDENT, 4_000) for name in groups})
+    if bundle is None or len(thresholds(bundle)) < len(groups):
+        raise RuntimeError("4,000 good rows a group give no certificate: nothing can be judged")
+    return bundle
+
+
 def thresholds(bundle: PolicyBundle | None) -> dict[str, float]:
     """Scores (as drawn, 0 to 1) from which on each certified group is served."""
     if bundle is None:
@@ -90,8 +102,3 @@ def thresholds(bundle: PolicyBundle | None) -> dict[str, float]:
         for g in bundle.groups
         if g.arm == "student" and g.threshold is not None
     }
-
-
-def coverage(found: Mapping[str, float], groups: int) -> float:
-    """Share of all requests that is served, where all groups ask equally often."""
-    return sum(1 - at for at in found.values()) / groups

@@ -108,6 +108,8 @@ class Cell(NamedTuple):
     draws: int
     allowed: float | None
     """None: nothing is promised in such a world."""
+    served: float | None = None
+    """Mean share of the requests that the promise is made for: never to promise keeps any."""
 
     @property
     def over(self) -> bool:
@@ -122,10 +124,12 @@ class Cell(NamedTuple):
         return "OVER" if self.over else "kept"
 
 
-def share(broken: int, draws: int, allowed: float | None = DELTA) -> Cell:
+def share(
+    broken: int, draws: int, allowed: float | None = DELTA, served: float | None = None
+) -> Cell:
     """A share of draws with its exact interval."""
     low, high = clopper_pearson(broken, draws, LEVEL)
-    return Cell(broken / draws, low, high, draws, allowed)
+    return Cell(broken / draws, low, high, draws, allowed, served)
 
 
 def mean(values: Floats, allowed: float | None) -> Cell:
@@ -174,21 +178,26 @@ def repeated(rng: np.random.Generator, world: World, n: int) -> tuple[Rows, Traf
 
 
 def as_asked(drawn: Rows) -> Rows:
-    """A row a request of the traffic instead of a row a distinct one."""
-    n = drawn.times
-    ones = np.ones(int(n.sum()), dtype=np.int64)
-    return Rows(
-        np.repeat(drawn.score, n), np.repeat(drawn.wrong, n), np.repeat(drawn.unit, n), ones
-    )
+    """A row a request of the traffic, each a conversation of its own."""
+    score, wrong = (np.repeat(part, drawn.times) for part in (drawn.score, drawn.wrong))
+    return Rows(score, wrong, np.arange(len(score)), np.ones(len(score), dtype=np.int64))
 
 
 def true_error(threshold: float, world: World, traffic: Traffic | None = None) -> float:
     """Share of wrong answers among those that a threshold serves, in all traffic to come."""
-    at = min(max(threshold, 0.0), 1.0)
     if traffic is None:
-        error = MEAN_WRONG * (1 - at) ** 3
+        error = MEAN_WRONG * (1 - min(max(threshold, 0.0), 1.0)) ** 3
         noisy = world.noise + (1 - world.noise) * error
         return world.drift + (1 - world.drift) * noisy
     taken = traffic.score >= threshold
     weight = traffic.weight[taken]
     return float(weight @ traffic.wrong[taken] / weight.sum()) if weight.sum() else 0.0
+
+
+def served(threshold: float | None, traffic: Traffic | None = None) -> float:
+    """Share of the traffic that a threshold serves; None serves nothing."""
+    if threshold is None:
+        return 0.0
+    if traffic is None:
+        return 1 - min(max(threshold, 0.0), 1.0)
+    return float(traffic.weight[traffic.score >= threshold].sum())

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import promise_alarms as alarms
 from benchmarks import promise_certificates as certificates
 from benchmarks import promise_figures as figures
 from benchmarks import promise_gate as gate
@@ -59,9 +60,11 @@ PROMISES = (
     Promise("certificates of six groups", certificates.six_groups, 200, (*TRAFFIC, DRIFT)),
     Promise("certificates over ten weeks", certificates.ever_broken, 100, (LOOKS,)),
     Promise("coverage kept over ten weeks", certificates.coverage_lost, 100, (LOOKS,)),
+    Promise("certificate relative to its ceiling", certificates.relative, 200, ROWS),
     Promise("quality threshold", certificates.quality_threshold, 400, (*REVIEWED, DRIFT)),
     Promise("quality thresholds, 20 fits", certificates.quality_fits, 100, (LOOKS,)),
-    Promise("gold check, false alarm", certificates.gold_check, 400, ROWS),
+    Promise("gold check, false alarm", alarms.gold_check, 150, ROWS),
+    Promise("gold check, 90% not found", alarms.gold_check_blind, 100, ROWS),
     Promise("gate, three points worse passes", gate.worse_accepted, 300, (*ROWS, NOISY)),
     Promise("gate, guards refuse an equal one", gate.guard_refuses, 200, ROWS),
     Promise("gate, points lost by 20 candidates", gate.ladder, 40, (LOOKS,)),
@@ -69,14 +72,16 @@ PROMISES = (
     Promise("off-policy, interval misses", figures.off_policy, 150, (*ROWS, NOISY)),
     Promise("off-policy, a good policy refused", figures.off_policy_refuses, 60, (INDEPENDENT,)),
     Promise("ECE, less shown than on new answers", figures.shown_error, 40, (INDEPENDENT,)),
-    Promise("novelty, false alarm", figures.novelty_alarm, 150, (INDEPENDENT, *UNITS[1:4:2])),
+    Promise("novelty, false alarm", alarms.novelty_alarm, 150, (INDEPENDENT, *UNITS[1:4:2])),
     Promise("canary, false stop", live.stopped_wrongly, 200, (*ROWS, LOOKS)),
     Promise("canary, 3 points worse promoted", live.promoted_wrongly, 200, (*ROWS, LOOKS)),
     Promise("canary, 10 points worse promoted", live.promoted_far_worse, 200, ROWS),
     Promise("canary, equal one is late", live.promoted_late, 200, (INDEPENDENT,)),
-    Promise("held group, late at 10%", live.held_late, 100, (INDEPENDENT,)),
+    Promise("held group, late at 10%", alarms.held_late, 300, (*ROWS, DRIFT)),
+    Promise("held group, though it disagrees in 4%", alarms.held_wrongly, 600, ROWS),
+    Promise("held group, though it disagrees in 5%", alarms.held_at_the_edge, 600, (INDEPENDENT,)),
 )
-UNITS_OF = dict.fromkeys(("broken", "allowed", "before"), "share")
+UNITS_OF = dict.fromkeys(("broken", "allowed", "served", "before", "served before"), "share")
 
 
 def measured(promises: Sequence[Promise], quick: bool = False) -> list[dict[str, Any]]:
@@ -103,6 +108,7 @@ def row(promise: str, world: str, cell: Cell) -> dict[str, Any]:
         "allowed": cell.allowed,
         "draws": cell.draws,
         "verdict": cell.verdict,
+        "served": cell.served,
     }
 
 
@@ -113,12 +119,10 @@ def said(line: dict[str, Any]) -> str:
     return f"{line['promise']:<36}{line['world']:<42}{interval:<26}{allowed:<15}{line['verdict']}\n"
 
 
-def before(file: Path = BEFORE) -> dict[tuple[str, str], float]:
-    """What the same cells were at the commit of the audit."""
-    if not file.is_file():
-        return {}
+def before(file: Path = BEFORE) -> dict[tuple[str, str], dict[str, Any]]:
+    """The same cells at the commit of the audit."""
     stored = json.loads(file.read_text())["tables"][0]["rows"]
-    return {(line["promise"], line["world"]): line["broken"] for line in stored}
+    return {(line["promise"], line["world"]): line for line in stored}
 
 
 def main(words: Sequence[str], promises: Sequence[Promise] = PROMISES) -> int:
@@ -126,7 +130,9 @@ def main(words: Sequence[str], promises: Sequence[Promise] = PROMISES) -> int:
     start, quick = Start(), "--quick" in words
     lines, known = measured(promises, quick), before()
     over = [line for line in lines if line["verdict"] == "OVER"]
-    lines = [line | {"before": known.get((line["promise"], line["world"]))} for line in lines]
+    for line in lines:
+        was = known.get((line["promise"], line["world"]), {})
+        line |= {"before": was.get("broken"), "served before": was.get("served")}
     sys.stdout.write(f"{len(over)} of {len(lines)} cells are over what is allowed\n")
     if not quick:
         title = "Promises in worlds with known truth"

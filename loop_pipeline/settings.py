@@ -83,6 +83,9 @@ class LoopSettings(GatewaySettings, CostSettings):
     certificate_days: int = Field(
         90, gt=0, description="Days a certificate holds after its newest request."
     )
+    evidence_days: int = Field(
+        90, gt=0, description="Days before the newest request from which a promise may be proven."
+    )
     review_rate: float = Field(0.02, gt=0, le=1, description="Share of answers people review.")
     target_precision: float = Field(0.95, gt=0.5, lt=1, description="Of the positive pairs.")
     detector_file: Path | None = Field(

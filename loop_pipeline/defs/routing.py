@@ -12,6 +12,12 @@ from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.serving import vllm_deployment
 from loop_pipeline.report.pictures.plots import plot_png_markdown, shares_figure
 from loop_pipeline.rollout.commands import tell
+from loop_pipeline.rollout.group_holds import (
+    active_groups,
+    carry_holds,
+    lines_of_holds,
+    release_certified,
+)
 from loop_pipeline.rollout.release import introduce
 from loop_pipeline.rollout.stored_policies import in_force, student_of, without_canary
 from loop_pipeline.routing.calibration_rows import versions_of
@@ -24,6 +30,7 @@ from loop_pipeline.routing.policy_from_store import (
     policy_from_store,
 )
 from loop_pipeline.routing.router import Router
+from loop_pipeline.store.holds import held_groups
 from loop_pipeline.store.policies import refused_student, why_refused
 from loop_pipeline.store.traces import read_traces
 from loop_pipeline.traces.shown_text import text_list, text_table
@@ -52,6 +59,8 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
     """
     engine, settings = loop.engine(), loop.settings()
     folder, judged = policy_folder(settings), None
+    carry_holds(engine, active_groups(engine))
+    holds = held_groups(engine)
     try:
         if student := refused_student(engine):
             why = f"the student was refused: {why_refused(student)}"
@@ -63,6 +72,7 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
                 settings,
                 previous=without_canary(engine, now) if now else None,
                 challenger=now.canary.policy if now and now.canary else None,
+                holds=holds,
             )
     except NoPolicy as error:
         raise dg.Failure(f"the policy in force stays: {error}", allow_retries=False) from error
@@ -72,8 +82,12 @@ def routing_policy(loop: Loop) -> dg.MaterializeResult:
         bundle = introduce(engine, folder, fitted, staged=staged, secret=secret)
     except BadBundle as error:
         raise dg.Failure(f"the policy in force stays: {error}", allow_retries=False) from error
+    released = release_certified(engine, bundle, holds) if bundle.sha256 == fitted.sha256 else []
     shown = _figures(bundle, judged) | _details(bundle, judged)
     shown["bundle"] = dg.MetadataValue.path(str(folder / f"{bundle.sha256[:16]}.json"))
+    shown["holds"] = dg.MetadataValue.md(
+        text_list([*released, *lines_of_holds(engine)] or ["none"])
+    )
     shown["mlflow"] = tell(engine, settings).strip() or "told"
     return dg.MaterializeResult(data_version=dg.DataVersion(bundle.sha256), metadata=shown)
 

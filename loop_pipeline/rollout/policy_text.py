@@ -19,7 +19,7 @@ def differences(old: PolicyBundle, new: PolicyBundle) -> list[str]:
     """
     if old.sha256 == new.sha256:
         return []
-    lines = [*_promise(old, new), *_models(old, new), *_groups(old, new), *_canary(old, new)]
+    lines = [*_canary(old, new), *_promise(old, new), *_models(old, new), *_groups(old, new)]
     if old.evidence_hash == new.evidence_hash:
         lines.append("both rest on the same evidence")
     return lines or ["only the parent or the score's numbers differ"]
@@ -37,6 +37,7 @@ def summary(bundle: PolicyBundle) -> list[str]:
         f"{bundle.delta:.1%} chance that it is broken anywhere, ever",
         f"certified coverage {coverage(bundle):.1%} of the groups' requests, expected cost "
         f"{_usd(usd)} a request, {bundle.exploration_rate:.0%} shadowed",
+        *([f"rests on {bundle.units}"] if bundle.units else []),
     ]
     groups = sorted(bundle.groups, key=lambda g: (g.arm != "student", g.name))
     return [*lines, *(f"  {g.name} [{g.group_id[:8]}]: {_where(bundle, g)}" for g in groups)]

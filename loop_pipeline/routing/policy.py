@@ -11,28 +11,20 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import (
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from loop_pipeline.confidence.answer_score import ScoreWeights
-from loop_pipeline.confidence.certificate import (
-    Certificate,
-    Count,
-    Document,
-    Share,
-    Threshold,
-    Usd,
-)
+from loop_pipeline.confidence.certificate import Certificate, Count, Document, Share, Threshold, Usd
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.hashing import canonical, plain_numbers, seal_of
 
-SCHEMA_VERSION = 3
-# Version 1 had no canary, version 2 one student and no expiry; a rollback may return to them.
-READABLE = (1, 2, 3)
+SCHEMA_VERSION = 4
+# Version 1 had no canary, version 2 one student and no expiry, version 3 certificates that ended
+# with each refit; a rollback may return to them.
+READABLE = (1, 2, 3, 4)
 EXPLORATION_RATE = 0.02
+# While a rollout runs: only live requests that all three answered say whether it may go on.
+ROLLOUT_RATE = 0.2
 # Beside the seal, not under it: signed or not, a document has one sha256 (``policy_files``).
 SIGNATURE = "signature"
 
@@ -85,6 +77,11 @@ class GroupPolicy(Document):
     model: str | None = None
     offers: list[Offer] = Field([])
     floor: float = Field(0.0, ge=0, le=2, description="A length of a vector.")
+    worth: float | None = None
+    grid: list[Threshold] = Field([])
+    round: Count = 0
+    share: Share = 0.0
+    subject: str = ""
 
 
 class Canary(Document):
@@ -100,6 +97,8 @@ class PolicyBundle(Document):
 
     ``parent`` is the policy that a rollback returns to. From ``expires`` (a UTC day) on its
     certificates are void. ``app``: the only one whose requests it speaks of; empty: all.
+    ``recalibration`` is the last round of tests that its certificates are of; ``units`` says what
+    its calibration rows are units of.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -123,6 +122,7 @@ class PolicyBundle(Document):
     prices: str | None = None
     others: list[Upstream] = Field([])
     app: str = ""
+    units: str = ""
     sha256: str = ""
 
     @model_validator(mode="after")
@@ -202,7 +202,7 @@ def seal(**fields: Any) -> PolicyBundle:
 def with_canary(
     champion: PolicyBundle, challenger: PolicyBundle, stage: str, weight: float
 ) -> PolicyBundle:
-    """The champion's policy, its promises untouched, with a challenger beside it.
+    """The champion's policy, its promises untouched, with a challenger; more is shadowed meanwhile.
 
     Args:
         champion: a policy without canary; the parent of the new one.
@@ -211,6 +211,7 @@ def with_canary(
         weight: share of conversations that the challenger may answer.
     """
     fields = champion.model_dump(exclude={"sha256", "schema_version", "parent", "canary"})
+    fields["exploration_rate"] = max(champion.exploration_rate, ROLLOUT_RATE)
     canary = {"stage": stage, "weight": weight, "policy": challenger.model_dump()}
     return seal(**fields, parent=champion.sha256, canary=canary)
 

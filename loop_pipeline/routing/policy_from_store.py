@@ -5,7 +5,8 @@ How thresholds are found is in ``policy_fit``; what comes into force is decided 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -20,7 +21,12 @@ from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.model_comparison import frontier_usd_by_group
 from loop_pipeline.hashing import seal_of, subject_hash
-from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
+from loop_pipeline.routing.calibration_rows import (
+    held_out_answers,
+    other_models,
+    recent_rows,
+    versions_of,
+)
 from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.routing.off_policy_gate import OffPolicyReport, check
 from loop_pipeline.routing.offers import choose
@@ -30,8 +36,9 @@ from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import read
 from loop_pipeline.store.policies import spent_recalibrations
-from loop_pipeline.store.tables import GroupMemberRow, TaskGroupRow
+from loop_pipeline.store.tables import GroupMemberRow, TaskGroupRow, TraceRow
 from loop_pipeline.store.traces import read_traces
+from loop_pipeline.training.dataset.splits import split_traces
 
 
 class NoPolicy(ValueError):
@@ -44,6 +51,7 @@ def policy_from_store(
     *,
     previous: PolicyBundle | None,
     challenger: PolicyBundle | None,
+    holds: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[PolicyBundle, OffPolicyReport]:
     """A policy for the newest approved student, and what logged requests say about it.
 
@@ -52,6 +60,7 @@ def policy_from_store(
         settings: promises, prices and where the embedder lies.
         previous: the policy in force, without its canary.
         challenger: the canary's policy, if there is one.
+        holds: rows of ``holds`` in force: a held group is certified by answers of after its hold.
 
     Raises:
         NoPolicy: there is no approved student or no task group, or no group has rows enough; or
@@ -61,16 +70,20 @@ def policy_from_store(
     if checkpoint is None:
         raise NoPolicy("no approved checkpoint")
     groups, around = _surroundings(engine, settings)
+    # Before anything rests on a row: what is gold now stays gold, and what is not never becomes it.
+    split_traces(engine)
     name = checkpoint["checkpoint_id"]
     path = embedder_path(settings, groups.embedder_version)
     embedder = open_embedder(path, settings.train_python, **settings.embedder_access())
-    others = other_models(engine, embedder)
+    others, days = other_models(engine, embedder), settings.evidence_days
+    since = {str(row["group_id"]): row["at"] for row in holds}
+    times = read(engine, TraceRow, columns=["prompt_id", "ts"]) if others else None
     try:
         bundle = fit_policy(
-            held_out_answers(engine, name, settings.app),
+            recent_rows(held_out_answers(engine, name, settings.app), days, since),
             groups,
             student={"checkpoint_id": name, "adapter": adapter_name(name)},
-            others=others,
+            others=[replace(c, rows=recent_rows(c.rows.merge(times), days, since)) for c in others],
             certificate_days=settings.certificate_days,
             previous=previous,
             challenger=challenger,

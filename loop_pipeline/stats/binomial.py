@@ -18,9 +18,12 @@ def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float,
     return lower_bound(successes, n, tail), high
 
 
-def lower_bound(good: int, n: int, delta: float) -> float:
-    """Exact lower bound on a share, wrong with chance at most ``delta``."""
-    return float(betaincinv(good, n - good + 1, delta)) if good else 0.0
+def lower_bound(good: float, n: float, delta: float) -> float:
+    """Exact lower bound on a share, wrong with chance at most ``delta``.
+
+    Counts need not be whole: rows that err together are worth fewer (``design_effect``).
+    """
+    return float(betaincinv(good, n - good + 1, delta)) if good > 0 else 0.0
 
 
 def p_at_most(errors: int, n: int, rate: float) -> float:

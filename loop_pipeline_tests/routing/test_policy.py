@@ -32,8 +32,8 @@ def test_written_and_read_it_is_the_same(bundle):
         (lambda b: altered(b, delta=0.06), "says sha256"),
         (lambda b: altered(b, sha256=None), "says sha256 None"),
         (
-            lambda b: altered(b, schema_version=4),
-            "schema version 4, this release reads 1 and 2 and 3",
+            lambda b: altered(b, schema_version=5),
+            "schema version 5, this release reads 1 and 2 and 3 and 4",
         ),
         (lambda b: altered(b, resign=True, surprise=1), "surprise: Extra inputs"),
         (lambda b: altered(b, resign=True, groups=[{}]), r"groups\.0\.group_id: Field required"),

@@ -145,7 +145,13 @@ def fit_quality(
     open_to = chance.index if candidates is None else chance.index[candidates.loc[chance.index]]
     uniform = uniform_sample(chance.loc[open_to])
     made = promises(
-        scores.loc[open_to], good.loc[open_to], tasks, uniform, auc=figures["auc"], **promise
+        scores.loc[open_to],
+        good.loc[open_to],
+        tasks,
+        uniform,
+        auc=figures["auc"],
+        units=clusters,
+        **promise,
     )
     model = model.model_copy(
         update={
