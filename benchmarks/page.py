@@ -14,6 +14,7 @@ from benchmarks.record import RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 TOPICS = {
+    "Every promise in every world": ("promises", "betting"),
     "Reviews and quality": (
         "quality_calibration",
         "quality_fusion",
