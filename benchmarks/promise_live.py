@@ -16,7 +16,9 @@ from loop_pipeline.rollout.canary import next_stage, step_due
 from loop_pipeline.routing.policy import ROLLOUT_RATE
 
 BEGAN = pd.Timestamp("2026-09-01", tz="UTC")
+# Share of the requests on which exactly one of two students disagrees with the frontier.
 DISCORDANT = 0.10
+LESS_DISCORDANT = 0.08
 LIVE = 3_000
 # The sensor looks after so many paired requests; in the world of many looks after each tenth.
 LOOK = 50
@@ -36,14 +38,16 @@ def drawn_live(rng: np.random.Generator, world: World, n: int, coin: float) -> F
     return z[drawn[first]]
 
 
-def outcomes(rng: np.random.Generator, world: World, live: int, worse: float) -> pd.DataFrame:
+def outcomes(
+    rng: np.random.Generator, world: World, live: int, worse: float, discordant: float = DISCORDANT
+) -> pd.DataFrame:
     """Paired answers to live requests as ``paired_outcomes`` gives them.
 
     Only live ones count, whatever replayed answers said: the first that the shadow coin of a
     rollout draws of each conversation.
     """
     z = drawn_live(rng, world, live, ROLLOUT_RATE)
-    rate = max(DISCORDANT, worse)
+    rate = max(discordant, worse)
     return pd.DataFrame(
         {
             "ts": BEGAN + pd.to_timedelta(np.arange(1, len(z) + 1), unit="min"),
@@ -70,10 +74,14 @@ def trial(rows: pd.DataFrame, look: int) -> tuple[str, int]:
 
 
 def _ends(
-    world: World, draws: int, rng: np.random.Generator, worse: float
+    world: World,
+    draws: int,
+    rng: np.random.Generator,
+    worse: float,
+    discordant: float = DISCORDANT,
 ) -> list[tuple[str, int]]:
     look = OFTEN if world.looks else LOOK
-    return [trial(outcomes(rng, world, LIVE, worse), look) for _ in range(draws)]
+    return [trial(outcomes(rng, world, LIVE, worse, discordant), look) for _ in range(draws)]
 
 
 def stopped_wrongly(world: World, draws: int, rng: np.random.Generator) -> Cell:
@@ -93,7 +101,15 @@ def promoted_far_worse(world: World, draws: int, rng: np.random.Generator) -> Ce
 
 
 def promoted_late(world: World, draws: int, rng: np.random.Generator) -> Cell:
-    """An equal challenger is not the champion after 1,300 paired live requests."""
-    ends = _ends(world, draws, rng, 0.0)
-    in_time = sum(end == "promoted" and live <= PROMOTED_BY for end, live in ends)
-    return share(draws - in_time, draws, LATE)
+    """An equal challenger that differs on 8% is not the champion after 1,300 paired requests."""
+    return share(_late(world, draws, rng, LESS_DISCORDANT), draws, LATE)
+
+
+def promoted_later(world: World, draws: int, rng: np.random.Generator) -> Cell:
+    """The same of one that differs on 10%: nobody promises how long a trial takes."""
+    return share(_late(world, draws, rng, DISCORDANT), draws, None)
+
+
+def _late(world: World, draws: int, rng: np.random.Generator, discordant: float) -> int:
+    ends = _ends(world, draws, rng, 0.0, discordant)
+    return sum(end != "promoted" or live > PROMOTED_BY for end, live in ends)

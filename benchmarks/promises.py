@@ -77,7 +77,8 @@ PROMISES = (
     Promise("canary, false stop", live.stopped_wrongly, 200, (*ROWS, LOOKS)),
     Promise("canary, 3 points worse promoted", live.promoted_wrongly, 200, (*ROWS, LOOKS)),
     Promise("canary, 10 points worse promoted", live.promoted_far_worse, 200, ROWS),
-    Promise("canary, equal one is late", live.promoted_late, 200, (INDEPENDENT,)),
+    Promise("canary, equal one is late, 8% differ", live.promoted_late, 200, (INDEPENDENT,)),
+    Promise("canary, equal one is late, 10% differ", live.promoted_later, 200, (INDEPENDENT,)),
     Promise("held group, late at 10%", alarms.held_late, 300, (*ROWS, DRIFT)),
     Promise("held group, though it disagrees in 4%", alarms.held_wrongly, 600, ROWS),
     Promise("held group, though it disagrees in 5%", alarms.held_at_the_edge, 600, (INDEPENDENT,)),
@@ -117,7 +118,7 @@ def said(line: dict[str, Any]) -> str:
     """A cell as a line of the terminal."""
     allowed = "" if line["allowed"] is None else f"{line['allowed']:.1%} allowed"
     interval = f"{line['broken']:6.1%} [{line['broken low']:.1%}, {line['broken high']:.1%}]"
-    return f"{line['promise']:<36}{line['world']:<42}{interval:<26}{allowed:<15}{line['verdict']}\n"
+    return f"{line['promise']:<40}{line['world']:<42}{interval:<26}{allowed:<15}{line['verdict']}\n"
 
 
 def before(file: Path = BEFORE) -> dict[tuple[str, str], dict[str, Any]]:
