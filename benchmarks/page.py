@@ -18,6 +18,8 @@ TOPICS = {
         "quality_calibration",
         "quality_fusion",
         "quality_promise",
+        "quality_fits",
+        "review_draw",
         "threshold",
     ),
     "Live traffic": ("gateway", "gateway_faults"),

@@ -15,7 +15,6 @@ from sqlalchemy import Engine
 from loop_pipeline.artifacts import embedder_path
 from loop_pipeline.confidence.answer_score import FEATURES
 from loop_pipeline.confidence.answer_score_fit import fit_score
-from loop_pipeline.confidence.certificate import promise_state
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
@@ -27,7 +26,7 @@ from loop_pipeline.routing.calibration_rows import (
     recent_rows,
     versions_of,
 )
-from loop_pipeline.routing.gold_check import check_on_gold
+from loop_pipeline.routing.gold_check import check_on_gold, verdicts
 from loop_pipeline.routing.off_policy_gate import OffPolicyReport, check
 from loop_pipeline.routing.offers import choose
 from loop_pipeline.routing.policy import Offer, PolicyBundle, seal
@@ -213,8 +212,7 @@ def gold_promises(
         policies: by who they are, such as ``champion``; all their groups share ``delta``.
 
     Returns:
-        Rows of `policy_fit.check_on_gold` with the columns who and verdict
-        (`confidence.certificate.promise_state`; empty for the row ``all``).
+        Rows of `gold_check.check_on_gold` with who, and the columns of `gold_check.verdicts`.
     """
     parts = []
     for who, bundle in policies.items():
@@ -224,19 +222,4 @@ def gold_promises(
         others = other_models(engine, embedder) if embedder else []
         answers = held_out_answers(engine, bundle.student["checkpoint_id"], bundle.app)
         parts.append(check_on_gold(bundle, answers, others).assign(who=who, delta=bundle.delta))
-    gold = pd.concat(parts, ignore_index=True)
-    groups = gold["group_id"] != "all"
-    tested = int((groups & (gold["served"] > 0)).sum())
-    gold["verdict"] = [
-        promise_state(
-            round(row.agreement * row.served) if row.served else 0,
-            row.served,
-            target=row.target_agreement,
-            delta=row.delta,
-            groups=tested,
-        )
-        if group
-        else ""
-        for row, group in zip(gold.itertuples(), groups, strict=True)
-    ]
-    return gold.drop(columns="delta")
+    return verdicts(pd.concat(parts, ignore_index=True)).drop(columns="delta")

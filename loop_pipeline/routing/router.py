@@ -195,12 +195,12 @@ class Router:
             return f"the certificates expired on {self.bundle.expires}", None, None
         if self._void:
             return self._void, None, None
-        weights, score = self._score_of(group), None
+        weights, score, note = self._score_of(group), None, ""
         if isinstance(weights, RequestScore):
-            score = weights.value(text, unit(vector[None])[0])
+            score, note = weights.scored(text, unit(vector[None])[0])
             if not score >= group.threshold:
-                return "not sure enough before the call", None, score
-        return group.reason, group.model or self.bundle.student["adapter"], score
+                return f"not sure enough before the call{note}", None, score
+        return group.reason + note, group.model or self.bundle.student["adapter"], score
 
     def _score_of(self, group: GroupPolicy) -> ScoreWeights | RequestScore:
         return self._others[group.model].score if group.model else self.bundle.score

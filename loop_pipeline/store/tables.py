@@ -458,6 +458,14 @@ class StudentAnswerRow(Base):
     latency_ms: Mapped[float]
 
 
+class SpentGoldRow(Base):
+    """A gold row that a gate has decided on, so that no report quotes it as unseen."""
+
+    __tablename__ = "spent_gold"
+    prompt_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[dt.datetime]
+
+
 class DeploymentRow(Base):
     """Who served what, since when."""
 
