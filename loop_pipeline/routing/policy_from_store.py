@@ -87,6 +87,7 @@ def policy_from_store(
             certificate_days=settings.certificate_days,
             previous=previous,
             challenger=challenger,
+            held={name: at.isoformat() for name, at in since.items()},
             recalibrations=spent_recalibrations(engine),
             twice=frontier_twice(engine, around["frontier"]["model"]),
             margin=settings.ceiling_margin if settings.target_kind == "ceiling" else None,
