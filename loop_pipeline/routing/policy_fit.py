@@ -20,6 +20,7 @@ from loop_pipeline.confidence.standing_certificate import needed
 from loop_pipeline.groups.clustering.fit import Group, Groups
 from loop_pipeline.hashing import plain_numbers, subject_hash
 from loop_pipeline.routing import standing
+from loop_pipeline.routing.evidence.row_units import about_units
 from loop_pipeline.routing.offers import (
     Contender,
     asked_twice,
@@ -29,7 +30,6 @@ from loop_pipeline.routing.offers import (
     told,
 )
 from loop_pipeline.routing.policy import Offer, PolicyBundle, seal
-from loop_pipeline.routing.row_units import about_units
 
 
 class NotEnoughRows(ValueError):

@@ -21,7 +21,7 @@ from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.model_comparison import frontier_usd_by_group
 from loop_pipeline.hashing import seal_of, subject_hash
-from loop_pipeline.routing.calibration_rows import (
+from loop_pipeline.routing.evidence.calibration_rows import (
     held_out_answers,
     other_models,
     recent_rows,
@@ -91,7 +91,6 @@ def policy_from_store(
             recalibrations=spent_recalibrations(engine),
             twice=frontier_twice(engine, around["frontier"]["model"]),
             margin=settings.ceiling_margin if settings.target_kind == "ceiling" else None,
-            held={group: str(at) for group, at in since.items()},
             **around,
         )
     except NotEnoughRows as error:

@@ -22,9 +22,9 @@ from loop_pipeline.gateway.students import Students
 from loop_pipeline.gateway.trace_row import trace_row
 from loop_pipeline.gateway.upstream.pool import Pool
 from loop_pipeline.groups.model_comparison import RANDOM, logged_rows
-from loop_pipeline.routing.calibration_rows import live_answers
 from loop_pipeline.routing.decision import Decision, Settled
-from loop_pipeline.routing.logged_requests import logged_requests
+from loop_pipeline.routing.evidence.calibration_rows import live_answers
+from loop_pipeline.routing.evidence.logged_requests import logged_requests
 from loop_pipeline.routing.policy import with_canary
 from loop_pipeline.routing.router import Router
 from loop_pipeline.serving.student_answer import Answer

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from loop_pipeline.labels.reviews.draw import reviews_needed
 from loop_pipeline.stats.binomial import smallest_certifiable
-from loop_pipeline.stats.design_effect import effective
 from loop_pipeline.stats.fixed_sequence import all_or_threshold, threshold_curve
+from loop_pipeline.stats.units.design_effect import effective
 
 MIN_AUC = 0.6
 REST = "all other tasks"
