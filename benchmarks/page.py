@@ -18,6 +18,8 @@ TOPICS = {
         "quality_calibration",
         "quality_fusion",
         "quality_promise",
+        "quality_fits",
+        "review_draw",
         "threshold",
     ),
     "Live traffic": ("gateway", "gateway_faults"),
@@ -33,7 +35,7 @@ TOPICS = {
     "The training set": ("leak", "dedup"),
     "Training": ("training_speed", "qlora_7b", "gpu_proof", "noise"),
     "Promises and routing": (
-        *("certificate", "recertify", "ceiling", "shadow_coin"),
+        *("certificate", "recertify", "risk", "risk_live", "ceiling", "shadow_coin"),
         *("routing", "outcomes", "decision"),
     ),
     "Serving": ("adapter_swap", "vllm_logprobs"),

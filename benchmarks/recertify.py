@@ -48,7 +48,7 @@ class Rows(NamedTuple):
 
     def until(self, n: int) -> Rows:
         """The first n."""
-        return Rows(*(part[:n] for part in self))
+        return Rows(self.score[:n], self.agrees[:n], self.unit[:n])
 
 
 def drawn(rng: np.random.Generator, n: int, unit: int, correlation: float) -> Rows:

@@ -71,6 +71,9 @@ class GatewaySettings(BaseSettings):
     app: str = Field(
         "", description="Groups, students and policies are of this app's traffic; empty: of all."
     )
+    blind_hours: float = Field(
+        24, gt=0, description="Hours a student may serve without any answer of it being checked."
+    )
     installation_secret: SecretStr = Field(
         SecretStr(""),
         description="Keys user hashes and signs policies; empty: made once in the home folder.",

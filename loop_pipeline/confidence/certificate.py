@@ -87,7 +87,7 @@ def shared_delta(delta: float, groups: int, round_: int) -> float:
 
 
 def promise_state(
-    good: int, n: int, *, target: float, delta: float, groups: int
+    good: float, n: float, *, target: float, delta: float, groups: int
 ) -> Literal["kept", "in doubt", "broken", "nothing served"]:
     """What the served answers of one group say about its promise.
 

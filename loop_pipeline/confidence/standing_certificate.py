@@ -5,7 +5,7 @@ Not here: which earlier certificate speaks about the same student and group
 
 Testing again on every refit would spend a part of the chance each time, and throw away a
 certificate that still holds. So the exact test is made once, when a student is first fitted, and
-has half of the group's chance. The other half belongs to one running test (an e-process) for each
+has most of the group's chance. The rest belongs to one running test (an e-process) for each
 of some thresholds, which were fixed by the scores of the first rows: it may be looked at after any
 number of rows, for nothing. What has been certified once stays, for as long as student, frontier,
 group and score are the same, and while the rows do not speak against it.
@@ -33,8 +33,9 @@ from loop_pipeline.stats.fixed_sequence import (
     thresholds_to_try,
 )
 
-# Of a group's chance, what the exact test at the first fit may spend; the rest is for later.
-EXACT = 0.5
+# Of a group's chance, what the exact test at the first fit may spend; the rest is for later. With
+# half of it the first weeks have two points less, and the weeks after the tenth one or two more.
+EXACT = 0.8
 # Evidence against a promise, by a running test, at which it is taken back.
 AGAINST = 100.0
 # How much more often than promised an answer would be wrong.

@@ -127,6 +127,7 @@ def make_cascade(
         students,
         router=lambda: files.router,
         holds=lambda: files.held,
+        shadow_rates=lambda: files.shadow_rates,
         app=config.app,
         tiers=Tiers(detector_of(config)),
         habits=lambda: files.habits,

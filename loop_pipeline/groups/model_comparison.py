@@ -182,7 +182,7 @@ def _mean(ids: pd.Index, reviewed: Reviewed) -> MeanQuality | None:
         proxy = proxy[proxy.index.isin(ids)]
         if not good.index.isin(proxy.index).all():
             proxy = None
-    return ppi_mean(good, proxy, reviewed.p_review)
+    return ppi_mean(good, proxy, reviewed.p_review, reviewed.clusters)
 
 
 def _inferred_mean(

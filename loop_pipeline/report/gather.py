@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from loop_pipeline.confidence.answer_score_fit import scores
 from loop_pipeline.confidence.coverage import most_by_group
 from loop_pipeline.confidence.frontier_twice import FrontierTwice, frontier_twice
+from loop_pipeline.evaluation.unspent_gold import FEWEST_QUOTED
 from loop_pipeline.report.bill import routed_costs
 from loop_pipeline.report.numbers import (
     Agreement,
@@ -32,7 +33,7 @@ from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.routing.policy import PolicyBundle, load_bundle
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.risk_coverage import risk_coverage, uncertified_coverage
-from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
+from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint, spent_gold
 from loop_pipeline.store.database import count, read
 from loop_pipeline.store.policies import active_policy, champion_of, why_refused
 from loop_pipeline.store.tables import (
@@ -46,6 +47,8 @@ from loop_pipeline.store.tables import (
 from loop_pipeline.store.training_data import newest_quality_model
 from loop_pipeline.store.unpriced_traces import unpriced_remark
 from loop_pipeline.whole_file import read_object
+
+ALL_TASKS_USED = "all tasks, on the gold the gate used: up to a point too high"
 
 
 def gather(
@@ -98,7 +101,7 @@ def gather(
         return numbers
     bundle = load_bundle(active["bundle"])
     numbers.policy_sha = bundle.sha256
-    _add_routing(numbers, bundle, answers, groups, twice)
+    _add_routing(numbers, bundle, _quotable(answers, spent_gold(engine)), groups, twice)
     numbers.costs = routed_costs(engine, settings, bundle, training_seconds=trained)
     if numbers.costs is None:
         numbers.missing["costs"] = unpriced or "the frontier's answers are free: all cost 0 USD"
@@ -106,6 +109,13 @@ def gather(
         # The policy's figures by group assume a load that the log does not bear out.
         numbers.groups = [g.model_copy(update={"routed_usd": None}) for g in numbers.groups]
     return numbers
+
+
+def _quotable(answers: pd.DataFrame, spent: set[str]) -> pd.DataFrame:
+    """Without the gold rows that a gate has decided on, unless too few others are left."""
+    used = (answers["split"] == "gold") & answers["prompt_id"].isin(spent)
+    left = int((answers["split"] == "gold").sum() - used.sum())
+    return answers[~used] if left >= FEWEST_QUOTED else answers
 
 
 def _warnings(newest: dict[str, Any] | None, *, served: bool) -> list[str]:
@@ -157,12 +167,15 @@ def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any], twice: Fronti
     numbers.reference_name = (
         "the base" if rival.startswith("base") else f"champion {adapter_name(rival)}"
     )
-    numbers.agreement = _agreement("all tasks", metrics)
-    numbers.agreement.reference = metrics["gate"]["rival_agreement"]
+    # The gate takes the best of several on its rows: others are quoted, if there are any.
+    quoted = metrics.get("unspent")
+    known = quoted or metrics | {"rival_agreement": metrics["gate"]["rival_agreement"]}
+    numbers.agreement = _agreement("all tasks" if quoted else ALL_TASKS_USED, known)
+    numbers.agreement.reference = known["rival_agreement"]
     numbers.agreement.ceiling = twice.whole
     numbers.agreement_by_task = [
         _agreement(n, part).model_copy(update={"ceiling": twice.tasks.get(n)})
-        for n, part in metrics["tasks"].items()
+        for n, part in known["tasks"].items()
     ]
     return float(meta.get("seconds", 0))
 

@@ -22,7 +22,7 @@ def differences(old: PolicyBundle, new: PolicyBundle) -> list[str]:
         return []
     said = {"what is promised": promised(old)}, {"what is promised": promised(new)}
     kind = _fields("", *said) if old.margin != new.margin else ()
-    lines = [*kind, *_promise(old, new), *_models(old, new), *_groups(old, new), *_canary(old, new)]
+    lines = [*_canary(old, new), *kind, *_promise(old, new), *_models(old, new), *_groups(old, new)]
     if old.evidence_hash == new.evidence_hash:
         lines.append("both rest on the same evidence")
     return lines or ["only the parent or the score's numbers differ"]

@@ -5,7 +5,8 @@ Not here: what is made of them (``policy_fit.py``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime as dt
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -193,6 +194,32 @@ def other_models(
             )
         )
     return found
+
+
+def recent_rows(
+    answers: pd.DataFrame,
+    days: int,
+    since: Mapping[str, dt.datetime],
+    now: dt.datetime | None = None,
+) -> pd.DataFrame:
+    """Without calibration rows that prove nothing of today: old ones, and those of before a hold.
+
+    Args:
+        answers: with split, group_id and ts (UTC). What a score is fitted on may be old.
+        days: before the newest calibration row. Counted from there, as a log may end long ago.
+        since: when groups were held that still are, by id.
+        now: if it is not now. Rows of a clock that was ahead count as of this moment, or they would
+            make all others old and a certificate last for ever.
+    """
+    moment = pd.Timestamp(now or dt.datetime.now(dt.UTC))
+    ts = pd.to_datetime(answers["ts"], utc=True)
+    ts = ts.where(ts <= moment, moment)
+    proving = answers["split"] == "calibration"
+    if not proving.any():
+        return answers
+    held = pd.to_datetime(answers["group_id"].map(dict(since)), utc=True)
+    old = (ts < ts[proving].max() - pd.Timedelta(days=days)) | (ts <= held)
+    return answers.assign(ts=ts)[~(proving & old)]
 
 
 def _usd_of(costs: pd.Series) -> float | None:

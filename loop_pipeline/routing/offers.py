@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -121,10 +122,9 @@ def make_offer(contender: Contender, certificate: Certificate, frontier_usd: flo
     elif certificate.threshold is not None and usd is None:
         who = "the frontier" if frontier_usd is None else contender.name
         reason = f"{UNPRICED_OFFER}{who} is {UNPRICED}"
-    fields = {name: getattr(certificate, name) for name in Certificate.model_fields}
-    return Offer(
-        model=contender.name, expected_usd_per_request=usd, **(fields | {"reason": reason})
-    )
+    fields: dict[str, Any] = {name: getattr(certificate, name) for name in Certificate.model_fields}
+    fields["reason"] = reason
+    return Offer(model=contender.name, expected_usd_per_request=usd, **fields)
 
 
 def choose(

@@ -24,6 +24,8 @@ SCHEMA_VERSION = 4
 # with each refit; a rollback may return to them.
 READABLE = (1, 2, 3, 4)
 EXPLORATION_RATE = 0.02
+# While a rollout runs: only live requests that all three answered say whether it may go on.
+ROLLOUT_RATE = 0.2
 # Beside the seal, not under it: signed or not, a document has one sha256 (``policy_files``).
 SIGNATURE = "signature"
 
@@ -204,7 +206,7 @@ def seal(**fields: Any) -> PolicyBundle:
 def with_canary(
     champion: PolicyBundle, challenger: PolicyBundle, stage: str, weight: float
 ) -> PolicyBundle:
-    """The champion's policy, its promises untouched, with a challenger beside it.
+    """The champion's policy, its promises untouched, with a challenger; more is shadowed meanwhile.
 
     Args:
         champion: a policy without canary; the parent of the new one.
@@ -213,6 +215,7 @@ def with_canary(
         weight: share of conversations that the challenger may answer.
     """
     fields = champion.model_dump(exclude={"sha256", "schema_version", "parent", "canary"})
+    fields["exploration_rate"] = max(champion.exploration_rate, ROLLOUT_RATE)
     canary = {"stage": stage, "weight": weight, "policy": challenger.model_dump()}
     return seal(**fields, parent=champion.sha256, canary=canary)
 

@@ -6,7 +6,7 @@ Not here: the promise of one group (``confidence/certificate.py``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -54,13 +54,18 @@ class _Round:
     alpha: float
     margin: float | None
     facts: list[Any]
+    held: Mapping[str, str]
     earlier: dict[str, Offer]
     number: int
     share: float
 
+    def subject(self, contender: Contender, group: Group) -> str:
+        """What a certificate of this model and group speaks about."""
+        return standing.subject_of(contender, group, [*self.facts, self.held.get(group.group_id)])
+
     def certificate(self, contender: Contender, group: Group) -> Certificate:
         """What may be promised of a model for a group, and what it speaks about."""
-        subject = standing.subject_of(contender, group, self.facts)
+        subject = self.subject(contender, group)
         found = certify(
             contender,
             group.group_id,
@@ -79,8 +84,9 @@ def _round(
     groups: Groups,
     known: Sequence[PolicyBundle],
     facts: list[Any],
+    held: Mapping[str, str],
     *,
-    so_far: int,
+    number: int,
     target_agreement: float,
     delta: float,
     margin: float | None,
@@ -92,12 +98,13 @@ def _round(
     alone, earlier = shared_delta(delta, 1, 1), standing.earlier_offers(known)
     need = needed(alpha, alone) if margin is None else rows_needed(margin, alone)
     _enough(sizes, groups, need, "" if margin is None else " twice")
+    tests = _Round(alpha, margin, facts, held, earlier, number, 0.0)
     new = sum(
-        standing.subject_of(c, g, facts) not in earlier and len(c.calibration(g.group_id)) >= need
+        tests.subject(c, g) not in tests.earlier and len(c.calibration(g.group_id)) >= need
         for c in contenders
         for g in groups.active
     )
-    return _Round(alpha, margin, facts, earlier, so_far + 1, shared_delta(delta, new, so_far + 1))
+    return replace(tests, share=shared_delta(delta, new, number))
 
 
 def _student(
@@ -146,6 +153,7 @@ def fit_policy(
     app: str = "",
     twice: FrontierTwice | None = None,
     margin: float | None = None,
+    held: Mapping[str, str] | None = None,
 ) -> PolicyBundle:
     """Fit the score on validation rows and a certificate per group on calibration rows.
 
@@ -175,6 +183,7 @@ def fit_policy(
         app: the only one whose requests these are; the policy is for no other. Empty: all.
         twice: requests that the frontier answered twice; None: not known.
         margin: promise agreement relative to the ceiling, less this; None: ``target_agreement``.
+        held: groups that are held back, and since when: what was promised of them before is void.
 
     Raises:
         NotEnoughRows: if no group could be certified even with full agreement.
@@ -190,14 +199,17 @@ def fit_policy(
         student, frontier, versions, groups.embedder_version, [(c.name, c.version) for c in others]
     )
     promise = standing.promise_of(target_agreement, delta, margin)
-    evidence = standing.rows_hash(contenders, groups, [subject, *promise])
+    facts = [subject, *promise, *sorted((held or {}).items())]
+    evidence = standing.rows_hash(contenders, groups, facts)
     again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
+    so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)
     tests = _round(
         contenders,
         groups,
         known,
         [dict(frontier), dict(versions), groups.embedder_version, app],
-        so_far=max(recalibrations, *(bundle.recalibration for bundle in known), 0),
+        held or {},
+        number=again.recalibration if again else so_far + 1,
         target_agreement=target_agreement,
         delta=delta,
         margin=margin,

@@ -25,7 +25,7 @@ STEPS = 60
 # Share of the rows that the strictest of them accepts, unless other rows say where a bound passes.
 START = 0.5
 # Other shares that a walk may start with, and the rows that have to say so.
-STARTS = (0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1)
+STARTS = (0.4, 0.3, 0.25, 0.2, 0.15, 0.1)
 LEAST_SEEN = 15
 # Thresholds that running evidence is gathered for.
 GRID = 30
@@ -170,8 +170,8 @@ def thresholds_to_try(score: Scores, *, start: float = START, steps: int = GRID)
 def first_share(score: Scores, good: Right, *, rows: int, alpha: float, delta: float) -> float:
     """Share of the rows at which a walk had better start, by other rows than it is tested on.
 
-    Half, unless a bound cannot be expected to pass there and can be with fewer rows: where only the
-    surest answers are right, half of them prove nothing.
+    Half, unless more than ``alpha`` of the surest half are wrong and a bound can be expected to
+    pass with fewer: where only a few answers are sure, half of them prove nothing.
 
     Args:
         score: shape (v,), of rows that the walk does not see.
@@ -180,15 +180,18 @@ def first_share(score: Scores, good: Right, *, rows: int, alpha: float, delta: f
         alpha: largest error rate allowed.
         delta: allowed chance that the promise is broken.
     """
-    ordered = ~good[np.argsort(-score, kind="stable")].astype(bool)
+    wrong = ~good[np.argsort(-score, kind="stable")].astype(bool)
+    half = math.floor(START * len(score))
+    if half < LEAST_SEEN or wrong[:half].mean() <= alpha:
+        return START
     chance = {START: 1.0}
     for share in STARTS:
         seen, many = math.floor(share * len(score)), math.floor(share * rows)
         if seen >= LEAST_SEEN and many >= smallest_certifiable(alpha, delta):
-            rate = float(ordered[:seen].mean())
-            chance[share] = float(betainc(max(many * (1 - rate), 1e-9), many * rate + 1, 1 - alpha))
+            errors = many * float(wrong[:seen].mean())
+            chance[share] = float(betainc(max(many - errors, 1e-9), errors + 1, 1 - alpha))
     best = min(chance, key=lambda share: chance[share])
-    return START if chance[START] <= delta or chance[best] > delta else best
+    return best if chance[best] <= delta else START
 
 
 def threshold_curve(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from loop_pipeline.routing.row_units import about_units, unit_names
@@ -9,7 +11,7 @@ from loop_pipeline.routing.row_units import about_units, unit_names
 NOON = "2026-09-01T12:05:00+00:00"
 
 
-def traffic(*rows: dict[str, object]) -> pd.DataFrame:
+def traffic(*rows: dict[str, Any]) -> pd.DataFrame:
     """Rows of traffic, each with another text unless it is said."""
     plain = {"ts": NOON, "user_hash": None, "conversation_id": None, "settled": None}
     texts = ("where is my parcel", "cancel the blue chair", "vat number for invoices", "hello")
@@ -76,5 +78,5 @@ def test_it_is_said_what_units_are_of() -> None:
     none = rows.assign(conversation_id=None)
     assert "None has a conversation id" in about_units(none)
     assert "what one user asks in one hour count as one unit" in about_units(none)
-    some = rows.assign(conversation_id=["a", None, None])
+    some = rows.assign(conversation_id=pd.Series(["a", None, None]))
     assert "2 have no conversation id" in about_units(some)
