@@ -1,6 +1,7 @@
 """The promise of one task group, with the reason when none can be made.
 
-Not here: which model a group goes to (``routing/offers.py``).
+Not here: which model a group goes to (``routing/offers.py``), and what becomes of a promise when
+new rows come (``routing/standing.py``).
 """
 
 from __future__ import annotations
@@ -9,14 +10,20 @@ import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from loop_pipeline.stats.binomial import clopper_pearson, lower_bound, smallest_certifiable
-from loop_pipeline.stats.fixed_sequence import Right, Scores, bounded_threshold
+from loop_pipeline.confidence.usable_rows import UsableRows, usable_rows
+from loop_pipeline.stats.binomial import clopper_pearson, smallest_certifiable
+from loop_pipeline.stats.design_effect import effective
+from loop_pipeline.stats.fixed_sequence import START, Right, Scores, bounded_threshold
+from loop_pipeline.stats.traffic_evidence import evidence
 
-# Fields that schema versions 2 and 3 added.
+# Fields that later schema versions added.
 LATER_FIELDS = frozenset(
     {"canary", "expires", "prices", "others", "model", "offers", "floor", "app"}
+    | {"worth", "grid", "round", "share", "subject", "units"}
+    | {"ceiling", "margin", "least"}
 )
 ABSENT = (None, [], 0.0, "")
 
@@ -42,8 +49,18 @@ class Document(BaseModel):
         return {k: v for k, v in plain.items() if k not in LATER_FIELDS or v not in ABSENT}
 
 
+CERTIFIED = "certified"
+
+
 class Certificate(Document):
-    """Serve answers scoring at least ``threshold``; None sends the whole group to the frontier."""
+    """Serve answers scoring at least ``threshold``; None sends the whole group to the frontier.
+
+    Counts are of requests as they were asked, repeats included. ``worth``: how many independent
+    ones the accepted are worth, None: all. The others say how it goes on when rows come:
+    ``subject`` is what it speaks about, ``round`` the round of tests it is of, ``share`` the chance
+    it was given, ``grid`` the thresholds that later rows are held against. ``least``: of a promise
+    relative to the ceiling, the agreement below which it is surely broken.
+    """
 
     threshold: Threshold | None
     n: Count
@@ -53,18 +70,24 @@ class Certificate(Document):
     agreement: Share | None
     agreement_lower: Share | None
     reason: str
+    worth: float | None = None
+    grid: list[Threshold] = Field([])
+    round: Count = 0
+    share: Share = 0.0
+    subject: str = ""
+    least: Share | None = None
 
 
-def shared_delta(delta: float, groups: int, recalibration: int) -> float:
-    """Chance of a broken promise one group may spend at its t-th recalibration (t from 1).
+def shared_delta(delta: float, groups: int, round_: int) -> float:
+    """Chance of a broken promise of one of the groups that are tested in the t-th round (t from 1).
 
-    Summed over all groups and all recalibrations there will ever be, it is at most ``delta``.
+    Summed over all groups and all rounds there will ever be, it is at most ``delta``.
     """
-    return delta / max(groups, 1) * 6 / (math.pi**2 * recalibration**2)
+    return delta / max(groups, 1) * 6 / (math.pi**2 * round_**2)
 
 
 def promise_state(
-    good: int, n: int, *, target: float, delta: float, groups: int
+    good: float, n: float, *, target: float, delta: float, groups: int
 ) -> Literal["kept", "in doubt", "broken", "nothing served"]:
     """What the served answers of one group say about its promise.
 
@@ -90,8 +113,17 @@ def promise_state(
     return "broken" if most < target else "in doubt"
 
 
-def certify_group(conf: Scores, agree: Right, alpha: float, delta: float) -> Certificate:
-    """The loosest threshold that keeps disagreement among accepted answers at most ``alpha``.
+def certify_group(
+    conf: Scores,
+    agree: Right,
+    alpha: float,
+    delta: float,
+    *,
+    unit: ArrayLike | None = None,
+    times: ArrayLike | None = None,
+    start: float = START,
+) -> Certificate:
+    """The loosest threshold that keeps disagreement in the traffic it accepts at most ``alpha``.
 
     With chance at least 1 - delta over the draw of these rows, while traffic stays like them.
 
@@ -100,36 +132,86 @@ def certify_group(conf: Scores, agree: Right, alpha: float, delta: float) -> Cer
         agree: shape (n,), whether the student's answer agreed with the frontier's.
         alpha: largest share of disagreement among accepted answers.
         delta: allowed chance that the promise is broken.
+        unit: shape (n,), names of what rows belong to that err together; None: each by itself.
+        times: shape (n,), how often each request was asked; None: once.
+        start: share of the rows that the strictest threshold tried accepts.
     """
-    finite = np.isfinite(conf)
-    usable, right = conf[finite], agree[finite].astype(bool)
+    rows = usable_rows(conf, agree, unit, times)
     need = smallest_certifiable(alpha, delta)
     threshold = None
-    if len(usable) < need:
-        missing = need - len(usable)
-        reason = f"has {len(usable)} calibration rows, needs at least {need}: {missing} missing"
-    elif np.ptp(usable) == 0:
-        reason = "all scores are equal, so they cannot tell good answers from bad ones"
+    if lack := _too_few(rows, alpha, delta):
+        reason = lack
     else:
-        threshold = bounded_threshold(usable, right, alpha=alpha, delta=delta)
-        start = max(len(usable) // 2, need)
-        surest = right[np.argsort(-usable, kind="stable")[:start]].mean()
-        reason = "certified"
-        if threshold is None:
-            lack = "agreement is too low" if surest < 1 - alpha else "agreement is not proved"
-            reason = (
-                f"{lack}: {surest:.3f} of its {start} surest rows agree, "
-                f"not enough to promise {1 - alpha:.3f}"
-            )
-    accepted = usable >= threshold if threshold is not None else np.zeros(len(usable), dtype=bool)
-    count, good = int(accepted.sum()), int((accepted & right).sum())
+        threshold = bounded_threshold(
+            rows.score,
+            rows.right,
+            alpha=alpha,
+            delta=delta,
+            unit=rows.code,
+            times=rows.times,
+            start=start,
+        )
+        first = max(math.floor(len(rows.score) * start), need)
+        reason = CERTIFIED if threshold is not None else _refused(rows, first, alpha)
     return Certificate(
-        threshold=threshold,
-        n=len(conf),
-        accepted=count,
-        errors=count - good,
-        coverage=count / max(len(conf), 1),
-        agreement=good / count if count else None,
-        agreement_lower=lower_bound(good, count, delta) if count else None,
-        reason=reason,
+        threshold=threshold, reason=reason, **figures_at(rows, threshold, alpha, delta)
+    )
+
+
+def figures_at(
+    rows: UsableRows, threshold: float | None, alpha: float, delta: float
+) -> dict[str, Any]:
+    """The figures of a certificate with this threshold, by the names of its fields."""
+    accepted = rows.score >= threshold if threshold is not None else np.zeros(len(rows.score), bool)
+    count = int(rows.times[accepted].sum())
+    good = int(rows.times[accepted & rows.right].sum())
+    worth = least = None
+    if count:
+        order = np.argsort(-rows.score, kind="stable")
+        found = evidence(
+            ~rows.right[order], rows.code[order], rows.times[order], alpha=alpha, delta=delta
+        )
+        last = int(accepted.sum()) - 1
+        least, worth = found.least_agreement(last, delta), round(float(found.rows[last]), 1)
+    return {
+        "n": rows.asked,
+        "accepted": count,
+        "errors": count - good,
+        "coverage": count / max(rows.asked, 1),
+        "agreement": good / count if count else None,
+        "agreement_lower": least,
+        "worth": None if worth == count else worth,
+    }
+
+
+def _too_few(rows: UsableRows, alpha: float, delta: float) -> str:
+    """Why no threshold is even tried; empty if one is."""
+    usable, need = len(rows.score), smallest_certifiable(alpha, delta)
+    if usable < need:
+        never = f"; {rows.never} more have answers that are never served" if rows.never else ""
+        missing = need - usable
+        return f"has {usable} calibration rows, needs at least {need}: {missing} missing{never}"
+    if np.ptp(rows.score) == 0:
+        return "all scores are equal, so they cannot tell good answers from bad ones"
+    found = evidence(~rows.right, rows.code, rows.times, alpha=alpha, delta=delta)
+    if found.units[-1] >= need:
+        return ""
+    name, share = rows.largest()
+    return (
+        f"its {usable} calibration rows are worth {found.units[-1]:.0f} independent ones, needs at "
+        f"least {need}: {name} is {share:.0%} of them"
+    )
+
+
+def _refused(rows: UsableRows, first: int, alpha: float) -> str:
+    """Why the strictest threshold, which accepts the first rows, has failed."""
+    order = np.argsort(-rows.score, kind="stable")[:first]
+    right, times = rows.right[order], rows.times[order]
+    surest = float(right @ times / times.sum())
+    lack = "agreement is too low" if surest < 1 - alpha else "agreement is not proved"
+    worth = float(effective(~right, rows.code[order], times).rows)
+    among = f" (worth {worth:.0f} independent ones)" if worth < first - 0.5 else ""
+    return (
+        f"{lack}: {surest:.3f} of its {first} surest rows agree{among}, "
+        f"not enough to promise {1 - alpha:.3f}"
     )

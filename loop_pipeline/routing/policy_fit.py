@@ -6,54 +6,121 @@ Not here: the promise of one group (``confidence/certificate.py``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.confidence.answer_score_fit import fit_score, scores
-from loop_pipeline.confidence.certificate import shared_delta
-from loop_pipeline.groups.clustering.fit import Groups
-from loop_pipeline.hashing import seal_of, subject_hash
-from loop_pipeline.routing.offers import Contender, choose, make_offer
-from loop_pipeline.routing.policy import PolicyBundle, seal
-from loop_pipeline.stats.binomial import smallest_certifiable
+from loop_pipeline.confidence.certificate import Certificate, shared_delta
+from loop_pipeline.confidence.frontier_twice import FrontierTwice
+from loop_pipeline.confidence.relative_certificate import rows_needed
+from loop_pipeline.confidence.standing_certificate import needed
+from loop_pipeline.groups.clustering.fit import Group, Groups
+from loop_pipeline.hashing import plain_numbers, subject_hash
+from loop_pipeline.routing import standing
+from loop_pipeline.routing.offers import (
+    Contender,
+    asked_twice,
+    certify,
+    choose,
+    make_offer,
+    told,
+)
+from loop_pipeline.routing.policy import Offer, PolicyBundle, seal
+from loop_pipeline.routing.row_units import about_units
 
 
 class NotEnoughRows(ValueError):
     """No group has the calibration rows any promise needs; the active policy stays."""
 
 
-def _testable(contenders: Sequence[Contender], groups: Groups, alpha: float, delta: float) -> int:
-    """How many tests share delta: those with rows enough for a promise if they were alone."""
-    sizes = [len(c.calibration(g.group_id)) for c in contenders for g in groups.active]
-    need, most = smallest_certifiable(alpha, shared_delta(delta, 1, 1)), max(sizes, default=0)
+def _enough(sizes: Sequence[int], groups: Groups, need: int, asked: str) -> None:
+    """Raise if no group has the rows that a promise would take if it were alone."""
+    most = max(sizes, default=0)
     if most < need:
         raise NotEnoughRows(
             f"{len(groups.active)} task groups, the largest has {most} calibration rows and needs "
             f"at least {need}; {need - most} more distinct held-out requests answered by the "
-            "frontier are missing"
+            f"frontier{asked} are missing"
         )
-    return sum(size >= need for size in sizes)
 
 
-def _rows_hash(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
-    columns = ["prompt_id", "split", "group_id", "agrees", "score"]
-    lines = [
-        [[str(value) for value in row] for row in ordered.itertuples(index=False)]
-        for ordered in (c.rows.sort_values("prompt_id")[columns] for c in contenders)
-    ]
-    return seal_of([groups.version, lines, parts])
+@dataclass(frozen=True)
+class _Round:
+    """The tests of one fit: what was promised before, and what a new test may spend."""
+
+    alpha: float
+    margin: float | None
+    facts: list[Any]
+    held: Mapping[str, str]
+    earlier: dict[str, Offer]
+    number: int
+    share: float
+
+    def subject(self, contender: Contender, group: Group) -> str:
+        """What a certificate of this model and group speaks about."""
+        facts = [*self.facts, self.held.get(group.group_id)]
+        return standing.subject_of(contender, group, facts)
+
+    def certificate(self, contender: Contender, group: Group) -> Certificate:
+        """What may be promised of a model for a group, and what it speaks about."""
+        subject = self.subject(contender, group)
+        found = certify(
+            contender,
+            group.group_id,
+            alpha=self.alpha,
+            share=self.share,
+            earlier=self.earlier.get(subject),
+            margin=self.margin,
+        )
+        if found.share and not found.subject:
+            found = found.model_copy(update={"subject": subject, "round": self.number})
+        return found
+
+
+def _round(
+    contenders: Sequence[Contender],
+    groups: Groups,
+    known: Sequence[PolicyBundle],
+    facts: list[Any],
+    held: Mapping[str, str],
+    *,
+    number: int,
+    target_agreement: float,
+    delta: float,
+    margin: float | None,
+) -> _Round:
+    """Which tests are new, and what chance each of them gets."""
+    alpha = round(1 - target_agreement, 12)
+    facts = [*facts, *standing.promise_of(target_agreement, delta, margin)]
+    sizes = [len(c.calibration(g.group_id)) for c in contenders for g in groups.active]
+    alone = shared_delta(delta, 1, 1)
+    need = needed(alpha, alone) if margin is None else rows_needed(margin, alone)
+    _enough(sizes, groups, need, "" if margin is None else " twice")
+    tests = _Round(alpha, margin, facts, held, standing.earlier_offers(known), number, 0.0)
+    new = sum(
+        tests.subject(c, g) not in tests.earlier and len(c.calibration(g.group_id)) >= need
+        for c in contenders
+        for g in groups.active
+    )
+    return replace(tests, share=shared_delta(delta, new, number))
 
 
 def _student(
-    student: Mapping[str, str], usd: float | None, answers: pd.DataFrame
-) -> tuple[Contender, ScoreWeights]:
+    student: Mapping[str, str],
+    usd: float | None,
+    answers: pd.DataFrame,
+    in_use: ScoreWeights | None,
+) -> Contender:
     used = answers[answers["split"].isin(["validation", "calibration"])]
-    score = fit_score(used[used["split"] == "validation"])
-    columns = ["prompt_id", "split", "group_id", "agrees"]
-    rows = used[columns].assign(score=scores(score, used))
-    return Contender(student["adapter"], student["checkpoint_id"], usd, score, rows), score
+    score = in_use or fit_score(used[used["split"] == "validation"])
+    # As a policy will have it: the next fit reads it from there.
+    score = ScoreWeights.model_validate(plain_numbers(score.model_dump()))
+    columns = ["prompt_id", "split", "group_id", "agrees", "unit", "times"]
+    rows = used.filter(columns).assign(score=scores(score, used))
+    return Contender(student["adapter"], student["checkpoint_id"], usd, score, rows)
 
 
 def expiry(answers: pd.DataFrame, days: int) -> str | None:
@@ -85,15 +152,21 @@ def fit_policy(
     others: Sequence[Contender] = (),
     certificate_days: int = 90,
     app: str = "",
+    held: Mapping[str, str] | None = None,
+    twice: FrontierTwice | None = None,
+    margin: float | None = None,
 ) -> PolicyBundle:
     """Fit the score on validation rows and a certificate per group on calibration rows.
 
     Run twice on the same rows after the same policy it gives the same bytes, and so does running
-    it again on top of its own result. Only new evidence is a recalibration; new prices are not.
+    it again on top of its own result. A certificate is tested once and then stays, while student,
+    frontier and group do; new rows may loosen it (``confidence/standing_certificate.py``). Only new
+    tests are a recalibration: new rows of the same student are not, and neither are prices.
 
     Args:
         answers: ``student_answers`` columns + group_id, one row per dedup key; contract,
-            request_text and ts if known. Other splits, gold above all, are not looked at.
+            request_text, ts, unit, times and conversation_id if known. Other splits, gold above
+            all, are not looked at.
         groups: the task groups; retired ones are left out.
         target_agreement: promised agreement among served answers of each group.
         delta: chance that any promise is ever broken, shared over groups and recalibrations.
@@ -109,35 +182,49 @@ def fit_policy(
         others: cheaper models besides the student; of those certified the cheapest is taken.
         certificate_days: for which a certificate holds, counted from its newest row.
         app: the only one whose requests these are; the policy is for no other. Empty: all.
+        held: groups that are held back, and since when: what was promised of them before is void.
+        twice: requests that the frontier answered twice; None: not known.
+        margin: promise agreement relative to the ceiling, less this; None: ``target_agreement``.
 
     Raises:
         NotEnoughRows: if no group could be certified even with full agreement.
     """
-    alpha = round(1 - target_agreement, 12)
     student_usd = costs.get("student_usd_per_request")
-    own, score = _student(student, student_usd, answers)
-    contenders = [own, *sorted(others, key=lambda c: c.name)]
-    tested = _testable(contenders, groups, alpha, delta)
+    known = [bundle for bundle in (previous, challenger) if bundle is not None]
+    in_use = standing.score_in_use(known, student, versions)
+    own = _student(student, student_usd, answers, in_use)
+    contenders, twice = [own, *sorted(others, key=lambda c: c.name)], twice or FrontierTwice()
+    if margin is not None:
+        contenders = [asked_twice(contender, twice) for contender in contenders]
     subject = subject_hash(
         student, frontier, versions, groups.embedder_version, [(c.name, c.version) for c in others]
     )
-    evidence = _rows_hash(contenders, groups, [subject, target_agreement, delta])
-    known = [bundle for bundle in (previous, challenger) if bundle is not None]
+    promise = standing.promise_of(target_agreement, delta, margin)
+    facts = [subject, *promise, *sorted((held or {}).items())]
+    evidence = standing.rows_hash(contenders, groups, facts)
     again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
     so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)
-    recalibration = again.recalibration if again else so_far + 1
-    spent = shared_delta(delta, tested, recalibration)
+    tests = _round(
+        contenders,
+        groups,
+        known,
+        [dict(frontier), dict(versions), groups.embedder_version, app],
+        held or {},
+        number=again.recalibration if again else so_far + 1,
+        target_agreement=target_agreement,
+        delta=delta,
+        margin=margin,
+    )
     frontier_usd = costs.get("frontier_usd_per_request", {})
     fitted = []
     for group in sorted(groups.active, key=lambda g: g.group_id):
         usd = frontier_usd.get(group.group_id)
-        offers = [
-            make_offer(c, group.group_id, alpha=alpha, delta=spent, frontier_usd=usd)
-            for c in contenders
-        ]
-        fitted.append(choose(group, offers, student=own.name, delta=spent, frontier_usd=usd))
+        offers = [make_offer(c, tests.certificate(c, group), usd) for c in contenders]
+        chosen = choose(group, offers, student=own.name, delta=tests.share, frontier_usd=usd)
+        fitted.append(told(chosen, twice, target_agreement if margin is None else None))
+    rounds = [offer.round for group in fitted for offer in (group.offers or [group])]
     fields = {
-        "recalibration": recalibration,
+        "recalibration": max(rounds),
         "target_agreement": target_agreement,
         "delta": delta,
         "student": dict(student),
@@ -148,11 +235,14 @@ def fit_policy(
         "embedder_version": groups.embedder_version,
         "embedder_path": embedder_path,
         "student_usd_per_request": student_usd,
-        "score": score,
+        "score": own.score,
         "groups": fitted,
         "expires": expiry(answers, certificate_days),
         "prices": costs.get("prices"),
         "app": app,
+        "ceiling": twice.whole,
+        "margin": margin,
+        "units": about_units(answers[answers["split"] == "calibration"]),
         "others": [
             {"name": c.name, "version": c.version, "score": c.score.model_dump()}
             | {"usd_per_request": c.usd_per_request}

@@ -11,16 +11,19 @@ import math
 from scipy.special import bdtr, betaincinv
 
 
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Exact binomial interval of a rate; (0, 1) without a row."""
     tail = (1 - level) / 2
     high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
     return lower_bound(successes, n, tail), high
 
 
-def lower_bound(good: int, n: int, delta: float) -> float:
-    """Exact lower bound on a share, wrong with chance at most ``delta``."""
-    return float(betaincinv(good, n - good + 1, delta)) if good else 0.0
+def lower_bound(good: float, n: float, delta: float) -> float:
+    """Exact lower bound on a share, wrong with chance at most ``delta``.
+
+    Counts need not be whole: rows that err together are worth fewer (``design_effect``).
+    """
+    return float(betaincinv(good, n - good + 1, delta)) if good > 0 else 0.0
 
 
 def p_at_most(errors: int, n: int, rate: float) -> float:

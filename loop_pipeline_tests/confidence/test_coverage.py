@@ -5,6 +5,7 @@ from scipy.special import expit
 
 from loop_pipeline.confidence.certificate import certify_group, shared_delta
 from loop_pipeline.confidence.coverage import accepted_counts, compare_coverage
+from loop_pipeline.confidence.standing_certificate import EXACT
 
 
 @pytest.mark.parametrize("n", [40, 59, 104, 300, 500])
@@ -19,6 +20,24 @@ def test_many_certificates_at_once_are_those_made_one_by_one(n: int, easy: float
         for s, r in zip(score, right, strict=True)
     ]
     assert accepted_counts(score, right, alpha=0.05, delta=0.03).tolist() == wanted
+
+
+@pytest.mark.parametrize("rows_a_unit", [2, 5])
+def test_so_are_those_of_dependent_and_repeated_rows(rows_a_unit: int) -> None:
+    rng = np.random.default_rng(rows_a_unit)
+    score = rng.normal(size=(6, 600))
+    right = rng.random((6, 600)) < expit(4 + 2 * score)
+    score[rng.random((6, 600)) < 0.02] = -np.inf  # never served
+    unit, times = (
+        np.arange(600) // rows_a_unit,
+        rng.choice([1.0, 2.0, 40.0], 600, p=[0.9, 0.09, 0.01]),
+    )
+    rows = {"unit": unit, "times": times}
+    wanted = [
+        certify_group(np.where(np.isfinite(s), s, np.nan), r, 0.05, 0.03, **rows).accepted
+        for s, r in zip(score, right, strict=True)
+    ]
+    assert accepted_counts(score, right, alpha=0.05, delta=0.03, **rows).tolist() == wanted
 
 
 def student(
@@ -53,7 +72,7 @@ def test_coverage_is_that_of_the_certificates() -> None:
     for _, own in rows.groupby("group_id"):
         score = own["logprob_sum"].where(own["output"] != "").to_numpy(float)
         right = own["agrees"].to_numpy(bool)
-        accepted += certify_group(score, right, 0.05, shared_delta(0.05, 3, 1)).accepted
+        accepted += certify_group(score, right, 0.05, shared_delta(0.05, 3, 1) * EXACT).accepted
     assert accepted > 0
     assert found.candidate == pytest.approx(accepted / 1050)
     assert (found.rival, found.p_lower, found.n) == (None, None, 1050)

@@ -90,7 +90,8 @@ class World:
             "embedder_path": "embedder.npz",
         }
         rows = self.answers if answers is None else answers
-        return fit_policy(rows, self.groups, previous=previous, **(plain | changes))
+        groups = changes.pop("groups", self.groups)
+        return fit_policy(rows, groups, previous=previous, **(plain | changes))
 
     def frontier_only(self, reason: str = "the student was refused: why") -> PolicyBundle:
         """The policy while no student is good enough."""

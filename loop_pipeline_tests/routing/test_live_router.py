@@ -45,7 +45,7 @@ def test_another_policy_is_loaded_and_the_same_one_is_not(live, file, other):
     ("spoil", "says"),
     [
         (lambda text: text.replace('"delta":0.05', '"delta":0.06'), "says sha256"),
-        (lambda text: text.replace('"schema_version":3', '"schema_version":9'), "schema version 9"),
+        (lambda text: text.replace('"schema_version":4', '"schema_version":9'), "schema version 9"),
         (lambda text: text[:100], "not JSON"),
         (lambda text: "", "not JSON"),
     ],

@@ -13,7 +13,13 @@ from loop_pipeline.confidence.request_score import UNLIKE, fit_request_score
 from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.hashing import seal_of
 from loop_pipeline.routing.gold_check import check_on_gold, gold_outcomes
-from loop_pipeline.routing.offers import Contender, choose, expected_usd, make_offer
+from loop_pipeline.routing.offers import (
+    Contender,
+    certify,
+    choose,
+    expected_usd,
+    make_offer,
+)
 from loop_pipeline.routing.policy import BadBundle, PolicyBundle, load_bundle
 from loop_pipeline.routing.router import Router
 from loop_pipeline_tests.routing.conftest import World
@@ -163,9 +169,8 @@ def test_choosing_the_cheapest_of_three_breaks_no_more_promises(world, bundle):
                 }
             )
             model = Contender(name, "1", 0.0001, bundle.score, rows)
-            offers.append(
-                make_offer(model, group.group_id, alpha=risk, delta=delta, frontier_usd=0.01)
-            )
+            made = certify(model, group.group_id, alpha=risk, share=delta)
+            offers.append(make_offer(model, made, 0.01))
         taken = choose(group, offers, student="a", delta=delta, frontier_usd=0.01)
         if taken.arm == "student" and taken.threshold is not None:
             slope = slopes["abc".index(taken.model or "a")]

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from loop_pipeline.confidence.answer_score import logprob_features
+from loop_pipeline.confidence.ceiling import Ceiling
+from loop_pipeline.confidence.frontier_twice import FrontierTwice
+from loop_pipeline.rollout.policy_text import summary
 from loop_pipeline.routing.gold_check import check_on_gold
+from loop_pipeline.routing.policy import load_bundle
 from loop_pipeline.routing.policy_fit import NotEnoughRows, fit_score
 
 
@@ -35,6 +39,71 @@ def test_only_new_evidence_is_a_recalibration(world, bundle):
     assert newer.subject_hash != bundle.subject_hash
 
 
+def test_new_rows_of_the_same_student_are_no_new_test_and_cost_no_coverage(world, bundle):
+    few = world.answers[world.answers.index % 2 == 0]
+    first = world.fit(few)
+    later = world.fit(previous=first)
+    assert (first.recalibration, later.recalibration) == (1, 1)
+    assert later.evidence_hash != first.evidence_hash
+    assert later.score == first.score
+    for before, after in zip(first.groups, later.groups, strict=True):
+        assert (after.round, after.share, after.subject) == (1, before.share, before.subject)
+        assert before.threshold is not None
+        assert after.threshold is not None
+        assert after.threshold <= before.threshold
+
+
+def test_another_student_is_tested_anew_and_a_return_to_the_first_is_not(world, bundle):
+    second = world.fit(previous=bundle, student={"checkpoint_id": "c2", "adapter": "student-c2"})
+    assert second.recalibration == 2
+    assert {g.round for g in second.groups} == {2}
+    back = world.fit(previous=second, challenger=bundle)
+    assert back.recalibration == 1
+    assert [g.threshold for g in back.groups] == [g.threshold for g in bundle.groups]
+
+
+def test_a_group_that_moved_is_tested_anew_and_the_others_are_not(world, bundle):
+    moved, *rest = world.groups.active
+    elsewhere = moved.model_copy(update={"radius": moved.radius / 2})
+    groups = world.groups.model_copy(update={"groups": [elsewhere, *rest]})
+    later = world.fit(previous=bundle, groups=groups)
+    assert later.recalibration == 2
+    assert later.group(moved.group_id).round == 2
+    assert {later.group(g.group_id).round for g in rest} == {1}
+
+
+def test_what_was_promised_of_a_group_before_it_was_held_is_void(world, bundle):
+    group_id = world.groups.active[0].group_id
+    held = {group_id: "2027-01-01T00:00:00+00:00"}
+    later = world.fit(previous=bundle, held=held)
+    assert later.group(group_id).round == 2
+    # Few answers since: what stood before the hold does not come back.
+    own = world.answers["group_id"] == group_id
+    few = world.answers[~own | (own.cumsum() <= 60)]
+    now = world.fit(few, previous=bundle, held=held).group(group_id)
+    assert (now.arm, now.threshold) == ("frontier", None)
+    assert "missing" in now.reason
+
+
+def test_conversations_that_carry_a_group_leave_it_to_the_frontier_and_are_named(world):
+    unit = np.where(np.arange(len(world.answers)) % 10 > 0, "conversation c17", "other")
+    policy = world.fit(world.answers.assign(unit=unit, conversation_id=unit))
+    assert {g.arm for g in policy.groups} == {"frontier"}
+    assert all("conversation c17 is 9" in g.reason for g in policy.groups)
+    assert "conversations and near-duplicates" in policy.units
+    nobody = world.fit(world.answers.assign(unit=world.answers["prompt_id"], conversation_id=None))
+    assert "None has a conversation id" in nobody.units
+    assert {g.arm for g in nobody.groups} == {"student"}
+
+
+def test_rows_of_one_label_promise_what_they_prove_and_nothing_else(world):
+    right = world.fit(world.answers.assign(agrees=True))
+    assert {g.errors for g in right.groups} == {0}
+    wrong = world.fit(world.answers.assign(agrees=False))
+    assert {g.arm for g in wrong.groups} == {"frontier"}
+    assert all("agreement is too low: 0.000" in g.reason for g in wrong.groups)
+
+
 def test_new_prices_are_a_new_policy_and_spend_no_chance(world, bundle):
     costs = {"frontier_usd_per_request": {}, "student_usd_per_request": 0.0001}
     newer = world.fit(previous=bundle, costs=costs)
@@ -60,7 +129,7 @@ def test_too_few_rows_raise_and_say_how_many_are_missing(world):
     calibration = world.answers[world.answers["split"] == "calibration"]
     biggest = calibration["group_id"].value_counts().idxmax()
     few = calibration[calibration["group_id"] == biggest].head(50)
-    with pytest.raises(NotEnoughRows, match=r"has 50 calibration rows and needs at least 69; 19"):
+    with pytest.raises(NotEnoughRows, match=r"has 50 calibration rows and needs at least 73; 23"):
         world.fit(few)
 
 
@@ -119,3 +188,48 @@ def test_features_of_a_token_list():
         "logprob_mean": -0.5,
         "tokens_out": 4.0,
     }
+
+
+def test_a_group_whose_ceiling_is_under_the_target_says_so_and_blames_no_student(world):
+    noisy = world.answers.assign(agrees=np.arange(len(world.answers)) % 10 > 0)
+    ceiling = Ceiling(asked=400, agreed=360, low=0.866, high=0.928, drawn=True)
+    ceilings = {g.group_id: ceiling for g in world.groups.active}
+    twice = FrontierTwice({**ceilings, "all": ceiling})
+    policy = world.fit(noisy, twice=twice)
+    assert {g.arm for g in policy.groups} == {"frontier"}
+    for group in policy.groups:
+        assert "too low" not in group.reason
+        assert group.reason.startswith("the target of 95.0% is above the ceiling")
+        assert group.ceiling == ceiling
+    assert load_bundle(policy.to_text()) == policy
+    assert all("90.0%" in line for line in summary(policy)[4:])
+    # Nothing measured, nothing said but that.
+    unmeasured = world.fit(noisy)
+    assert all("too low" in g.reason and g.ceiling is None for g in unmeasured.groups)
+    assert "not measured" in "".join(summary(unmeasured))
+
+
+def test_relative_to_the_ceiling_a_student_serves_where_95_is_out_of_reach(world):
+    rng = np.random.default_rng(0)
+    answers = world.answers
+    first, second = rng.random((2, len(answers))) < np.sqrt(0.9)
+    noisy = answers.assign(agrees=answers["agrees"] & first)
+    ids = answers["prompt_id"].tolist()
+    twice = FrontierTwice(
+        same=dict(zip(ids, (first & second).tolist(), strict=True)),
+        units={name: name for name in ids},
+    )
+    assert {g.arm for g in world.fit(noisy, twice=twice).groups} == {"frontier"}
+    policy = world.fit(noisy, twice=twice, margin=0.05)
+    assert {g.arm for g in policy.groups} == {"student"}
+    assert policy.margin == 0.05
+    assert "as often as" in summary(policy)[1]
+    for group in policy.groups:
+        assert group.least is not None
+        assert 0.75 < group.least < 0.9
+        assert policy.least(group.group_id) == group.least
+    assert load_bundle(policy.to_text()) == policy
+    assert world.fit(noisy, twice=twice, margin=0.05, previous=policy).to_text() == policy.to_text()
+    # Without second answers there is nothing to promise by.
+    with pytest.raises(NotEnoughRows, match="answered by the frontier twice are missing"):
+        world.fit(noisy, margin=0.05)

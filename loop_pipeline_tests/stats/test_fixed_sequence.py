@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from loop_pipeline.stats.binomial import smallest_certifiable
-from loop_pipeline.stats.fixed_sequence import all_or_threshold, bounded_threshold, threshold_curve
+from loop_pipeline.stats.fixed_sequence import (
+    START,
+    all_or_threshold,
+    anytime_threshold,
+    bounded_threshold,
+    first_share,
+    threshold_curve,
+    thresholds_to_try,
+)
 
 ALPHA = DELTA = 0.05
 DRAWS = 600
@@ -65,6 +73,47 @@ def test_equal_scores_and_bad_rows_promise_nothing() -> None:
     assert (
         bounded_threshold(np.full(200, np.nan), np.ones(200, bool), alpha=0.05, delta=0.05) is None
     )
+
+
+def _a_sure_fifth(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    score = rng.random(rows)
+    return score, rng.random(rows) < np.where(score >= 0.8, 0.99, 0.8)
+
+
+def test_a_small_sure_part_is_served_where_other_rows_say_that_only_it_can_be() -> None:
+    rng, draws, found, broken = np.random.default_rng(2), 100, 0, 0
+    for _ in range(draws):
+        other, (score, good) = _a_sure_fifth(rng, 500), _a_sure_fifth(rng, 1_500)
+        assert bounded_threshold(score, good, alpha=ALPHA, delta=DELTA) is None
+        start = first_share(*other, rows=1_500, alpha=ALPHA, delta=DELTA)
+        at = bounded_threshold(score, good, alpha=ALPHA, delta=DELTA, start=start)
+        found += at is not None
+        # The surest fifth has 1% errors, and each further share 20%.
+        if at is not None and at < 0.8:
+            broken += (0.002 + 0.2 * (0.8 - at)) / (1 - at) > ALPHA
+    assert found > 60
+    assert broken / draws <= DELTA + 3 * np.sqrt(DELTA * (1 - DELTA) / draws)
+
+
+def test_the_walk_starts_with_half_unless_other_rows_speak_against_it() -> None:
+    score, good = np.linspace(0, 1, 200), np.ones(200, bool)
+    about = {"rows": 500, "alpha": ALPHA, "delta": DELTA}
+    assert first_share(score, good, **about) == START
+    assert first_share(score, ~good, **about) == START  # nowhere any hope
+    assert first_share(score[:10], good[:10], **about) == START
+    assert first_share(np.zeros(0), np.zeros(0, bool), **about) == START
+
+
+def test_running_evidence_needs_rows_and_thresholds() -> None:
+    nothing = {"alpha": ALPHA, "delta": DELTA}
+    assert thresholds_to_try(np.zeros(0)) == []
+    assert anytime_threshold(np.zeros(0), np.zeros(0, bool), [0.5], **nothing) is None
+    assert anytime_threshold(np.ones(300), np.ones(300, bool), [], **nothing) is None
+    score = np.linspace(0, 1, 300)
+    grid = thresholds_to_try(score)
+    assert grid == sorted(grid, reverse=True)
+    assert anytime_threshold(score, np.ones(300, bool), grid, **nothing) == 0.0
+    assert anytime_threshold(score, np.zeros(300, bool), grid, **nothing) is None
 
 
 def test_curve_says_what_each_threshold_keeps() -> None:

@@ -61,6 +61,8 @@ class Reviewed(NamedTuple):
     proxy: pd.Series | None
     """P(good) by prompt_id, of reviewed answers out of fold; None: there is no score."""
     p_review: pd.Series | None
+    clusters: pd.Series | None = None
+    """Conversation or the like of all traces; None: each trace by itself."""
 
 
 def quality_inputs(engine: Engine) -> QualityInputs:
@@ -144,7 +146,8 @@ def reviewed(known: QualityInputs, settings: LoopSettings) -> Reviewed:
         good = good[good.index.isin(known.p_review.index)]
     fitted = fit_on_inputs(known, settings)
     if not fitted.model.usable:
-        return Reviewed(good, None, known.p_review)
+        return Reviewed(good, None, known.p_review, known.clusters)
     proxy = fitted.model.predict(known.features, known.tasks)
     proxy.loc[fitted.scores.index] = fitted.scores
-    return Reviewed(good[good.index.isin(fitted.scores.index)], proxy, known.p_review)
+    drawn = good[good.index.isin(fitted.scores.index)]
+    return Reviewed(drawn, proxy, known.p_review, known.clusters)

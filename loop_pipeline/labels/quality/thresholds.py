@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from loop_pipeline.labels.reviews.draw import reviews_needed
 from loop_pipeline.stats.binomial import smallest_certifiable
+from loop_pipeline.stats.design_effect import effective
 from loop_pipeline.stats.fixed_sequence import all_or_threshold, threshold_curve
 
 MIN_AUC = 0.6
@@ -46,10 +47,12 @@ def promises(
     target_precision: float,
     delta: float,
     auc: float,
+    units: pd.Series | None = None,
 ) -> dict[str, Promise]:
     """Test a threshold for each task that has the reviews; the small tasks share one.
 
-    Each promise is broken with chance at most ``delta``, over draws of the reviews.
+    Each promise is broken with chance at most ``delta``, over draws of the reviews: answers of one
+    conversation are good or bad together, and count as what they are worth.
 
     Args:
         scores: out-of-fold P(good) of the reviewed rows, by prompt_id.
@@ -59,11 +62,13 @@ def promises(
         target_precision: promised share of good answers at or above the threshold.
         delta: allowed chance that the promise is broken.
         auc: of the scores; a score that tells nothing apart gets no threshold.
+        units: conversation or the like of each row; None: each by itself.
 
     Returns:
         Promises by task; the small ones under ``REST`` together, if there are any.
     """
     own = tasks.loc[scores.index]
+    unit = pd.Series(scores.index, scores.index) if units is None else units.loc[scores.index]
     counts = own[uniform].value_counts()
     # Half of the rows is the strictest threshold tried: it has to be able to pass by itself.
     least = 2 * smallest_certifiable(1 - target_precision, delta / 2)
@@ -78,6 +83,7 @@ def promises(
             scores[mask].to_numpy(float),
             good[mask].to_numpy(bool),
             uniform[mask].to_numpy(bool),
+            pd.factorize(unit[mask])[0].astype(np.int64),
             target_precision=target_precision,
             delta=delta,
             auc=auc,
@@ -97,15 +103,18 @@ def _promise(
     scores: NDArray[np.float64],
     good: NDArray[np.bool_],
     uniform: NDArray[np.bool_],
+    unit: NDArray[np.int64],
     *,
     target_precision: float,
     delta: float,
     auc: float,
 ) -> Promise:
-    kept_scores, kept = scores[uniform], good[uniform]
+    kept_scores, kept, unit = scores[uniform], good[uniform], unit[uniform]
     threshold = share = precision = None
     if auc >= MIN_AUC:
-        threshold = all_or_threshold(kept_scores, kept, alpha=1 - target_precision, delta=delta)
+        threshold = all_or_threshold(
+            kept_scores, kept, alpha=1 - target_precision, delta=delta, unit=unit
+        )
     if auc < MIN_AUC:
         reason = (
             f"no threshold: the signals hardly tell good from bad (AUC {auc:.2f}, {MIN_AUC} is the "
@@ -113,6 +122,7 @@ def _promise(
         )
     elif threshold is None:
         reason = _missing(kept_scores, kept, len(good), target_precision, delta)
+        reason += _together(kept, unit)
     else:
         above = kept_scores >= threshold
         share, precision = float(above.mean()), float(kept[above].mean())
@@ -120,7 +130,7 @@ def _promise(
             f"at least {target_precision:.0%} of unopposed answers scored {threshold:.3f} or more "
             f"are good, except with chance {delta:.0%} (for these tasks at this fit; not for all "
             f"tasks and fits together); {share:.0%} of them are ({len(kept)} "
-            f"reviews in a uniform sample of {len(good)})"
+            f"reviews in a uniform sample of {len(good)}{_together(kept, unit, ', ')})"
         )
     return Promise(
         tasks=tasks,
@@ -132,6 +142,12 @@ def _promise(
         kept=share,
         precision=precision,
     )
+
+
+def _together(good: NDArray[np.bool_], unit: NDArray[np.int64], before: str = "; they are ") -> str:
+    """How many independent reviews these are worth, if that is fewer."""
+    worth = float(effective(~good, unit).rows) if len(good) else 0.0
+    return f"{before}worth {worth:.0f} independent ones" if worth < len(good) - 0.5 else ""
 
 
 def _missing(
