@@ -1,9 +1,11 @@
 """Is a fifth of novel requests in a window of 500 seen, and how often is there a false alarm?
 
-    LOOP_BENCH_DATA=../shared/data python -m benchmarks.novelty
+    LOOP_BENCH_DATA=../shared/data python -m benchmarks.novelty [windows a domain]
 
 CLINC150: each of its ten domains is unseen in turn. Embedder and clusters are fitted on the train
 part of the other nine; 2,000 reference requests and the windows come from validation and test.
+Beside it, unchanged traffic in which three requests of one intent follow each other, as the turns
+of a conversation do: compared by conversations, by stretches of ten requests, by single requests.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from loop_pipeline.stats.mmd import novelty
 WINDOW = 500
 REFERENCE = 2_000
 NOVEL = 0.2
+BURST = 3
 REPEATS = 60
 LEVEL = 0.05
 TEXTBOOK_PSI = 0.2
@@ -80,9 +83,32 @@ def alarms(known: Vectors, novel: Vectors, model: Any, seed: int) -> dict[str, f
     return rings
 
 
-def main() -> None:
+def in_bursts(known: Vectors, intents: NDArray[np.int64], seed: int) -> dict[str, float]:
+    """What rings although nothing has changed, in traffic in bursts."""
+    rng = np.random.default_rng(seed)
+    of_intent = [known[intents == number] for number in range(int(intents.max()) + 1)]
+
+    def traffic(rows: int) -> Vectors:
+        topics = rng.integers(len(of_intent), size=-(-rows // BURST))
+        drawn = [rng.choice(of_intent[t], BURST, replace=False) for t in topics]
+        return np.concatenate(drawn)[:rows]
+
+    window, reference = traffic(WINDOW), traffic(REFERENCE)
+    units: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]] | tuple[()]] = {
+        "by conversations": (np.arange(WINDOW) // BURST, np.arange(REFERENCE) // BURST),
+        "by stretches of ten": (),
+        "by single requests": (np.arange(WINDOW), np.arange(REFERENCE)),
+    }
+    found = {}
+    for name, sides in units.items():
+        p_value = novelty(window, reference, *sides, seed=10**6 + seed).p_value
+        found[name] = float(p_value is not None and p_value <= LEVEL)
+    return found
+
+
+def main(repeats: int = REPEATS) -> None:
     """Print a row per unseen domain and one for all, and write them down."""
-    start = Start()
+    start, bursts = Start(), []
     data = json.loads(load("clinc150", "data_full.json.gz"))
     lines: list[dict[str, Any]] = []
     for number, (name, intents) in enumerate(json.loads(load("clinc150", "domains.json")).items()):
@@ -93,20 +119,27 @@ def main() -> None:
         model = MiniBatchKMeans(CLUSTERS, random_state=0).fit(embedder.transform(train))
         known = embedder.transform([text for text, intent in pool if intent not in unseen])
         novel = embedder.transform([text for text, intent in pool if intent in unseen])
-        draws = [alarms(known, novel, model, 1_000 * number + r) for r in range(REPEATS)]
+        draws = [alarms(known, novel, model, 1_000 * number + r) for r in range(repeats)]
+        seen = pd.factorize(pd.Series([intent for _, intent in pool if intent not in unseen]))[0]
+        bursts += [in_bursts(known, seen, 1_000 * number + r) for r in range(repeats)]
         lines.append({"unseen": name} | {str(k): v for k, v in pd.DataFrame(draws).mean().items()})
     frame = pd.DataFrame(lines)
     whole = {"unseen": "all"} | frame.drop(columns="unseen").mean().to_dict()
     frame = pd.concat([frame, pd.DataFrame([whole])])
     note = (
-        f"{REPEATS} windows of {WINDOW} requests with and {REPEATS} without novel ones a domain, "
+        f"{repeats} windows of {WINDOW} requests with and {repeats} without novel ones a domain, "
         f"{NOVEL:.0%} of them novel; the test's level is {LEVEL:.0%}."
     )
     sys.stdout.write(f"{note}\n{frame.round(3).to_string(index=False)}\n")
     units = {c: "share" for c in frame if c.endswith((" false", " power"))}
     tables = [table("How often each detector rings", frame, units | {"seconds": "s"})]
+    rings = pd.DataFrame(bursts).mean().rename("rings").rename_axis("compared").reset_index()
+    rings.insert(1, "kind", np.where(rings["compared"] == "by single requests", "control", "ours"))
+    title = f"Unchanged traffic in bursts of {BURST}, {len(bursts)} windows"
+    sys.stdout.write(f"{title}\n{rings.round(3).to_string(index=False)}\n")
+    tables.append(table(title, rings, {"rings": "share"}))
     record(__file__, __doc__, tables, start, notes=[note])
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:2]))

@@ -14,10 +14,13 @@ from benchmarks.record import RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 TOPICS = {
+    "Every promise in every world": ("promises", "betting"),
     "Reviews and quality": (
         "quality_calibration",
         "quality_fusion",
         "quality_promise",
+        "quality_fits",
+        "review_draw",
         "threshold",
     ),
     "Live traffic": ("gateway", "gateway_faults"),
@@ -32,7 +35,10 @@ TOPICS = {
     ),
     "The training set": ("leak", "dedup"),
     "Training": ("training_speed", "qlora_7b", "gpu_proof", "noise"),
-    "Promises and routing": ("certificate", "routing", "outcomes", "decision"),
+    "Promises and routing": (
+        *("certificate", "recertify", "risk", "risk_live", "ceiling", "shadow_coin"),
+        *("routing", "outcomes", "decision"),
+    ),
     "Serving": ("adapter_swap", "vllm_logprobs"),
     "Whole turns": ("turns",),
 }

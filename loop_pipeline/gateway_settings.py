@@ -46,6 +46,13 @@ class GatewaySettings(BaseSettings):
         validation_alias=AliasChoices("LOOP_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"),
         description="Their key, from the environment only (or ANTHROPIC_API_KEY).",
     )
+    frontier_again_rate: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of shadowed requests that the frontier is asked twice: how often it"
+        " agrees with itself.",
+    )
     frontier_timeout_s: float = Field(
         600, gt=0, description="Seconds the frontier may take for one answer, all in all."
     )
@@ -63,6 +70,9 @@ class GatewaySettings(BaseSettings):
     )
     app: str = Field(
         "", description="Groups, students and policies are of this app's traffic; empty: of all."
+    )
+    blind_hours: float = Field(
+        24, gt=0, description="Hours a student may serve without any answer of it being checked."
     )
     installation_secret: SecretStr = Field(
         SecretStr(""),

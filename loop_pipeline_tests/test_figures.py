@@ -35,6 +35,9 @@ DEFAULTS = {
 }
 # By page: figures that the code has, and where.
 CONSTANTS = {
+    "docs/concepts/certificates.md": {
+        "2 points": f"{SETTING.format('ceiling_margin')} * 100",
+    },
     "docs/concepts/costs.md": {
         "1.35": "loop_pipeline.costs.attribution:LOADED_FACTOR",
         "1.40": SETTING.format("server_hourly_usd"),
@@ -49,6 +52,11 @@ CONSTANTS = {
         "0.2": "loop_pipeline.labels.hallucination.tiers:UNCERTAIN[0]",
         "0.8": "loop_pipeline.labels.hallucination.tiers:UNCERTAIN[1]",
     },
+    "docs/concepts/monitoring.md": {
+        "2%": "loop_pipeline.routing.policy:EXPLORATION_RATE",
+        "10%": "loop_pipeline.monitoring.shadow_share:CLOSE",
+        "20%": "loop_pipeline.routing.policy:ROLLOUT_RATE",
+    },
     "docs/concepts/quality.md": {
         "60%": "loop_pipeline.labels.pairs:EDIT_RANGE[1]",
         "0.6": "loop_pipeline.labels.quality.thresholds:MIN_AUC",
@@ -56,6 +64,7 @@ CONSTANTS = {
     "docs/concepts/reviews.md": {"2%": SETTING.format("review_rate")},
     "docs/concepts/rollout.md": {
         "1%": "loop_pipeline.rollout.canary:STAGES['1%']",
+        "20%": "loop_pipeline.routing.policy:ROLLOUT_RATE",
         "25%": "loop_pipeline.rollout.canary:STAGES['25%']",
     },
     "docs/concepts/routing.md": {"2%": "loop_pipeline.routing.policy:EXPLORATION_RATE"},
@@ -68,7 +77,10 @@ CONSTANTS = {
         "1%": "loop_pipeline.rollout.canary:STAGES['1%']",
         "25%": "loop_pipeline.rollout.canary:STAGES['25%']",
     },
-    "docs/reference/policy.md": {"0.02": "loop_pipeline.routing.policy:EXPLORATION_RATE"},
+    "docs/reference/policy.md": {
+        "0.02": "loop_pipeline.routing.policy:EXPLORATION_RATE",
+        "0.2": "loop_pipeline.routing.policy:ROLLOUT_RATE",
+    },
     "docs/reference/trace-format.md": {
         "0.05 s": "loop_pipeline.answers.schemas.bounded_schema:PATTERNS_S"
     },

@@ -239,7 +239,7 @@ def test_a_link_to_an_environment_is_used_and_never_changed(setup: Setup) -> Non
 def test_a_real_install_ended_by_kill_9_is_finished_by_the_next_call(tmp_path: Path) -> None:
     for name in ("infra", "loop_pipeline"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "dagster.yaml", "workspace.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     venv = tmp_path / ".venv"
     command = ["bash", tmp_path / "infra/setup.sh", "pipeline", venv]

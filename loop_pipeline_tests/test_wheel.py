@@ -65,7 +65,7 @@ def test_the_commands_work_without_training_libraries(
         (f"follow {trace(1)['prompt_id']}", 0, "traces.jsonl"),
         ("policy schema", 0, '"title"'),
         ("groups list", 0, "no task groups yet"),
-        ("doctor", 1, "no policy is in force"),
+        ("doctor", 1, "no student is in force"),
         ("demo", 1, "training needs torch"),
         ("serve", 1, "name its interpreter with LOOP_SERVE_PYTHON"),
     ):

@@ -78,18 +78,41 @@ def hold_group(
 
 
 @policy.command("release")
-def release_group(group: Group) -> None:
+def release_group(
+    group: Group, reason: Annotated[str, typer.Option(help="Goes into the history.")]
+) -> None:
     """End the hold of a task group: the policy in force decides again."""
     from loop_pipeline.cli.common import open_settings_and_store
     from loop_pipeline.rollout.group_holds import release
 
     engine = open_settings_and_store()[1]
-    typer.echo(release(engine, group, actor="loop policy release"))
+    typer.echo(release(engine, group, actor="loop policy release", reason=reason))
+
+
+@policy.command("risk")
+def risk() -> None:
+    """Look at the promises now, as the sensor risk_watch does: act on what is due, and say it."""
+    from loop_pipeline.cli.common import open_settings_and_store
+    from loop_pipeline.monitoring.risk_text import lines_of_look
+    from loop_pipeline.monitoring.risk_watch import look
+    from loop_pipeline.rollout.group_holds import lines_of_holds
+    from loop_pipeline.store.watch.alerts import open_alerts
+    from loop_pipeline.store.watch.shadow_rates import shadow_rates
+
+    settings, engine = open_settings_and_store()
+    for line in lines_of_look(look(engine, blind_hours=settings.blind_hours)):
+        typer.echo(line)
+    for row in shadow_rates(engine):
+        typer.echo(f"{row['rate']:.0%} of group {row['group_id'][:8]} is shadowed: {row['reason']}")
+    for line in lines_of_holds(engine):
+        typer.echo(line)
+    for row in open_alerts(engine):
+        typer.echo(f"alert since {row['at']:%Y-%m-%d %H:%M}, {row['cause']}: {row['text']}")
 
 
 @policy.command()
 def schema() -> None:
     """Print the JSON schema of the policy document."""
-    from loop_pipeline.routing.policy import schema as published
+    from loop_pipeline.routing.policy_files import schema as published
 
     typer.echo(json.dumps(published(), indent=1))

@@ -22,7 +22,7 @@ def review_plan(context: typer.Context) -> None:
 @review.command("status")
 def review_status() -> None:
     """Say what waits for review, and how many reviews which promise takes."""
-    from loop_pipeline.labels.reviews.queue import describe
+    from loop_pipeline.labels.reviews.review_status import describe
 
     settings, engine = open_settings_and_store()
     for line in describe(engine, settings):

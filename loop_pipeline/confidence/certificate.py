@@ -23,6 +23,7 @@ from loop_pipeline.stats.traffic_evidence import evidence
 LATER_FIELDS = frozenset(
     {"canary", "expires", "prices", "others", "model", "offers", "floor", "app"}
     | {"worth", "grid", "round", "share", "subject", "units"}
+    | {"ceiling", "margin", "least"}
 )
 ABSENT = (None, [], 0.0, "")
 
@@ -57,7 +58,8 @@ class Certificate(Document):
     Counts are of requests as they were asked, repeats included. ``worth``: how many independent
     ones the accepted are worth, None: all. The others say how it goes on when rows come:
     ``subject`` is what it speaks about, ``round`` the round of tests it is of, ``share`` the chance
-    it was given, ``grid`` the thresholds that later rows are held against.
+    it was given, ``grid`` the thresholds that later rows are held against. ``least``: of a promise
+    relative to the ceiling, the agreement below which it is surely broken.
     """
 
     threshold: Threshold | None
@@ -73,6 +75,7 @@ class Certificate(Document):
     round: Count = 0
     share: Share = 0.0
     subject: str = ""
+    least: Share | None = None
 
 
 def shared_delta(delta: float, groups: int, round_: int) -> float:
@@ -84,7 +87,7 @@ def shared_delta(delta: float, groups: int, round_: int) -> float:
 
 
 def promise_state(
-    good: int, n: int, *, target: float, delta: float, groups: int
+    good: float, n: float, *, target: float, delta: float, groups: int
 ) -> Literal["kept", "in doubt", "broken", "nothing served"]:
     """What the served answers of one group say about its promise.
 

@@ -22,9 +22,11 @@ from loop_pipeline.confidence.standing_certificate import EXACT, needed
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.stats.binomial import smallest_certifiable
 from loop_pipeline.stats.fixed_sequence import STEPS
+from loop_pipeline.stats.sampling import coin
 from loop_pipeline.stats.traffic_evidence import evidence
 
 SWAPS = 400
+HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,24 @@ class CoverageFigures:
         return asdict(self)
 
 
+def most_certifiable(disagreement: float, alpha: float) -> float:
+    """The largest share of requests of which any method could promise ``alpha``, whatever it knows.
+
+    Even if it served every answer that agrees, and of the others only as many as are allowed.
+
+    Args:
+        disagreement: of the student over all requests.
+        alpha: largest share of disagreement among what is served.
+    """
+    return min(1.0, 1 - (disagreement - alpha) / (1 - alpha))
+
+
+def most_by_group(calibration: pd.DataFrame, alpha: float) -> dict[str, float]:
+    """``most_certifiable`` of each group, by the rows that certificates rest on."""
+    wrong = 1 - calibration["agrees"].astype(float).groupby(calibration["group_id"]).mean()
+    return {str(group): most_certifiable(float(share), alpha) for group, share in wrong.items()}
+
+
 def compare_coverage(
     candidate: pd.DataFrame,
     rival: pd.DataFrame | None,
@@ -60,7 +80,8 @@ def compare_coverage(
     Args:
         candidate: ``student_answers`` of the validation and calibration split with ``group_id``,
             ``contract`` and ``source``; one row a distinct request; with ``unit`` and ``times`` if
-            they are known, as ``routing.calibration_rows`` gives them.
+            they are known, as ``routing.calibration_rows`` gives them; else with ``cluster`` (what
+            a row belongs together with), if that is.
         rival: the same of the other student; None or without calibration rows: unknown.
         target_agreement: promised agreement among served answers.
         delta: chance that any group's promise is broken; both students share it alike.
@@ -90,6 +111,37 @@ def compare_coverage(
     return CoverageFigures(ours, other, p, len(mine), f"{len(tested)} groups tested")
 
 
+def validation_coverage(
+    answers: pd.DataFrame, *, target_agreement: float, delta: float
+) -> float | None:
+    """Coverage that a student could be certified for, by its validation rows alone.
+
+    Students may be chosen by it: the calibration rows stay unseen for the certificate. All groups
+    are taken together, and each half of the rows is scored by a fit to the other half.
+
+    Args:
+        answers: ``student_answers`` rows with ``group_id``, ``contract`` and ``source``, and
+            ``cluster`` if it is known.
+        target_agreement: promised agreement among served answers.
+        delta: chance that the promise is broken.
+
+    Returns:
+        The share of the rows; None if they are too few for any certificate.
+    """
+    alpha = round(1 - target_agreement, 12)
+    rows = answers[answers["split"] == "validation"].sort_values("prompt_id", kind="stable")
+    if len(rows) < smallest_certifiable(alpha, delta):
+        return None
+    side = np.array([coin("validation half", str(p)) < HALF for p in rows["prompt_id"]])
+    score = np.full(len(rows), np.nan)
+    for own in (side, ~side):
+        if own.any():
+            score[own] = scores(fit_score(rows[~own]), rows[own])
+    agrees = rows["agrees"].to_numpy(bool)
+    unit = rows.get("cluster")
+    return certify_group(score, agrees, alpha, delta, unit=unit).accepted / len(rows)
+
+
 def _scored(answers: pd.DataFrame | None) -> pd.DataFrame:
     """Calibration rows by prompt id with their score, as the router would compute it."""
     names = ["group_id", "agrees", "score", "unit", "times"]
@@ -99,7 +151,7 @@ def _scored(answers: pd.DataFrame | None) -> pd.DataFrame:
     rows = answers[answers["split"] == "calibration"]
     scored = rows.assign(score=scores(weights, rows), agrees=rows["agrees"].astype(bool))
     if "unit" not in scored:
-        scored = scored.assign(unit=scored["prompt_id"])
+        scored = scored.assign(unit=rows.get("cluster", rows["prompt_id"]))
     if "times" not in scored:
         scored = scored.assign(times=1)
     return scored.set_index("prompt_id")[names].sort_index(kind="stable")
@@ -138,7 +190,7 @@ def _p_lower(
         right_a, right_b = (side.loc[own, "agrees"].to_numpy(bool) for side in (mine, theirs))
         unit = pd.factorize(mine.loc[own, "unit"])[0].astype(np.int64)
         times = mine.loc[own, "times"].to_numpy(float)
-        swap = rng.random((swaps + 1, int(unit.max()) + 1)) < 0.5
+        swap = rng.random((swaps + 1, int(unit.max()) + 1)) < HALF
         swap[0] = False  # what was observed
         swap = swap[:, unit]
         for sign, x, y, right_x, right_y in (

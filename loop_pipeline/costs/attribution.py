@@ -15,6 +15,7 @@ LOADED_FACTOR = 1.35
 STUDENT = ("student, served", "student, wasted on escalations")
 ESCALATIONS = "frontier, escalations"
 SHADOW = "frontier, shadow calls"
+AGAIN = "frontier, asked twice"
 TRAINING = "training"
 REVIEW = "review"
 
@@ -109,6 +110,7 @@ def attribute(
     covered_frontier_usd: float | None = None,
     student_calls: int | None = None,
     shadow_rate: float = 0.02,
+    again_rate: float = 0.0,
     training_usd: float = 0.0,
     review_usd: float = 0.0,
     capacity_requests_per_hour: float | None = None,
@@ -129,6 +131,7 @@ def attribute(
         covered_frontier_usd: its bill for the covered requests only; default: their even share.
         student_calls: requests that the student was asked at all; default: every one.
         shadow_rate: share of the covered requests that the frontier answers too.
+        again_rate: share of the shadowed requests, covered or not, that it answers once more.
         training_usd: retraining in the window.
         review_usd: human review in the window.
         capacity_requests_per_hour: what the server can do; gives the utilisation.
@@ -154,6 +157,8 @@ def attribute(
         TRAINING: training_usd,
         REVIEW: review_usd,
     }
+    if again_rate:
+        parts[AGAIN] = again_rate * shadow_rate * frontier_usd
     routed = math.fsum(parts[name] for name in (*STUDENT, ESCALATIONS))
     return CostNumbers(
         requests=requests,

@@ -7,6 +7,7 @@ import dagster as dg
 from loop_pipeline.defs.jobs import (
     draw_reviews,
     label_traces,
+    refresh_policy,
     refresh_quality,
     refresh_report,
     regroup,
@@ -77,6 +78,19 @@ regroup).
 When to turn it on: once traffic comes in every week.
 
 Read more in docs/concepts/groups.md.""",
+)
+weekly_policy = dg.ScheduleDefinition(
+    job=refresh_policy,
+    cron_schedule="0 5 * * 1",
+    name="weekly_policy",
+    default_status=SCHEDULE,
+    description="""On Mondays at 05:00 UTC every group is certified again, by the answers of the
+last LOOP_EVIDENCE_DAYS days (job refresh_policy).
+
+When to turn it on: as soon as a student serves. A group that the alarm holds is released if answers
+of after its hold certify it.
+
+Read more in docs/concepts/monitoring.md.""",
 )
 daily_report = dg.ScheduleDefinition(
     job=refresh_report,

@@ -7,6 +7,8 @@ import pandas as pd
 from pydantic import Field
 
 from loop_pipeline.artifacts import embedder_path, evaluation_folder
+from loop_pipeline.confidence.ceiling import ceiling_words
+from loop_pipeline.confidence.frontier_twice import frontier_twice
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.training import qlora_checkpoint
 from loop_pipeline.evaluation.contest import prepare
@@ -32,7 +34,7 @@ from loop_pipeline.rollout.release import roles
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import count, read
-from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
+from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow, TraceUnitRow
 from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.shown_text import text_list, text_table
 
@@ -43,6 +45,8 @@ PLOTTED = (
     "gold_agreement",
     "gold_agreement_low",
     "gold_agreement_high",
+    "unspent_gold_agreement",
+    "unspent_gold_agreement_low",
     "gate_rival_agreement",
     "gate_difference",
     "gate_coverage_candidate",
@@ -100,6 +104,7 @@ def _bench(context: dg.AssetExecutionContext, loop: Loop, *, again: bool) -> Ben
         read_traces(engine, split=ANSWERED, producer="frontier"),
         read(engine, GroupMemberRow, columns=["prompt_id", "group_id"]),
         read_feedback(engine),
+        read(engine, TraceUnitRow).set_index("prompt_id")["unit"],
     )
     groups = Groups.from_rows(read(engine, TaskGroupRow))
     return Bench(
@@ -149,6 +154,7 @@ def _metadata(loop: Loop, missing: dict[str, dict[str, str]]) -> dict[str, Any]:
         "gallery": dg.MetadataValue.md(to_markdown(read_gallery(folder))),
         "gallery_file": dg.MetadataValue.path(str(folder / "gallery.html")),
         "rival": metrics["rival"],
+        "ceiling": ceiling_words(frontier_twice(engine).whole),
         "metrics": dg.MetadataValue.json(metrics),
         **problems,
     }

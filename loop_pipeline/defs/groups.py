@@ -29,6 +29,7 @@ from loop_pipeline.groups.model_comparison import (
 )
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.labels.quality.inputs import quality_inputs, reviewed
+from loop_pipeline.monitoring.risk_watch import NOVELTY
 from loop_pipeline.report.pictures.group_plots import best_model_figure, cluster_figure
 from loop_pipeline.report.pictures.plots import plot_png_markdown
 from loop_pipeline.settings import LoopSettings
@@ -44,6 +45,7 @@ from loop_pipeline.store.tables import (
     TaskGroupRow,
 )
 from loop_pipeline.store.traces import read_traces
+from loop_pipeline.store.watch.alerts import raise_alert, resolve_alerts
 from loop_pipeline.traces.messages import request_text
 from loop_pipeline.traces.shown_text import text_table
 
@@ -172,16 +174,24 @@ def traffic_looks_as_before(loop: Loop) -> dg.AssetCheckResult:
     """The newest 500 requests could come from the same traffic as those before them.
 
     **If it fails,** it only warns: the traffic looks different. Certificates and groups stay as
-    they are, and their promises are about traffic as it was.
+    they are, and their promises are about traffic as it was. Conversations count whole, and so
+    does a short burst: neither sets it off by itself.
 
-    **What to do:** look at the newest requests. A burst of similar requests can set it off. If the
-    traffic has really changed, run `regroup`, and `retrain` when enough of it is there.
+    **What to do:** look at the newest requests. If the traffic has really changed, run `regroup`,
+    and `retrain` when enough of it is there.
 
     **Read more** in `docs/concepts/groups.md`.
     """
-    found = novelty(*newest_and_before(loop.engine()))
+    engine = loop.engine()
+    found = novelty(*newest_and_before(engine))
+    same = found.p_value is None or found.p_value > ALARM
+    # While it looks different, more is shadowed: see `monitoring/shadow_share.py`.
+    if same:
+        resolve_alerts(engine, NOVELTY, "traffic")
+    else:
+        raise_alert(engine, NOVELTY, "traffic", found.sentence)
     return dg.AssetCheckResult(
-        passed=found.p_value is None or found.p_value > ALARM,
+        passed=same,
         severity=dg.AssetCheckSeverity.WARN,
         description=found.sentence,
         metadata={k: v for k, v in found.model_dump().items() if v is not None},

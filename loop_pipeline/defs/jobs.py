@@ -129,9 +129,11 @@ refresh_policy = dg.define_asset_job(
     "refresh_policy",
     _S.assets("routing_policy") | _S.groups("report"),
     description="""Makes the routing policy again from what the traffic says by now, without a
-training: live answers that several models gave to one request count beside the held-out ones.
+training: live answers that several models gave to one request count beside the held-out ones, and
+none that is older than LOOP_EVIDENCE_DAYS.
 
-**When to run it:** after `label_traces` and `regroup` have taken in new traffic.
+**When to run it:** the schedule `weekly_policy` does. By hand after `label_traces` and `regroup`
+have taken in new traffic, or when the alarm holds a group.
 
 **Read more** in `docs/concepts/routing.md`.""",
 )

@@ -17,6 +17,7 @@ from loop_pipeline.labels.hallucination.flags import (
 )
 from loop_pipeline.labels.hallucination.habits.habit_files import write_habits
 from loop_pipeline.labels.hallucination.tiers import tiers_of
+from loop_pipeline.labels.judges import judge_features, opinions
 from loop_pipeline.labels.quality.model import QualityModel, score_quality
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts
 from loop_pipeline.labels.signals import features, tasks
@@ -173,7 +174,11 @@ def quality_scores(
     judged = relied_on(verdicts(reviews, read(engine, ReviewerRow)))
     stored = newest_quality_model(engine)
     model = QualityModel.model_validate(stored["model"]) if stored else None
-    scores = score_quality(model, features(trace_signals), tasks(raw_traces), judged)
+    heard = None
+    if model is not None and model.stack.judges:
+        said = opinions(read_feedback(engine, days=context.partition_keys, kind="judge"))
+        heard = judge_features(said, model.stack.judges, pd.Index(trace_signals["prompt_id"]))
+    scores = score_quality(model, features(trace_signals, heard), tasks(raw_traces), judged)
     scores = scores.merge(raw_traces[["prompt_id", "day"]], on="prompt_id")
     above = scores["score"].astype(float) >= scores["threshold"].astype(float)
     origin = {"by_people": scores["origin"] == "human", "by_model": scores["origin"] == "model"}

@@ -72,13 +72,19 @@ def _figures(numbers: LoopNumbers) -> dict[str, int | float]:
     }
     if student := numbers.agreement:
         known["gold_agreement"] = student.value
+        known["ceiling"] = student.ceiling.value if student.ceiling else None
     if numbers.coverage:
         known["certified_coverage"] = numbers.coverage.certified
+        known["most_certifiable_coverage"] = numbers.coverage.most
         known["achieved_coverage"] = numbers.coverage.achieved
         known["achieved_agreement"] = numbers.coverage.achieved_agreement
     if numbers.costs:
+        pays = numbers.costs.pays is not False
         known["blended_cost_ratio"] = numbers.costs.blended_ratio
-        known["covered_cost_ratio"] = numbers.costs.covered_ratio
+        # Below the break-even no part of the bill is a saving, however small it looks alone.
+        known["covered_cost_ratio"] = numbers.costs.covered_ratio if pays else None
+        known["logged_requests_per_hour"] = numbers.costs.logged_requests_per_hour
+        known["break_even_requests_per_hour"] = numbers.costs.break_even_requests_per_hour
         known["frontier_usd"] = numbers.costs.frontier_usd
     return {name: value for name, value in known.items() if value is not None}
 

@@ -7,12 +7,15 @@ import dagster as dg
 from loop_pipeline.defs.resources import Loop
 from loop_pipeline.defs.traces import trace_log
 from loop_pipeline.labels.hallucination.llm_judge import judge_of, judge_sample
-from loop_pipeline.labels.quality.inputs import refresh_quality
+from loop_pipeline.labels.judges import in_words
+from loop_pipeline.labels.quality.inputs import quality_inputs, refresh_quality
 from loop_pipeline.labels.quality.model import QualityModel
 from loop_pipeline.labels.quality.thresholds import MIN_AUC
-from loop_pipeline.labels.reviews.queue import describe, take_reviews_in, update_queue
+from loop_pipeline.labels.reviews.queue import take_reviews_in, update_queue
+from loop_pipeline.labels.reviews.review_status import describe
 from loop_pipeline.report.pictures.plots import plot_png_markdown
 from loop_pipeline.report.quality import (
+    judges_table,
     mean_table,
     promise_table,
     quality_figures,
@@ -117,7 +120,8 @@ def reviewers_can_be_relied_on(loop: Loop) -> dg.AssetCheckResult:
 def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.MaterializeResult:
     """How likely an answer is good, fitted to reviews, with thresholds that keep their promise.
 
-    The pictures: which signals move the score; whether a score of 0.8 means eight in ten; what
+    The table of judges: how far each agrees with people, and the weight it has. The pictures: which
+    signals move the score; whether a score of 0.8 means eight in ten; what
     each threshold would keep; the share of good answers by task. Without enough reviews there is
     no score or no threshold, and the reason says how many are missing. That is no failure.
 
@@ -128,7 +132,7 @@ def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materiali
 
     **Read more** in `docs/concepts/quality.md`.
     """
-    model, doubts = refresh_quality(loop.engine(), loop.settings())
+    model, doubts, judges = refresh_quality(loop.engine(), loop.settings())
     figures = quality_figures(model)
     pictures = {n: dg.MetadataValue.md(plot_png_markdown(f)) for n, f in figures.items()}
     return dg.MaterializeResult(
@@ -140,6 +144,7 @@ def quality_model(context: dg.AssetExecutionContext, loop: Loop) -> dg.Materiali
             "promises": dg.MetadataValue.md(promise_table(model.promises)),
             "quality": dg.MetadataValue.md(mean_table(model)),
             "weights_table": dg.MetadataValue.md(weights_table(model)),
+            "judges": dg.MetadataValue.md(judges_table(judges, model)),
             "doubtful_verdicts": dg.MetadataValue.md(text_table(doubts, index=False) or "none"),
             "calibration": model.calibrator.kind,
             "version": model.version,
@@ -213,4 +218,11 @@ def judge_verdicts(loop: Loop) -> dg.MaterializeResult:
     if (judge := judge_of(settings)) is None:
         return dg.MaterializeResult(metadata={"judge": "none: set LOOP_JUDGE_URL and its model"})
     done = judge_sample(loop.engine(), judge, rate=settings.judge_rate, prices=settings.prices)
-    return dg.MaterializeResult(metadata=done.model_dump(exclude_none=True) | {"says": str(done)})
+    against = quality_inputs(loop.engine()).agreement
+    people = (
+        text_list([in_words(one) for one in against]) or "no answer has been judged and reviewed"
+    )
+    return dg.MaterializeResult(
+        metadata=done.model_dump(exclude_none=True)
+        | {"says": str(done), "with_people": dg.MetadataValue.md(people)}
+    )

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine, func, select
 
+from loop_pipeline.confidence.ceiling import ceiling_words
+from loop_pipeline.confidence.frontier_twice import frontier_twice
 from loop_pipeline.demo.live_traffic import LiveAnswer
 from loop_pipeline.report.live import ArmNumbers, LiveNumbers, quantile
 from loop_pipeline.routing.policy import PolicyBundle
@@ -19,6 +21,7 @@ from loop_pipeline.store.tables import TraceRow
 ARMS = ("student", "escalated", "frontier")
 # Of the answers, by a coin of the prompt id: what people said about them comes back as feedback.
 REACTIONS = 0.2
+HOUR = 3600.0
 
 
 def reacts(answer: LiveAnswer) -> bool:
@@ -39,6 +42,7 @@ def live_numbers(
     *,
     traces: int,
     seconds: float,
+    server_usd_per_hour: float,
 ) -> LiveNumbers:
     """Count what came back, and set it beside what was certified.
 
@@ -48,6 +52,7 @@ def live_numbers(
         answers: as the client saw them.
         traces: rows that the store has of this stretch.
         seconds: that it took.
+        server_usd_per_hour: of the student's server, with all that comes on top of the rent.
     """
     good = [a for a in answers if a.error is None]
     served = [a for a in good if a.arm == "student"]
@@ -55,7 +60,7 @@ def live_numbers(
     low, high = clopper_pearson(agreeing, len(served)) if served else (None, None)
     overheads = [a.overhead_ms for a in good if a.overhead_ms is not None]
     asked = sum(a.arm in ("student", "escalated") for a in good)
-    all_frontier = sum(a.frontier_usd for a in good)
+    all_frontier, covered_usd = (sum(a.frontier_usd for a in part) for part in (good, served))
     rows = sum(group.n for group in bundle.groups)
     accepted = sum(group.accepted for group in bundle.groups if group.arm == "student")
     return LiveNumbers(
@@ -68,13 +73,14 @@ def live_numbers(
         agreeing=agreeing,
         agreement_low=low,
         agreement_high=high,
+        ceiling=ceiling_words(frontier_twice(engine).whole),
         overhead_p50=quantile(overheads, 0.5),
         overhead_p95=quantile(overheads, 0.95),
         arms=[_arm(name, good) for name in ARMS if any(a.arm == name for a in good)],
         traces=traces,
-        billed_usd=all_frontier
-        - sum(a.frontier_usd for a in served)
-        + asked * (bundle.student_usd_per_request or 0.0),
+        billed_usd=all_frontier - covered_usd,
+        break_even=server_usd_per_hour * asked / covered_usd if covered_usd else None,
+        per_hour=asked * HOUR / seconds if seconds else None,
         frontier_usd=all_frontier,
         feedback=sum(map(reacts, answers)),
         shadowed=_shadowed(engine, [a.prompt_id for a in answers]),

@@ -19,6 +19,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from loop_pipeline.child_environment import child_environment
+from loop_pipeline.costs.attribution import LOADED_FACTOR
 from loop_pipeline.demo.live_figures import live_numbers, reacts, trace_rows
 from loop_pipeline.demo.live_traffic import LiveAnswer, LiveRequest, send_all
 from loop_pipeline.demo.turn import Turn, TurnFailed
@@ -103,7 +104,10 @@ def live_stretch(
     _ship(variables)
     turn.say(f"          {len(answers):,} answers, {reactions:,} reactions")
     came = trace_rows(turn.engine) - before
-    numbers = live_numbers(turn.engine, bundle, answers, traces=came, seconds=spent)
+    rent = settings.server_hourly_usd * LOADED_FACTOR
+    numbers = live_numbers(
+        turn.engine, bundle, answers, traces=came, seconds=spent, server_usd_per_hour=rent
+    )
     turn.say(live_text(numbers))
     try:
         _learn(turn)

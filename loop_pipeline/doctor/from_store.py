@@ -12,25 +12,23 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine
 
-from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.artifacts import policy_folder
 from loop_pipeline.confidence.answer_score_fit import scores
 from loop_pipeline.confidence.certificate import Certificate
+from loop_pipeline.confidence.frontier_twice import frontier_twice
 from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.doctor.outcome_table import CertifiedGroup, Floats, Outcomes
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.report.bill import routed_costs
-from loop_pipeline.report.numbers import cost_sentence, load_sentence
+from loop_pipeline.report.words.cost_words import cost_sentence, load_sentence
 from loop_pipeline.rollout.stored_policies import in_force, student_of
 from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.database import of_app, query
-from loop_pipeline.store.tables import ContractRow, TraceRow
 
 
 class NothingToJudge(ValueError):
@@ -228,22 +226,7 @@ def _best_single(
 def self_agreement(engine: Engine, model: str) -> tuple[int, int]:
     """Requests that a frontier model answered twice: how many, and in how many it agrees.
 
-    Of a request that came more often the first two answers count.
+    Those that a coin drew; if there are none, requests that came more than once.
     """
-    own = (TraceRow.producer == "frontier") & (TraceRow.model == model) & of_app(engine)
-    again = (
-        select(TraceRow.dedup_key).where(own).group_by(TraceRow.dedup_key).having(func.count() > 1)
-    )
-    statement = (
-        select(TraceRow.dedup_key, TraceRow.output, ContractRow.body)
-        .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(own, TraceRow.dedup_key.in_(again))
-        .order_by(TraceRow.dedup_key, TraceRow.ts, TraceRow.prompt_id)
-    )
-    pairs, same = 0, 0
-    for _, rows in query(engine, statement).groupby("dedup_key", sort=True):
-        first, second = rows["output"].iloc[:2]
-        contract = rows["body"].iloc[0]
-        pairs += 1
-        same += agrees(first, second, contract if isinstance(contract, dict) else None)
-    return pairs, same
+    whole = frontier_twice(engine, model).whole
+    return (whole.asked, whole.agreed) if whole else (0, 0)

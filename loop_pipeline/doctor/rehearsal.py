@@ -30,6 +30,7 @@ PARTS = ("fit", "calibration", "scored")
 ENDS = (0.4, 0.7)  # where the first two parts end, as shares of the rows
 ENDS_NOTHING_TO_FIT = (0.1, 0.55)  # groups and scores are in the table
 ONE_TEMPLATE = "table"
+UNLIKE_FROM = 0.01  # of the scored requests; so many are worth a note
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def rehearse(
     ]
     good = quality >= quality[:, [reference]] - 1e-12
     with threadpool_limits(1):
-        score = {k: _scores(table, parts, vectors, k, reference, seed) for k in cheaper}
+        scored = {k: _scores(table, parts, vectors, k, reference, seed) for k in cheaper}
+    score = {k: values for k, (values, _) in scored.items()}
+    unlike = max((share for _, share in scored.values()), default=0.0)
     alpha = round(1 - target, 12)
     tests = len(_tested(group[parts.calibration], alpha, delta)) * len(cheaper)
     share = shared_delta(delta, tests, 1)
@@ -100,7 +103,7 @@ def rehearse(
         delta=delta,
         after_answer=after,
         rows={name: len(getattr(parts, name)) for name in PARTS},
-        notes=[*table.notes, *notes, *_score_notes(table, cheaper)],
+        notes=[*table.notes, *notes, *_score_notes(table, cheaper, unlike)],
     )
 
 
@@ -173,19 +176,24 @@ def _grouped(
 
 def _scores(
     table: OutcomeTable, parts: _Parts, vectors: Floats, model: int, reference: int, seed: int
-) -> NDArray[np.float64]:
-    """Score of every row: the model's own confidence, or one of the request alone."""
+) -> tuple[NDArray[np.float64], float]:
+    """Score of every row, and the share that are unlike what it was fitted on.
+
+    The model's own confidence, or a score of the request alone.
+    """
     given = table.score.get(table.models[model])
     if given is not None:
-        return given
+        return given, 0.0
     gain = table.quality[parts.fit, model] - table.quality[parts.fit, reference]
     fitted = fit_request_score(
         [table.texts[i] for i in parts.fit], vectors[parts.fit], gain, seed=seed
     )
-    return fitted.values(table.texts, vectors)
+    rows = parts.scored
+    unlike = fitted.unlike([table.texts[i] for i in rows], vectors[rows])
+    return fitted.values(table.texts, vectors), unlike
 
 
-def _score_notes(table: OutcomeTable, cheaper: list[int]) -> list[str]:
+def _score_notes(table: OutcomeTable, cheaper: list[int], unlike: float) -> list[str]:
     own = [table.models[k] for k in cheaper if table.models[k] in table.score]
     rest = [table.models[k] for k in cheaper if table.models[k] not in table.score]
     notes = []
@@ -196,6 +204,11 @@ def _score_notes(table: OutcomeTable, cheaper: list[int]) -> list[str]:
         )
     if rest:
         notes.append(f"{', '.join(rest)}: by a score of the request alone, before any call")
+    if unlike >= UNLIKE_FROM:
+        notes.append(
+            f"{unlike:.0%} of the scored requests are unlike all that the score of requests was "
+            "fitted on: these are ranked by their length, after the others"
+        )
     return notes
 
 

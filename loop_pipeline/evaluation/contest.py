@@ -5,13 +5,14 @@ Not here: the rule that approves (``gate.py``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from loop_pipeline.confidence.coverage import compare_coverage
+from loop_pipeline.confidence.coverage import compare_coverage, validation_coverage
+from loop_pipeline.evaluation.differences import differences, fresh, unspent
 from loop_pipeline.evaluation.gallery import wins_and_losses
 from loop_pipeline.evaluation.gate import Decision, best_champion, decide
 from loop_pipeline.evaluation.held_out import mark_answers
@@ -20,11 +21,7 @@ from loop_pipeline.evaluation.preference_gate import StageMetrics, keep_preferen
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.labels.hallucination.tiers import Tiers
-from loop_pipeline.stats.paired import paired_bootstrap
 from loop_pipeline.traces.messages import request_text, source_text
-
-# Fewer rows since the training set was frozen say nothing by themselves.
-MIN_FRESH = 30
 
 
 @dataclass(frozen=True)
@@ -36,15 +33,26 @@ class Contest:
     gallery: list[dict[str, Any]]
 
 
-def prepare(traces: pd.DataFrame, members: pd.DataFrame, feedback: pd.DataFrame) -> pd.DataFrame:
+def prepare(
+    traces: pd.DataFrame,
+    members: pd.DataFrame,
+    feedback: pd.DataFrame,
+    units: pd.Series | None = None,
+) -> pd.DataFrame:
     """Held-out requests as a contest takes them: each once, with group, cluster and reference.
 
     Args:
         traces: frontier traces with ``contract``. A request that comes again is no new evidence.
         members: ``group_members``; without any, the prompt template stands in for the group.
         feedback: a person's edit is a better reference than the frontier's answer; the last counts.
+        units: by prompt id, the unit that a request was given with its split. One that has none is
+            of its conversation, or by itself.
     """
-    rows = traces.sort_values("prompt_id").drop_duplicates("dedup_key").reset_index(drop=True)
+    rows = (
+        traces.sort_values("prompt_id", kind="stable")
+        .drop_duplicates("dedup_key")
+        .reset_index(drop=True)
+    )
     group = members.set_index("prompt_id")["group_id"].to_dict()
     edits = feedback[feedback["kind"] == "modified"].dropna(subset=["edited_output"])
     edited = dict(zip(edits["prompt_id"], edits["edited_output"], strict=True))
@@ -52,7 +60,9 @@ def prepare(traces: pd.DataFrame, members: pd.DataFrame, feedback: pd.DataFrame)
         group_id=rows["prompt_id"].map(lambda key: group.get(key, UNASSIGNED))
         if group
         else rows["template_hash"],
-        cluster=rows["conversation_id"].fillna(rows["prompt_id"]),
+        cluster=(rows["prompt_id"].map({} if units is None else units.to_dict()).astype(object))
+        .fillna(rows["conversation_id"])
+        .fillna(rows["prompt_id"]),
         reference=[
             edited.get(k, o) for k, o in zip(rows["prompt_id"], rows["output"], strict=True)
         ],
@@ -72,6 +82,7 @@ def hold_contest(
     trained_until: pd.Timestamp | None,
     tiers: Tiers,
     earlier: Mapping[str, pd.DataFrame] | None = None,
+    kept: Collection[str] = (),
     cut_short: str = "",
 ) -> Contest:
     """Judge a candidate against the champion, or against the base if there is no champion.
@@ -89,17 +100,22 @@ def hold_contest(
         tiers: who looks for hallucinations in texts.
         earlier: stored answers of those that were champion before, by checkpoint id. If the best of
             them is better than today's, the candidate has to match it as well.
+        kept: gold rows (prompt ids) that decide nothing: the candidate's figures on them are what
+            may be quoted of it (`unspent_gold.kept_back`).
         cut_short: what has to be said if its training did not come to its end.
 
     Raises:
         ValueError: there is no gold request.
     """
     gold = held_out[held_out["split"] == "gold"]
+    left_out = gold["prompt_id"].isin(set(kept))
+    gold, apart = gold[~left_out], gold[left_out]
     if gold.empty:
         raise ValueError("no gold request to judge a candidate on: import more traces")
     judged = {name: _on_gold(rows, gold, embedder, tiers) for name, rows in answers.items()}
     ours = judged["candidate"]
     rival = "champion" if "champion" in answers else "base"
+    both = ("candidate", rival)
     anchor = None
     if earlier and "champion" in answers:
         past = {key: _on_gold(rows, gold, embedder, tiers) for key, rows in earlier.items()}
@@ -112,6 +128,7 @@ def hold_contest(
         anchor=anchor[1] if anchor else None,
         cut_short=cut_short,
         groups=gold.set_index("prompt_id")["group_id"],
+        units=gold.set_index("prompt_id")["cluster"],
         coverage=compare_coverage(
             _with_context(answers["candidate"], held_out),
             _with_context(answers["champion"], held_out) if "champion" in answers else None,
@@ -127,13 +144,19 @@ def hold_contest(
         "similarity_measure": f"cosine of the loop's embedder {embedder.version[:12]}: hashed"
         " n-grams and SVD, no pretrained weights",
         "reliability": reliability_bins(ours),
-        "fresh": _fresh(ours, judged[rival], gold, trained_until),
+        "fresh": fresh(ours, judged[rival], gold, trained_until),
         "contestants": {
             name: {"key": _key(answers[name])} | summary for name, summary in summaries.items()
         },
-        "differences": {name: _differences(ours, rows, clusters) for name, rows in others.items()},
+        "differences": {name: differences(ours, rows, clusters) for name, rows in others.items()},
+        "validation_coverage": validation_coverage(
+            _with_context(answers["candidate"], held_out),
+            target_agreement=target_agreement,
+            delta=delta,
+        ),
         "gate": decision.figures,
         "reasons": decision.reasons,
+        "unspent": unspent(*(_on_gold(answers[k], apart, embedder, tiers) for k in both)),
         "rival": _key(answers[rival]),
         "anchor": anchor[0] if anchor else None,
     }
@@ -143,9 +166,8 @@ def hold_contest(
 def _on_gold(
     answers: pd.DataFrame, gold: pd.DataFrame, embedder: TextEmbedder, tiers: Tiers
 ) -> pd.DataFrame:
-    return mark_answers(
-        answers[answers["split"] == "gold"].reset_index(drop=True), gold, embedder, tiers
-    )
+    own = answers[answers["prompt_id"].isin(set(gold["prompt_id"]))]
+    return mark_answers(own.reset_index(drop=True), gold, embedder, tiers)
 
 
 def _key(answers: pd.DataFrame) -> str:
@@ -153,42 +175,8 @@ def _key(answers: pd.DataFrame) -> str:
 
 
 def _with_context(answers: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
-    columns = ["prompt_id", "group_id", "contract", "source"]
+    columns = ["prompt_id", "group_id", "contract", "source", "cluster"]
     return answers.merge(held_out[columns], on="prompt_id")
-
-
-def _differences(new: pd.DataFrame, old: pd.DataFrame, clusters: pd.Series) -> dict[str, Any]:
-    """Candidate minus another on the rows both answered, with 95% intervals."""
-    columns = ["prompt_id", "agrees", "valid", "flagged"]
-    pair = new.merge(old[columns], on="prompt_id", suffixes=("", "_old"))
-    if pair.empty:
-        return {}
-    pair["cluster"] = pair["prompt_id"].map(clusters)
-    tasks = {str(t): _difference(part, "agrees") for t, part in pair.groupby("task", sort=True)}
-    names = {"agrees": "agreement", "valid": "validity", "flagged": "hallucination"}
-    return {name: _difference(pair, column) for column, name in names.items()} | {"tasks": tasks}
-
-
-def _difference(pair: pd.DataFrame, column: str) -> dict[str, Any]:
-    new, old = pair[column].astype(float), pair[f"{column}_old"].astype(float)
-    return paired_bootstrap(new, old, pair["cluster"])._asdict()
-
-
-def _fresh(
-    new: pd.DataFrame, old: pd.DataFrame, gold: pd.DataFrame, since: pd.Timestamp | None
-) -> dict[str, Any] | None:
-    """The figures on gold rows that are newer than the training set."""
-    if since is None:
-        return None
-    newer = set(gold.loc[pd.to_datetime(gold["ts"], utc=True) > since, "prompt_id"])
-    mine = new[new["prompt_id"].isin(newer)]
-    about: dict[str, Any] = {"since": since.isoformat(), "n": len(mine)}
-    if len(mine) < MIN_FRESH:
-        return about
-    clusters = gold.set_index("prompt_id")["cluster"]
-    theirs = old[old["prompt_id"].isin(newer)]
-    about["to_rival"] = _differences(mine, theirs, clusters)
-    return summarise(mine) | about
 
 
 def pick(

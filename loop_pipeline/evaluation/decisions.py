@@ -7,7 +7,7 @@ store that approves. MLflow is told afterwards; that it was told is written down
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import evaluation_folder
+from loop_pipeline.confidence.ceiling import ceiling_words
+from loop_pipeline.confidence.frontier_twice import frontier_twice
 from loop_pipeline.evaluation.contest import Contest, hold_contest, pick
 from loop_pipeline.evaluation.contestants import (
     Contestant,
@@ -27,6 +29,7 @@ from loop_pipeline.evaluation.contestants import (
     student,
 )
 from loop_pipeline.evaluation.metrics import flat_metrics
+from loop_pipeline.evaluation.unspent_gold import kept_back
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.labels.hallucination.tiers import tiers_of
 from loop_pipeline.serving.server_errors import ServerError
@@ -37,6 +40,7 @@ from loop_pipeline.store.checkpoints import (
     newest_checkpoint,
     set_checkpoint,
     set_checkpoints,
+    spent_gold,
 )
 from loop_pipeline.store.database import read, records
 from loop_pipeline.store.mlflow_log.mlflow_runs import describe_version, log_evaluation
@@ -45,6 +49,8 @@ from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerR
 from loop_pipeline.store.tracking import TrackingDown, few_retries, set_alias
 
 UNTOLD = "not delivered yet"
+
+_Checkpoint = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -95,13 +101,15 @@ def decide_waiting(bench: Bench) -> tuple[list[str], dict[str, str]]:
         candidate stays one).
     """
     champion = champion_of(bench.engine)
+    gold = bench.held_out[bench.held_out["split"] == "gold"]
+    kept = kept_back(gold, spent_gold(bench.engine))
     contests: dict[str, Contest] = {}
     failed: dict[str, str] = {}
     waiting = _waiting(bench, champion)
     for candidate in waiting:
         key = candidate["checkpoint_id"]
         try:
-            contests[key] = _contest(bench, candidate, champion)
+            contests[key] = _contest(bench, candidate, champion, kept)
         except ServerError as error:
             failed[key] = str(error)
     if champion and not waiting:
@@ -109,7 +117,7 @@ def decide_waiting(bench: Bench) -> tuple[list[str], dict[str, str]]:
             bench.answers(student(champion), bench.held_out)
         except ServerError as error:
             failed[champion["checkpoint_id"]] = str(error)
-    _write(bench, contests)
+    _write(bench, contests, spent=set(gold["prompt_id"]) - kept if contests else ())
     return list(contests), failed
 
 
@@ -130,7 +138,9 @@ def _waiting(bench: Bench, champion: dict[str, Any] | None) -> list[dict[str, An
     return [c for c in candidates if c not in late]
 
 
-def _contest(bench: Bench, candidate: dict[str, Any], champion: dict[str, Any] | None) -> Contest:
+def _contest(
+    bench: Bench, candidate: _Checkpoint, champion: _Checkpoint | None, kept: Collection[str]
+) -> Contest:
     gold = bench.held_out[bench.held_out["split"] == "gold"]
     dataset = records(read(bench.engine, DatasetRow, dataset_id=candidate["dataset_id"]))[0]
     answers = {"candidate": bench.answers(student(candidate), bench.held_out)}
@@ -151,6 +161,7 @@ def _contest(bench: Bench, candidate: dict[str, Any], champion: dict[str, Any] |
         tiers=tiers_of(bench.settings),
         trained_until=None if until is None else pd.to_datetime(until, utc=True),
         earlier=_earlier_champions(bench, champion) if champion else None,
+        kept=kept,
         cut_short=candidate["metrics"].get("training_cut_short") or "",
     )
 
@@ -169,9 +180,7 @@ def _earlier_champions(bench: Bench, champion: dict[str, Any]) -> dict[str, pd.D
     return {key: rows for key, rows in kept.items() if len(rows)}
 
 
-def _champion_answers(
-    bench: Bench, candidate: dict[str, Any], champion: dict[str, Any]
-) -> pd.DataFrame:
+def _champion_answers(bench: Bench, candidate: _Checkpoint, champion: _Checkpoint) -> pd.DataFrame:
     """The champion's answers; one on another base, which is not served now, has those it gave."""
     if champion["base_dir"] == candidate["base_dir"]:
         return bench.answers(student(champion), bench.held_out)
@@ -181,8 +190,8 @@ def _champion_answers(
     return known.reset_index(drop=True) if (known["split"] == "gold").any() else known.iloc[:0]
 
 
-def _write(bench: Bench, contests: dict[str, Contest]) -> None:
-    """Files first, then all decisions in one transaction."""
+def _write(bench: Bench, contests: dict[str, Contest], spent: Collection[str]) -> None:
+    """Files first, then all decisions in one transaction, with the gold they rest on."""
     rows = records(read(bench.engine, CheckpointRow))
     stored: dict[str, dict[str, Any]] = {row["checkpoint_id"]: row["metrics"] for row in rows}
     judged = stored | {key: stored[key] | contest.metrics for key, contest in contests.items()}
@@ -195,7 +204,7 @@ def _write(bench: Bench, contests: dict[str, Contest]) -> None:
         title = f"{adapter_name(key)}: {decisions[key]['status']}"
         folder = evaluation_folder(bench.settings, key)
         bench.write_files(folder, decisions[key]["metrics"], contest.gallery, title)
-    set_checkpoints(bench.engine, decisions)
+    set_checkpoints(bench.engine, decisions, spent=spent)
 
 
 def last_decisions(engine: Engine) -> list[dict[str, Any]]:
@@ -212,21 +221,22 @@ def deliver(engine: Engine, settings: LoopSettings) -> dict[str, str]:
     Returns:
         By checkpoint id, why MLflow has no record of it yet; the next call tries again.
     """
-    missing = {}
+    missing, ceiling = {}, ceiling_words(frontier_twice(engine).whole)
     for row in records(read(engine, CheckpointRow)):
         key, metrics = str(row["checkpoint_id"]), row["metrics"]
         if not metrics.get("mlflow"):
             continue
         champion = champion_of(engine)
         try:
-            _tell(settings, row, is_champion=bool(champion) and champion["checkpoint_id"] == key)
+            is_champion = bool(champion) and champion["checkpoint_id"] == key
+            _tell(settings, row, is_champion=is_champion, ceiling=ceiling)
         except TrackingDown as error:
             missing[key] = str(error)
         set_checkpoint(engine, key, metrics=metrics | {"mlflow": missing.get(key, "")})
     return missing
 
 
-def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool) -> None:
+def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool, ceiling: str) -> None:
     uri, model = settings.tracking_uri, settings.mlflow_target()["registered_model"]
     run, version = row["mlflow_run_id"], row["model_version"]
     if not run or version in (None, "", "None"):
@@ -235,9 +245,10 @@ def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool) -> 
     with few_retries(uri):
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         figures = flat_metrics(row["metrics"])
-        title = log_evaluation(uri, run, figures, files, decision=row["status"])
+        said = {"decision": row["status"], "ceiling": ceiling}
+        title = log_evaluation(uri, run, figures, files, **said)
         reason = row["reason"][:1000]
-        text = f"{title}\n\n{reason}"
+        text = f"{title}\n\n{reason}\n\n{ceiling}"
         describe_version(uri, model, version, text, status=row["status"], reason=reason)
         if is_champion:
             set_alias(uri, model, version)

@@ -5,6 +5,7 @@ How they decide together is said in ``gate``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from loop_pipeline.confidence.coverage import CoverageFigures
-from loop_pipeline.stats.paired import holm, lower_bound, mcnemar_worse
+from loop_pipeline.stats.paired import RowsByUnit, bound_by_units, holm, worse_by_units
 
 # A first student takes nobody's place: it has to keep its contracts in this share of the gold rows.
 LEAST_CONTRACTS = 0.95
@@ -45,41 +46,59 @@ class Guard:
 
 def agreement_figures(pair: pd.DataFrame, alpha: float) -> dict[str, Any]:
     """How often each of the two agrees on the same rows, and how sure the difference is."""
-    gained, lost = _discordant(pair["agrees_new"], pair["agrees_old"])
-    n = len(pair)
+    rows, n = _gains(pair, "agrees"), len(pair)
     return {
         "n": n,
+        "units": len(rows.sizes),
+        "largest_unit": int(rows.sizes.max()),
+        "worth": round(n / rows.design_effect(alpha), 1),
         "candidate_agreement": float(pair["agrees_new"].mean()),
         "rival_agreement": float(pair["agrees_old"].mean()),
-        "difference": (gained - lost) / n,
-        "lower_bound": lower_bound(gained, lost, n, alpha),
-        "only_candidate_right": gained,
-        "only_rival_right": lost,
-        "p_better": mcnemar_worse(lost, gained),
-        "p_worse": mcnemar_worse(gained, lost),
+        "difference": (rows.gained - rows.lost) / n,
+        "lower_bound": bound_by_units(rows, alpha),
+        "only_candidate_right": rows.gained,
+        "only_rival_right": rows.lost,
+        "p_better": worse_by_units(_gains(pair, "agrees", sign=-1)),
+        "p_worse": worse_by_units(rows),
     }
 
 
-def _discordant(new: pd.Series, old: pd.Series) -> tuple[int, int]:
-    return int((new & ~old).sum()), int((~new & old).sum())
+def _gains(pair: pd.DataFrame, what: str, sign: int = 1) -> RowsByUnit:
+    """What the candidate gained on each row, by unit; ``sign`` -1: what it lost."""
+    gain = pair[f"{what}_new"].astype(int) - pair[f"{what}_old"].astype(int)
+    return RowsByUnit.of(sign * gain, pair["unit"])
+
+
+def _rows(figures: Mapping[str, Any]) -> str:
+    """How many gold rows there are, and what they are worth if some belong together."""
+    n, units = figures["n"], figures["units"]
+    if units == n:
+        return f"{n} gold rows"
+    if figures["lower_bound"] == -1 and figures["largest_unit"] > 1:
+        return (
+            f"{n} gold rows in {units} units (conversations, near-duplicates), the largest of"
+            f" which has {figures['largest_unit']}: too few units of even size"
+        )
+    return f"{n} gold rows in {units} units, worth {figures['worth']:.0f} independent rows"
 
 
 def not_worse(
     figures: dict[str, Any], name: str, margin: float, worst: float, alpha: float
 ) -> list[Claim]:
     """No observed loss beyond ``margin``, and one of ``worst`` ruled out."""
-    n, difference, low = figures["n"], figures["difference"], figures["lower_bound"]
+    difference, low = figures["difference"], figures["lower_bound"]
     observed = Claim(
         difference >= -margin - 1e-12,
         f"Agreement is {figures['candidate_agreement']:.1%}, {name}'s"
-        f" {figures['rival_agreement']:.1%}, on the same {n} gold rows: {_points(difference)}"
+        f" {figures['rival_agreement']:.1%}, on the same {figures['n']} gold rows:"
+        f" {_points(difference)}"
         f" ({_points(-margin)} is tolerated).",
     )
     ruled_out = low > -worst
     text = f"At {1 - alpha:.0%} confidence the difference is above {_points(low)}; " + (
         f"a loss of {worst * 100:g} points is ruled out."
         if ruled_out
-        else f"a loss of {worst * 100:g} points cannot be ruled out with {n} gold rows."
+        else f"a loss of {worst * 100:g} points cannot be ruled out with {_rows(figures)}."
     )
     return [observed, Claim(ruled_out, text)]
 
@@ -91,8 +110,8 @@ def as_good(figures: dict[str, Any], name: str, alpha: float) -> Claim:
         good,
         f"There is no champion. Agreement is {figures['candidate_agreement']:.1%}, {name}'s, which"
         f" was made from the same traffic, {figures['rival_agreement']:.1%} on the same"
-        f" {figures['n']} gold rows: the candidate is {'not ' if good else ''}significantly worse"
-        f" (exact McNemar p = {figures['p_worse']:.2g}).",
+        f" {_rows(figures)}: the candidate is {'not ' if good else ''}significantly worse"
+        f" (exact test of units, p = {figures['p_worse']:.2g}).",
     )
 
 
@@ -102,8 +121,8 @@ def better(figures: dict[str, Any], name: str, alpha: float) -> Claim:
     return Claim(
         holds,
         f"There is no champion. Agreement is {figures['candidate_agreement']:.1%}, {name}'s"
-        f" {figures['rival_agreement']:.1%} on the same {figures['n']} gold rows: the candidate is"
-        f" {'' if holds else 'not '}significantly better (exact McNemar p ="
+        f" {figures['rival_agreement']:.1%} on the same {_rows(figures)}: the candidate is"
+        f" {'' if holds else 'not '}significantly better (exact test of units, p ="
         f" {figures['p_better']:.2g}).",
     )
 
@@ -137,23 +156,20 @@ def truthful(pair: pd.DataFrame, figures: dict[str, Any], name: str) -> Guard:
 
 def _shares(pair: pd.DataFrame, what: str, *, good: bool) -> tuple[float, float, float]:
     """Shares of the candidate's and the rival's answers, and how sure the candidate is no worse."""
-    new, old = pair[f"{what}_new"], pair[f"{what}_old"]
-    more, fewer = _discordant(new, old)
-    p = mcnemar_worse(more, fewer) if good else mcnemar_worse(fewer, more)
-    return float(new.mean()), float(old.mean()), p
+    p = worse_by_units(_gains(pair, what, sign=1 if good else -1))
+    return float(pair[f"{what}_new"].mean()), float(pair[f"{what}_old"].mean()), p
 
 
 def no_group_worse(
     pair: pd.DataFrame, groups: pd.Series, figures: dict[str, Any], margin: float, smallest: int
 ) -> Guard:
-    """Groups with enough rows that lost more than the margin (exact McNemar, Holm within them)."""
+    """Groups with enough rows that lost more than the margin (exact by unit, Holm within them)."""
     member = groups.reindex(pair.index)
     rows = []
     for group, part in pair.groupby(member, sort=True):
         if len(part) >= smallest:
-            gained, lost = _discordant(part["agrees_new"], part["agrees_old"])
-            difference = (gained - lost) / len(part)
-            p = mcnemar_worse(gained, lost)
+            own = _gains(part, "agrees")
+            difference, p = (own.gained - own.lost) / len(part), worse_by_units(own)
             rows.append({"group": str(group), "n": len(part), "difference": difference, "p": p})
     for row, p in zip(rows, holm(np.array([row["p"] for row in rows])), strict=True):
         row["p_holm"] = float(p)

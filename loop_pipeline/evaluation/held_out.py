@@ -142,6 +142,8 @@ def mark_answers(
         "confidence": np.exp(answers["logprob_sum"].astype(float)),
         "similarity": _similarity(answers, kinds, embedder),
     }
+    if "cluster" in mine:
+        columns["unit"] = mine["cluster"].to_numpy()
     if "group_id" in mine:
         columns["group_id"] = mine["group_id"].to_numpy()
     compared = [

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from loop_pipeline.answers.agreement import MEASURES
 from loop_pipeline.answers.said import was_cut
 from loop_pipeline.stats.binomial import clopper_pearson
+from loop_pipeline.stats.design_effect import effective
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -27,6 +28,7 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
         for figure in ("agreement", "validity", "hallucination"):
             if figure in parts:
                 flat |= _scalars(f"against {name}/{figure}_", parts[figure])
+    flat |= _scalars("unspent_gold_", metrics.get("unspent") or {})
     flat |= _scalars("fresh_", metrics["fresh"] or {}) | _scalars("gate_", metrics["gate"])
     return flat | _scalars("gate_coverage_", metrics["gate"].get("coverage", {}))
 
@@ -47,7 +49,8 @@ def summarise(judged: pd.DataFrame) -> dict[str, Any]:
         judged: what `held_out.judge` returned.
 
     Returns:
-        ``n``, ``measure`` (what agreement means here), ``agreement`` with its exact 95% interval,
+        ``n``, ``measure`` (what agreement means here), ``agreement`` with its 95% interval
+        (exact; by units where ``unit`` names them),
         ``validity``, ``hallucination`` (flagged share of the ``told`` answers; ``cannot_tell``
         counts the others), ``quality`` (same as the reference), ``tags_micro_f1``, ``field_rate``
         and ``fields`` of JSON, ``rouge_l`` and ``similarity`` of texts where they apply, ``ece``
@@ -64,8 +67,8 @@ def summarise_by(judged: pd.DataFrame, column: str) -> dict[str, Any]:
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
     n, good = len(rows), int(rows["agrees"].sum())
-    low, high = clopper_pearson(good, n)
     right = rows["agrees"].to_numpy(bool)
+    low, high = _interval(right, rows.get("unit"))
     confidence = rows["confidence"].to_numpy(float)
     told = rows[rows["told"].astype(bool)]
     return {
@@ -90,6 +93,14 @@ def _summary(rows: pd.DataFrame) -> dict[str, Any]:
         "too_long": int((rows["finish_reason"] == "too_long").sum()),
         "cut_off": sum(map(was_cut, rows["finish_reason"])),
     }
+
+
+def _interval(right: np.ndarray, units: pd.Series | None) -> tuple[float, float]:
+    """95% interval of a share: the exact one of the independent rows that these are worth."""
+    if units is None or not len(right):
+        return clopper_pearson(int(right.sum()), len(right))
+    worth = effective(~right, pd.factorize(units)[0])
+    return clopper_pearson(float(worth.rows - worth.errors), float(worth.rows))
 
 
 def _measure(kinds: pd.Series) -> str:

@@ -15,7 +15,11 @@ NOT_WORSE = {"validity": 1, "ece": -1, "certified_coverage": 1}  # sign: which w
 
 
 class StageMetrics(BaseModel):
-    """One adapter on held-out traffic; both adapters answer the same requests."""
+    """One adapter on held-out traffic; both adapters answer the same requests.
+
+    Coverage is that of validation rows. On calibration rows the adapter that is kept is certified
+    afterwards: were it chosen by them as well, its promise would be broken more often than said.
+    """
 
     hallucination_rate: float | None
     validity: float | None
@@ -29,7 +33,7 @@ class StageMetrics(BaseModel):
             hallucination_rate=metrics.get("hallucination"),
             validity=metrics.get("validity"),
             ece=metrics.get("ece"),
-            certified_coverage=metrics.get("gate", {}).get("coverage", {}).get("candidate"),
+            certified_coverage=metrics.get("validation_coverage"),
         )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from loop_pipeline.gateway.asking.answer_forms import AnswerForms
 from loop_pipeline.gateway.asking.hidden_values import Hide, Values, as_it_is, hidden
 from loop_pipeline.gateway.asking.request_plan import (
+    AGAIN,
     Answered,
     Plan,
     Tried,
@@ -33,9 +34,10 @@ from loop_pipeline.gateway.formats.exchange import Reply, Request
 from loop_pipeline.gateway.students import NoAnswer, Students
 from loop_pipeline.labels.hallucination.habits.wording_habit import Habit
 from loop_pipeline.labels.hallucination.tiers import Tiers
-from loop_pipeline.routing.decision import Asked, Decision
+from loop_pipeline.routing.decision import Asked, Decision, shadowed_at
 from loop_pipeline.routing.router import Router
 from loop_pipeline.serving.student_answer import Answer
+from loop_pipeline.stats.sampling import coin
 
 # The model a client names if it leaves the choice to the policy.
 AUTO = "auto"
@@ -49,12 +51,15 @@ class Cascade:
     Args:
         students: whom to ask.
         router: gives the router in force, None while there is no good policy.
-        holds: gives ids of the groups that a person holds back.
+        holds: gives ids of the groups that are held back.
+        shadow_rates: gives the share of a group's requests that everybody answers, by its id, where
+            that is more than the policy says.
         app: whose traffic the policy speaks of; empty: what the policy itself says.
         tiers: of the hallucination check; None: as the package ships them.
         habits: gives what the daily step learned of templates' answers, by template hash.
         contract_of: gives the contract of an app's task, for requests that bring none.
         hide: applied to every text a student is asked.
+        again_rate: share of shadowed requests that the frontier is asked twice.
     """
 
     def __init__(
@@ -63,18 +68,21 @@ class Cascade:
         *,
         router: Callable[[], Router | None],
         holds: Callable[[], Container[str]] = frozenset,
+        shadow_rates: Callable[[], Mapping[str, float]] = dict,
         app: str = "",
         tiers: Tiers | None = None,
         habits: Callable[[], Mapping[str, Habit]] = dict,
         contract_of: Callable[[str, str], Mapping[str, Any] | None] = lambda _app, _task: None,
         hide: Hide = as_it_is,
+        again_rate: float = 0.0,
     ) -> None:
         self._students, self._router, self._holds, self._app = students, router, holds, app
+        self._shadow_rates = shadow_rates
         # A classifier in a process of its own (T2) is nothing to wait for.
         self._tiers = Tiers((tiers or Tiers()).detector)
         self._contract_of, self._hide = contract_of, hide
         self._batch, self._forms = TurnBatch(), AnswerForms(habits)
-        self._shadows = Shadows(students)
+        self._shadows, self._again_rate = Shadows(students), again_rate
 
     async def plan(
         self,
@@ -95,7 +103,8 @@ class Cascade:
             return known
         asked = Asked(known.messages, prompt_id, None, conversation_id, app)
         try:
-            return self._planned(known, await self._batch.decide(known.router, asked), app)
+            decision = await self._batch.decide(known.router, asked)
+            return self._planned(known, decision, app, prompt_id)
         except Exception as error:  # noqa: BLE001  a router that raises must not lose the request
             return doubt(known, error)
 
@@ -135,14 +144,15 @@ class Cascade:
     def _contract(self, app: str, task: str | None) -> dict[str, Any] | None:
         return dict((self._contract_of(app, task) if task else None) or {}) or None
 
-    def _planned(self, known: Plan, decision: Decision, app: str) -> Plan:
+    def _planned(self, known: Plan, decision: Decision, app: str, prompt_id: str) -> Plan:
         contract = known.contract
         if contract is None and known.router is not None:
             contract = self._contract(app, known.router.task_of(decision.group_id))
         if decision.group_id is not None and decision.group_id in self._holds():
-            held = f"group {decision.group_id} is held back by a person"
+            held = f"group {decision.group_id} is held back until it is released"
             none = {"arm": "frontier", "adapter": None, "canary": False, "score": None}
             decision = replace(decision, **none, reason=held)
+        decision = shadowed_at(decision, self._shadow_rates(), prompt_id)
         adapters = known.router.adapters if known.router and decision.shadow else ()
         return replace(
             known,
@@ -204,12 +214,15 @@ class Cascade:
             request: as it came.
             prompt_id: of it.
             keep: takes each finished answer (``Capture``), from the event loop.
-            ask_frontier: asks it, not streamed; called only if a student's answer went out.
+            ask_frontier: asks it, not streamed; called if a student's answer went out, and once
+                more where a second coin asks for the frontier's agreement with itself.
         """
         if not plan.shadow:
             return
         for adapter in plan.shadows:
             self._shadows.adapter(plan, prompt_id, adapter, keep)
+        if coin(AGAIN, prompt_id) < self._again_rate:
+            self._shadows.frontier(plan, prompt_id, ask_frontier, keep, again=True)
         if tried is None or plan.adapter is None:
             return
         if tried.late is not None:

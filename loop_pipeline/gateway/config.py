@@ -43,6 +43,7 @@ class GatewayConfig:
     detector_file: str | None
     embedder: str = ""
     prices_file: str | None = None
+    frontier_again_rate: float = 0.0
 
     @property
     def folder(self) -> Path:
@@ -106,6 +107,7 @@ def config_from_settings(settings: LoopSettings, **changes: Any) -> GatewayConfi
         "frontier_model": settings.frontier_model,
         "anthropic_urls": tuple(settings.anthropic_url_list),
         "frontier_timeout_s": settings.frontier_timeout_s,
+        "frontier_again_rate": settings.frontier_again_rate,
         "student_urls": tuple(settings.vllm_urls),
         "student_patience_ms": settings.student_patience_ms,
         "max_answer_tokens": settings.max_answer_tokens,

@@ -127,11 +127,13 @@ def make_cascade(
         students,
         router=lambda: files.router,
         holds=lambda: files.held,
+        shadow_rates=lambda: files.shadow_rates,
         app=config.app,
         tiers=Tiers(detector_of(config)),
         habits=lambda: files.habits,
         contract_of=files.contract_of,
         hide=hide,
+        again_rate=config.frontier_again_rate,
     )
 
 

@@ -37,6 +37,7 @@ def logged_rows(traces: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
     """
     route = [r if isinstance(r, Mapping) else {} for r in traces["route"]]
     request = [r.get("shadow_of") or p for r, p in zip(route, traces["prompt_id"], strict=True)]
+    again = [bool(r.get("again")) for r in route]
     frame = traces.assign(request=request, cost=traces["cost_usd"])
     group = members.set_index("prompt_id")["group_id"]
     known = frame["prompt_id"].map(group)
@@ -44,16 +45,26 @@ def logged_rows(traces: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
     frame["group_id"] = known.where(known.notna(), frame["request"].map(of_request))
     drawn = pd.Series([bool(r.get("shadow", r.get("shadow_of"))) for r in route], frame.index)
     drawn = drawn.groupby(frame["request"]).transform("any")
-    frame["agrees"] = _agreement(frame[drawn]).reindex(frame.index)
+    second = frame[again]
+    frame, drawn = frame.drop(index=second.index), drawn.drop(index=second.index)
+    frame["agrees"] = _agreement(frame[drawn], second).reindex(frame.index)
     parts = [frame.assign(sample=LOGGED), frame[drawn].assign(sample=RANDOM)]
     return pd.concat(parts)[_LONG].dropna(subset=["group_id"])
 
 
-def _agreement(rows: pd.DataFrame) -> pd.Series:
-    """Whether an answer says what the frontier said to the same request; null for the frontier."""
+def _agreement(rows: pd.DataFrame, second: pd.DataFrame) -> pd.Series:
+    """Whether an answer says what the frontier said to the same request.
+
+    For the frontier's own whether its second answer does, where it was asked twice: the ceiling.
+    """
     told = rows[rows["producer"] == "frontier"].drop_duplicates("request")
     frontier = told.set_index("request")["output"]
     found = pd.Series(None, index=rows.index, dtype=object)
+    twice = told[told["request"].isin(second["request"])]
+    said = second.drop_duplicates("request").set_index("request")["output"].astype(str)
+    found.loc[twice.index] = agreement_of(
+        twice["output"].astype(str), said.loc[twice["request"]], twice["contract"]
+    )
     others = rows[(rows["producer"] != "frontier") & rows["request"].isin(frontier.index)]
     told_to = frontier.loc[others["request"]].astype(str)
     found.loc[others.index] = agreement_of(
@@ -171,7 +182,7 @@ def _mean(ids: pd.Index, reviewed: Reviewed) -> MeanQuality | None:
         proxy = proxy[proxy.index.isin(ids)]
         if not good.index.isin(proxy.index).all():
             proxy = None
-    return ppi_mean(good, proxy, reviewed.p_review)
+    return ppi_mean(good, proxy, reviewed.p_review, reviewed.clusters)
 
 
 def _inferred_mean(

@@ -31,8 +31,7 @@ REASK_OVERLAP = 0.6
 REASK_LEAST_S = 2
 LONG_TAILED = ("dwell_s", "latency_ms")
 MEASURED = ("rating", "judge", "grounding", "logprob_min", "logprob_p10", *LONG_TAILED)
-# Beyond this many characters edits are counted in words: the cost is quadratic. Where no blanks are
-# between them, what stands between two points or commas is one.
+# Longer edits are counted in words, or in what stands between two commas: the cost is quadratic.
 LONG = 2000
 WORD = re.compile(r"[^\s，。；：、！？]+[，。；：、！？]*")
 
@@ -91,11 +90,12 @@ def trace_signals(
     return frame.reset_index()[COLUMNS]
 
 
-def features(signals: pd.DataFrame) -> pd.DataFrame:
+def features(signals: pd.DataFrame, judges: pd.DataFrame | None = None) -> pd.DataFrame:
     """The signals as floats for the quality score: a missing value is a column of its own.
 
     Args:
         signals: columns of ``TraceSignalRow``.
+        judges: of ``judges.judge_features``; None: their mean, for scores fitted before that.
 
     Returns:
         Floats by prompt_id; null where a measured value is not known. A request that was asked
@@ -118,7 +118,8 @@ def features(signals: pd.DataFrame) -> pd.DataFrame:
         values = values.map(np.log1p) if name in LONG_TAILED else values
         columns |= {name: values, f"{name}_missing": values.isna()}
     columns["log_words"] = np.log1p(rows["words"].astype(float))
-    return pd.DataFrame(columns, index=rows.index).astype(float)
+    known = pd.DataFrame(columns, index=rows.index).astype(float)
+    return known if judges is None else known.drop(columns=["judge", "judge_missing"]).join(judges)
 
 
 def tasks(traces: pd.DataFrame) -> pd.Series:
@@ -189,7 +190,7 @@ def _reasked(traces: pd.DataFrame, later: pd.DataFrame | None) -> pd.Series:
 
 
 def _overlap(asked: Sequence[Any], again: Sequence[Any]) -> float:
-    """Jaccard similarity of the words of what people asked last; 0 if nobody asked again."""
+    """Jaccard similarity of what people asked last; 0 if nobody asked again."""
     if (new := _question(again)) is None or not new[1]:
         return 0.0
     old = _question(asked)
@@ -229,10 +230,7 @@ def _float(values: pd.Series) -> pd.Series:
 
 
 def edit_distance(before: str, after: str) -> float:
-    """Levenshtein distance over the longer length: 0 unchanged, 1 nothing kept.
-
-    Characters, or words where a text is longer than ``LONG`` characters and has any.
-    """
+    """Levenshtein distance over the longer length (words from ``LONG``): 0 same, 1 nothing kept."""
     if before == after:
         return 0.0
     long = max(len(before), len(after)) > LONG

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, func, select
+from sqlalchemy import Engine, create_engine, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from loop_pipeline.processes.state_file import read_state
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import adapter_name
+from loop_pipeline.store.holds import held_groups
 from loop_pipeline.store.policies import active_policy
-from loop_pipeline.store.tables import QuarantineRow, ReviewItemRow, TraceRow
+from loop_pipeline.store.tables import AlertRow, QuarantineRow, ReviewItemRow, TraceRow
+from loop_pipeline.store.watch.alerts import open_alerts
 
 # A store or a server that is away is not waited for.
 PATIENCE_S = 3
@@ -48,6 +50,8 @@ class Stored:
     newest: dt.datetime | None = None
     quarantined: int = 0
     reviews: int = 0
+    held: int = 0
+    alerts: list[str] = field(default_factory=list)
     policy: dict[str, Any] | None = None
 
 
@@ -120,6 +124,7 @@ def _read(engine: Engine) -> Stored:
             )
             or 0,
         )
+    found.held, found.alerts = _watch(engine)
     if policy := active_policy(engine):
         student = policy["checkpoint_id"]
         found.policy = {
@@ -128,6 +133,13 @@ def _read(engine: Engine) -> Stored:
             "student": adapter_name(student) if student else None,
         }
     return found
+
+
+def _watch(engine: Engine) -> tuple[int, list[str]]:
+    """How many groups are held, and what should be known; a store of before has no alerts."""
+    if not inspect(engine).has_table(AlertRow.__tablename__):
+        return 0, []
+    return len(held_groups(engine)), [row["text"] for row in open_alerts(engine)]
 
 
 def _automation(runs: dict[str, Any] | None) -> dict[str, bool] | None:

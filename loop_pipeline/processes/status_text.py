@@ -22,6 +22,7 @@ def status_text(status: HomeStatus, now: dt.datetime) -> str:
         ("traces", _traces(status, now)),
         ("waiting", _waiting(status.spool, status.store, now)),
         ("policy", _policy(status.store, now)),
+        ("alarms", _alarms(status.store)),
         ("schedules", _automation(status.automation)),
     ]
     lines = [f"{name:<11}{text}" for name, text in facts]
@@ -65,6 +66,13 @@ def _policy(store: Stored, now: dt.datetime) -> str:
     student = store.policy["student"] or "nobody (everything goes to the frontier)"
     since = age(store.policy["since"], now)
     return f"{store.policy['sha256'][:12]}, for {since}; answers: {student}"
+
+
+def _alarms(store: Stored) -> str:
+    if store.away:
+        return "the store does not say; a running gateway keeps the holds it has"
+    parts = [f"{store.held} groups are held"] if store.held else []
+    return "; ".join([*parts, *store.alerts]) or "none"
 
 
 def _automation(states: dict[str, bool] | None) -> str:

@@ -15,7 +15,7 @@ from loop_pipeline.costs.attribution import LOADED_FACTOR, CostNumbers, attribut
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import of_app, query, read
-from loop_pipeline.store.shadow_answers import REQUEST, SHADOW_OF
+from loop_pipeline.store.shadow_answers import FIRST_ANSWER, REQUEST, SHADOW_OF
 from loop_pipeline.store.tables import GroupMemberRow, TraceRow
 from loop_pipeline.store.unpriced_traces import UNPRICED_AS
 
@@ -55,7 +55,7 @@ def logged_traffic(engine: Engine) -> LoggedTraffic:
             TraceRow.cost_usd,
             UNPRICED_AS.label("unpriced"),
         )
-        .where(TraceRow.producer == "frontier", of_app(engine))
+        .where(TraceRow.producer == "frontier", FIRST_ANSWER, of_app(engine))
         # A request's own row comes before another answer that was asked for beside it.
         .order_by(SHADOW_OF.is_not(None), TraceRow.prompt_id),
     ).drop_duplicates("request")
@@ -104,6 +104,7 @@ def routed_costs(
         covered_frontier_usd=float((covered * members["prompt_id"].map(logged.frontier_usd)).sum()),
         student_calls=calls,
         shadow_rate=bundle.exploration_rate,
+        again_rate=settings.frontier_again_rate,
         training_usd=training_seconds / HOUR * settings.server_hourly_usd * LOADED_FACTOR,
         logged_requests_per_hour=calls / n * logged.requests / logged.hours,
     )

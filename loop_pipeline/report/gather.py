@@ -14,6 +14,9 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from loop_pipeline.confidence.answer_score_fit import scores
+from loop_pipeline.confidence.coverage import most_by_group
+from loop_pipeline.confidence.frontier_twice import FrontierTwice, frontier_twice
+from loop_pipeline.evaluation.unspent_gold import FEWEST_QUOTED
 from loop_pipeline.report.bill import routed_costs
 from loop_pipeline.report.numbers import (
     Agreement,
@@ -25,11 +28,12 @@ from loop_pipeline.report.numbers import (
     Served,
     cluster_points,
 )
+from loop_pipeline.rollout.policy_text import promised
 from loop_pipeline.routing.gold_check import check_on_gold
-from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle, load_bundle
+from loop_pipeline.routing.policy import PolicyBundle, load_bundle
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.risk_coverage import risk_coverage, uncertified_coverage
-from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
+from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint, spent_gold
 from loop_pipeline.store.database import count, read
 from loop_pipeline.store.policies import active_policy, champion_of, why_refused
 from loop_pipeline.store.tables import (
@@ -43,6 +47,8 @@ from loop_pipeline.store.tables import (
 from loop_pipeline.store.training_data import newest_quality_model
 from loop_pipeline.store.unpriced_traces import unpriced_remark
 from loop_pipeline.whole_file import read_object
+
+ALL_TASKS_USED = "all tasks, on the gold the gate used: up to a point too high"
 
 
 def gather(
@@ -74,8 +80,11 @@ def gather(
         prices=settings.prices.version,
     )
     _add_quality(numbers, engine)
-    checkpoint, active = champion_of(engine), active_policy(engine)
-    newest = newest_checkpoint(engine)
+    checkpoint, active, newest = (
+        champion_of(engine),
+        active_policy(engine),
+        newest_checkpoint(engine),
+    )
     numbers.warnings = _warnings(newest, served=checkpoint is not None)
     unpriced = unpriced_remark(engine)
     if unpriced:
@@ -84,14 +93,15 @@ def gather(
         why = "the student was refused, see above" if newest else "no student was trained yet"
         numbers.missing = dict.fromkeys(("agreement", "coverage", "groups", "costs", "curves"), why)
         return numbers
-    trained = _add_student(numbers, checkpoint)
+    twice = frontier_twice(engine)
+    trained = _add_student(numbers, checkpoint, twice)
     if active is None or active["checkpoint_id"] != checkpoint["checkpoint_id"]:
         why = "no routing policy for this student yet: everything goes to the frontier"
         numbers.missing = dict.fromkeys(("coverage", "groups", "costs", "curves"), why)
         return numbers
     bundle = load_bundle(active["bundle"])
     numbers.policy_sha = bundle.sha256
-    _add_routing(numbers, bundle, answers, groups)
+    _add_routing(numbers, bundle, _quotable(answers, spent_gold(engine)), groups, twice)
     numbers.costs = routed_costs(engine, settings, bundle, training_seconds=trained)
     if numbers.costs is None:
         numbers.missing["costs"] = unpriced or "the frontier's answers are free: all cost 0 USD"
@@ -99,6 +109,13 @@ def gather(
         # The policy's figures by group assume a load that the log does not bear out.
         numbers.groups = [g.model_copy(update={"routed_usd": None}) for g in numbers.groups]
     return numbers
+
+
+def _quotable(answers: pd.DataFrame, spent: set[str]) -> pd.DataFrame:
+    """Without the gold rows that a gate has decided on, unless too few others are left."""
+    used = (answers["split"] == "gold") & answers["prompt_id"].isin(spent)
+    left = int((answers["split"] == "gold").sum() - used.sum())
+    return answers[~used] if left >= FEWEST_QUOTED else answers
 
 
 def _warnings(newest: dict[str, Any] | None, *, served: bool) -> list[str]:
@@ -115,10 +132,6 @@ def _warnings(newest: dict[str, Any] | None, *, served: bool) -> list[str]:
     if said := newest["metrics"].get("training_cut_short"):
         found.append(said)
     return found
-
-
-def _student(bundle: PolicyBundle) -> list[GroupPolicy]:
-    return [g for g in bundle.groups if g.arm == "student"]
 
 
 def _add_quality(numbers: LoopNumbers, engine: Engine) -> None:
@@ -140,7 +153,7 @@ def _add_quality(numbers: LoopNumbers, engine: Engine) -> None:
         numbers.missing["quality"] = stored["reason"]
 
 
-def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> float:
+def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any], twice: FrontierTwice) -> float:
     """Returns how long its training took, seconds."""
     numbers.checkpoint_id = checkpoint["checkpoint_id"]
     numbers.student_adapter = adapter_name(checkpoint["checkpoint_id"])
@@ -154,9 +167,16 @@ def _add_student(numbers: LoopNumbers, checkpoint: dict[str, Any]) -> float:
     numbers.reference_name = (
         "the base" if rival.startswith("base") else f"champion {adapter_name(rival)}"
     )
-    numbers.agreement = _agreement("all tasks", metrics)
-    numbers.agreement.reference = metrics["gate"]["rival_agreement"]
-    numbers.agreement_by_task = [_agreement(n, part) for n, part in metrics["tasks"].items()]
+    # The gate takes the best of several on its rows: others are quoted, if there are any.
+    quoted = metrics.get("unspent")
+    known = quoted or metrics | {"rival_agreement": metrics["gate"]["rival_agreement"]}
+    numbers.agreement = _agreement("all tasks" if quoted else ALL_TASKS_USED, known)
+    numbers.agreement.reference = known["rival_agreement"]
+    numbers.agreement.ceiling = twice.whole
+    numbers.agreement_by_task = [
+        _agreement(n, part).model_copy(update={"ceiling": twice.tasks.get(n)})
+        for n, part in known["tasks"].items()
+    ]
     return float(meta.get("seconds", 0))
 
 
@@ -172,19 +192,27 @@ def _agreement(name: str, part: dict[str, Any]) -> Agreement:
 
 
 def _add_routing(
-    numbers: LoopNumbers, bundle: PolicyBundle, answers: pd.DataFrame, groups: pd.DataFrame
+    numbers: LoopNumbers,
+    bundle: PolicyBundle,
+    answers: pd.DataFrame,
+    groups: pd.DataFrame,
+    twice: FrontierTwice,
 ) -> None:
     calibration = answers[answers["split"] == "calibration"]
     alpha = 1 - bundle.target_agreement
     surety = np.nan_to_num(scores(bundle.score, calibration), nan=-np.inf)
     agrees = calibration["agrees"].to_numpy(dtype=bool)
     whole = check_on_gold(bundle, answers).set_index("group_id").loc["all"]
-    own = calibration["group_id"]
-    certified = sum(float(g.coverage) * int((own == g.group_id).sum()) for g in _student(bundle))
+    own, students = calibration["group_id"], [g for g in bundle.groups if g.arm == "student"]
+    most = most_by_group(calibration, alpha) if bundle.margin is None else {}
+    certified = sum(float(g.coverage) * int((own == g.group_id).sum()) for g in students)
     numbers.coverage = Coverage(
         target=bundle.target_agreement,
         delta=bundle.delta,
         certified=certified / max(len(calibration), 1),
+        # Relative to the ceiling a student may be wrong more often: there is no such bound.
+        most=float(own.astype(str).map(most).mean()) if most else None,
+        promised="" if bundle.margin is None else promised(bundle),
         achieved=_number(whole["coverage"]),
         achieved_agreement=_number(whole["agreement"]),
         uncertified=uncertified_coverage(surety, agrees, alpha),
@@ -211,6 +239,8 @@ def _add_routing(
                 else policy.expected_usd_per_request,
                 reason=policy.reason,
                 lexical=any(not c or c["kind"] == "text" for c in contracts),
+                ceiling=twice.ceilings.get(policy.group_id),
+                most=most.get(policy.group_id),
             )
         )
         mine = (own == policy.group_id).to_numpy()

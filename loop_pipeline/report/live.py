@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, Field
 
+from loop_pipeline.confidence.ceiling import ceiling_words
 from loop_pipeline.report.numbers import money, percent
+from loop_pipeline.report.words.cost_words import pays_from, per_hour
 from loop_pipeline.whole_file import read_model
 
 NAME = "live.json"
@@ -41,12 +43,17 @@ class LiveNumbers(BaseModel):
     agreeing: int
     agreement_low: float | None
     agreement_high: float | None
+    ceiling: str = Field(default="", description="How often the frontier agrees with itself.")
     overhead_p50: float | None = Field(description="Of the gateway itself, milliseconds.")
     overhead_p95: float | None
     arms: list[ArmNumbers]
     traces: int = Field(description="Rows that the store has of it.")
     billed_usd: float
     frontier_usd: float = Field(description="What the frontier alone would have billed.")
+    break_even: float | None = Field(
+        default=None, description="Student calls an hour from which on its server pays."
+    )
+    per_hour: float | None = Field(default=None, description="Student calls an hour, as sent here.")
     feedback: int
     shadowed: int
     policy: str
@@ -72,16 +79,17 @@ def live_sentences(live: LiveNumbers) -> list[str]:
     interval = ""
     if live.agreement_low is not None and live.agreement_high is not None:
         interval = f" [{percent(live.agreement_low)}, {percent(live.agreement_high)}]"
-    saved = 1 - live.billed_usd / live.frontier_usd if live.frontier_usd else 0.0
     return [
         f"{live.requests:,} requests in {live.seconds:.0f} s, {live.errors} errors;"
         f" {live.traces:,} rows in the store",
         f"served by the student: {percent(served)} (certified {percent(live.certified)})",
         f"of these agree: {percent(agreed)}{interval} of {live.served:,}"
-        f" (promised {percent(live.promised)})",
+        f" (promised {percent(live.promised)}); {live.ceiling or ceiling_words(None)}",
         f"the gateway itself: p50 {_ms(live.overhead_p50)}, p95 {_ms(live.overhead_p95)}",
-        f"billed {money(live.billed_usd)} where the frontier alone costs"
-        f" {money(live.frontier_usd)}: {percent(saved)} less, without the student's server",
+        f"the frontier billed {money(live.billed_usd)}; alone it would have billed"
+        f" {money(live.frontier_usd)}. The student's server is paid besides, by the hour: it pays"
+        f" {pays_from(live.break_even)}; here {per_hour(live.per_hour)} were sent to it, as fast as"
+        " it goes, which is not your load",
         f"{live.shadowed:,} requests were answered by all; {live.feedback:,} reactions came back",
     ]
 

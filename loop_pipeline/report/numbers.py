@@ -10,7 +10,8 @@ from typing import Literal
 import pandas as pd
 from pydantic import BaseModel, Field
 
-from loop_pipeline.costs.attribution import REVIEW, SHADOW, TRAINING, CostNumbers
+from loop_pipeline.confidence.ceiling import Ceiling
+from loop_pipeline.costs.attribution import CostNumbers
 
 UNASSIGNED = "unassigned"
 LEXICAL = "lexical agreement (ROUGE-L >= 0.8, same numbers)"
@@ -34,6 +35,7 @@ class Agreement(BaseModel):
     n: int
     reference: float | None = None
     lexical: bool = False
+    ceiling: Ceiling | None = None
 
 
 class Coverage(BaseModel):
@@ -42,6 +44,8 @@ class Coverage(BaseModel):
     target: float
     delta: float
     certified: float
+    most: float | None = Field(default=None, description="What no method could go beyond.")
+    promised: str = Field(default="", description="In words, where it is no fixed share.")
     achieved: float | None = None
     achieved_agreement: float | None = None
     uncertified: float | None = None
@@ -65,6 +69,8 @@ class GroupNumbers(BaseModel):
     routed_usd: float | None = None
     reason: str = ""
     lexical: bool = False
+    ceiling: Ceiling | None = None
+    most: float | None = None
 
     @property
     def cost_ratio(self) -> float | None:
@@ -145,6 +151,11 @@ class LoopNumbers(BaseModel):
         return self.missing.get(part, "nothing recorded yet")
 
     @property
+    def ceiling(self) -> Ceiling | None:
+        """How often the frontier agrees with itself, over all requests; None: not measured."""
+        return self.agreement.ceiling if self.agreement else None
+
+    @property
     def agreement_name(self) -> str:
         """What the headline agreement measures; text tasks never pass as exact."""
         lexical = [task.lexical for task in self.agreement_by_task]
@@ -190,56 +201,6 @@ def lessons(pairs: dict[str, int]) -> str:
 def _place(lesson: tuple[str, int]) -> tuple[int, str]:
     kinds = list(LESSONS)
     return kinds.index(lesson[0]) if lesson[0] in LESSONS else len(kinds), lesson[0]
-
-
-def cost_sentence(costs: CostNumbers) -> str:
-    """The cost claim: no ratio without the whole workload's, no saving that the log contradicts."""
-    whole = f"the whole workload costs {percent(costs.blended_ratio)} of the frontier's bill"
-    if costs.pays is False:
-        return (
-            f"No saving at the logged load: {whole}, for the student's server is rented around the"
-            " clock. If the log is a sample, compare the real load with the one that pays."
-        )
-    covered = (
-        f"The covered {percent(costs.coverage)} of the requests cost {percent(costs.covered_ratio)}"
-        " of what the frontier would have billed for them"
-        if costs.covered_ratio is not None
-        else "No request is covered"
-    )
-    return f"{covered}; {whole}{extras_words(costs)}."
-
-
-def extras_words(costs: CostNumbers) -> str:
-    """The ratio with what is paid besides, naming just what is in it; empty if nothing is."""
-    named = {SHADOW: "shadow calls", TRAINING: "training", REVIEW: "review"}
-    there = [words for item, words in named.items() if costs.parts.get(item)]
-    if not there:
-        return ""
-    named_ones = " and ".join(filter(None, [", ".join(there[:-1]), there[-1]]))
-    return f", {percent(costs.loaded_ratio)} with {named_ones}"
-
-
-def load_sentence(costs: CostNumbers) -> str:
-    """What the ratios rest on: the rent, the load, and from which load on it pays."""
-    even, logged = costs.break_even_requests_per_hour, costs.logged_requests_per_hour
-    rent = f"{costs.server_hourly_usd:.2f} USD/h x {costs.loaded_factor:g}"
-    if costs.pays is False:
-        assumed = _per_hour(costs.assumed_requests_per_hour)
-        load = f"the log holds {_per_hour(logged)} for it ({assumed} were assumed)"
-    else:
-        use = "an assumption"
-        if costs.utilisation is not None:
-            use = f"{percent(costs.utilisation)} of its capacity"
-        log = "" if logged is None else f"; the log holds {_per_hour(logged)}"
-        load = f"{_per_hour(costs.requests_per_hour)} ({use}{log})"
-    pays = "never without coverage" if even is None else f"from {_per_hour(even)} on"
-    return f"The student's server: {rent}, {load}; it pays {pays}"
-
-
-def _per_hour(load: float | None) -> str:
-    if load is None:
-        return "–"
-    return f"{load:,.0f} requests/h" if load >= 10 else f"{load:.2g} requests/h"
 
 
 def money(usd: float) -> str:

@@ -9,20 +9,20 @@ from collections import Counter
 from html import escape
 from pathlib import Path
 
+from loop_pipeline.confidence.ceiling import NOT_MEASURED, Ceiling, ceiling_words
 from loop_pipeline.costs.attribution import REVIEW, CostNumbers
 from loop_pipeline.report.live import LiveNumbers, live_sentences, live_table
 from loop_pipeline.report.markup import card, nothing, table
 from loop_pipeline.report.numbers import (
     LEXICAL,
     LoopNumbers,
-    cost_sentence,
-    extras_words,
     lessons,
-    load_sentence,
     percent,
 )
 from loop_pipeline.report.page_tables import groups_table, sources_table
 from loop_pipeline.report.pictures.charts import chart_cards
+from loop_pipeline.report.words.cost_words import cost_sentence, extras_words, load_sentence
+from loop_pipeline.report.words.promise_words import most_words, promise_sentence
 
 
 def page(numbers: LoopNumbers, live: LiveNumbers | None = None) -> str:
@@ -100,9 +100,11 @@ def _tiles(numbers: LoopNumbers) -> str:
     )
     if found and found.reference is not None:
         agreement += f"; {numbers.reference_name or 'reference'} {percent(found.reference)}"
+    agreement += f"; {ceiling_words(numbers.ceiling)}" if found else ""
     certified = numbers.why("coverage")
     if cover:
-        certified = f"{mark}{cover.target:.0%} agreement promised in every group"
+        sentence = promise_sentence(cover, text=any(g.lexical for g in numbers.groups))
+        certified = f"{mark}{sentence}; {most_words(cover.most)}"
         if cover.uncertified is not None:
             certified += f"; {percent(cover.uncertified)} without a promise"
     dash = "–"
@@ -139,6 +141,7 @@ def _agreement(numbers: LoopNumbers) -> str:
             f"{percent(found.low)} to {percent(found.high)}",
             f"{found.n:,}",
             percent(found.reference),
+            _share(found.ceiling),
         ]
         for found in [*numbers.agreement_by_task, numbers.agreement]
     ]
@@ -155,8 +158,19 @@ def _agreement(numbers: LoopNumbers) -> str:
     )
     return card(
         "Agreement with the frontier on held-out requests" + mark,
-        achieved + table([*heads, numbers.reference_name or "reference"], rows),
+        achieved
+        + table([*heads, numbers.reference_name or "reference", "ceiling"], rows)
+        + f'<p class="soft">{escape(upper(ceiling_words(numbers.ceiling)))}.</p>',
     )
+
+
+def _share(ceiling: Ceiling | None) -> str:
+    return percent(ceiling.value) if ceiling else NOT_MEASURED
+
+
+def upper(text: str) -> str:
+    """A sentence of its own."""
+    return text[:1].upper() + text[1:]
 
 
 def _costs(numbers: LoopNumbers) -> str:

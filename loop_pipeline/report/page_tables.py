@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from loop_pipeline.confidence.ceiling import NOT_MEASURED
 from loop_pipeline.costs.list_prices import list_version
 from loop_pipeline.report.markup import Html, bar, card, key, nothing, table
 from loop_pipeline.report.numbers import LEXICAL, GroupNumbers, LoopNumbers, percent
@@ -24,7 +25,8 @@ def groups_table(numbers: LoopNumbers, names: Sequence[str]) -> str:
         f"{bar(g.coverage, 'var(--c2)')}{bar(g.cost_ratio, 'var(--c1)')}"
         for g in ordered
     )
-    heads = ["group", "requests", "arm", "threshold", "agreement", "at least", "calibration rows"]
+    heads = ["group", "requests", "arm", "threshold", "agreement", "at least", "ceiling"]
+    heads += ["covered", "most possible", "calibration rows"]
     figures = table([*heads, "frontier $/1k", "routed $/1k"], [_row(g) for g in ordered])
     reasons = "".join(
         f"<li>{escape(g.name)}: {escape(g.reason)}</li>"
@@ -35,9 +37,10 @@ def groups_table(numbers: LoopNumbers, names: Sequence[str]) -> str:
     star = f'<p class="soft">* {LEXICAL}</p>' if any(g.lexical for g in ordered) else ""
     return card(
         "Cost and coverage by group" + mark,
-        '<p class="soft">Coverage: share of a group that the student answers. Cost: what the group '
-        "costs as routed, escalations and wasted student calls included, as a share of the "
-        "frontier's bill for it.</p>"
+        '<p class="soft">Ceiling: how often the frontier agrees with itself. Covered: share of a '
+        "group that the student answers; most possible: what no method could go beyond with this "
+        "student. Cost: what the group costs as routed, escalations and wasted student calls "
+        "included, as a share of the frontier's bill for it.</p>"
         '<div class="bars"><div class="head"></div><div class="head">covered by the student</div>'
         f'<div class="head">cost, of the frontier\'s</div>{bars}</div>{figures}{star}'
         + (why if reasons else ""),
@@ -52,6 +55,9 @@ def _row(group: GroupNumbers) -> list[str]:
         "–" if group.threshold is None else f"{group.threshold:.3f}",
         percent(group.agreement),
         percent(group.agreement_low),
+        percent(group.ceiling.value) if group.ceiling else NOT_MEASURED,
+        percent(group.coverage),
+        percent(group.most),
         f"{group.n:,}",
         "unpriced" if group.frontier_usd is None else f"{group.frontier_usd * 1000:.3f}",
         "–" if group.routed_usd is None else f"{group.routed_usd * 1000:.3f}",

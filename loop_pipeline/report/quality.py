@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from loop_pipeline.labels.judges import JudgeAgreement
 from loop_pipeline.labels.quality.model import QualityModel
 from loop_pipeline.labels.quality.thresholds import Promise
 from loop_pipeline.report.pictures.plots import (
@@ -64,3 +65,24 @@ def weights_table(model: QualityModel) -> str:
     weights = pd.DataFrame(model.stack.weights, index=pd.Index(model.stack.columns))
     weights = weights.rename(columns={"": "all tasks"}).sort_values("all tasks", key=abs)[::-1]
     return text_table(weights, floatfmt="+.2f")
+
+
+def judges_table(judges: list[JudgeAgreement], model: QualityModel) -> str:
+    """Each judge against people, and what it weighs in the score, as markdown."""
+    weights = dict(zip(model.stack.columns, model.stack.weights.get("", []), strict=model.usable))
+    rows = [
+        {
+            "judge": one.judge or "without a name",
+            "reviewed": one.with_people.rows,
+            "kappa": one.with_people.kappa,
+            "low": one.with_people.low,
+            "high": one.with_people.high,
+            "people say good": one.with_people.first_says_yes,
+            "it says good": one.with_people.second_says_yes,
+            "speaks in": one.column or "no column",
+            "weight": weights.get(one.column),
+        }
+        for one in judges
+    ]
+    none = "no answer has been judged and reviewed"
+    return text_table(pd.DataFrame(rows), index=False, floatfmt=".2f") if rows else none

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from textwrap import wrap
 
+from loop_pipeline.confidence.ceiling import NOT_MEASURED, ceiling_words
 from loop_pipeline.report.next_step import next_step
 from loop_pipeline.report.numbers import (
     LEXICAL,
     Agreement,
     GroupNumbers,
     LoopNumbers,
-    extras_words,
     lessons,
-    load_sentence,
     money,
     percent,
 )
+from loop_pipeline.report.words.cost_words import extras_words, load_sentence
+from loop_pipeline.report.words.promise_words import promise_sentence
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.whole_file import read_model
 
@@ -39,9 +40,9 @@ def show(settings: LoopSettings) -> None:
 
 
 WIDTH = 100
-MAX_GROUPS = 7
+MAX_GROUPS = 6
 MAX_TASKS = 4
-MAX_NOTES = 3
+MAX_NOTES = 2
 
 
 def summary(numbers: LoopNumbers) -> str:
@@ -87,9 +88,22 @@ def _student(numbers: LoopNumbers) -> list[str]:
         _agreement(task, f"{task.name}: {LEXICAL if task.lexical else 'agreement'}")
         for task in numbers.agreement_by_task[:MAX_TASKS]
     ]
+    lines += wrap(ceiling_words(numbers.ceiling) + _by_task(numbers), WIDTH - 2)
     if (reference := numbers.agreement.reference) is not None:
         lines.append(f"beside it, {numbers.reference_name or 'reference'}: {percent(reference)}")
     return lines
+
+
+def _by_task(numbers: LoopNumbers) -> str:
+    """The ceilings of the tasks, where there are several."""
+    tasks = numbers.agreement_by_task[:MAX_TASKS]
+    if len(tasks) < 2 or not any(task.ceiling for task in tasks):
+        return ""
+    said = [
+        f"{_cut(t.name, 14)} {percent(t.ceiling.value) if t.ceiling else NOT_MEASURED}"
+        for t in tasks
+    ]
+    return f"; {', '.join(said)}"
 
 
 def _agreement(found: Agreement, name: str) -> str:
@@ -104,15 +118,16 @@ def _coverage(numbers: LoopNumbers) -> list[str]:
     if found is None:
         return [f"no certificate: {numbers.why('coverage')}"]
     lines = [
-        f"promise: {found.target:.0%} agreement in every group, broken with chance"
-        f" {found.delta:.0%} at most",
-        f"certified {percent(found.certified)} of all requests · achieved {percent(found.achieved)}"
-        f" at {percent(found.achieved_agreement)} agreement",
+        *wrap(promise_sentence(found, text=any(g.lexical for g in numbers.groups)), WIDTH - 2),
+        f"certified {percent(found.certified)} of all requests (any method: at most "
+        f"{percent(found.most)}) · achieved {percent(found.achieved)} at "
+        f"{percent(found.achieved_agreement)} agreement",
     ]
     if found.uncertified is not None:
         lines.append(f"without certificate {percent(found.uncertified)}, but nothing is promised")
     lines.append(
-        f"{'group':<40}{'size':>7}  {'arm':<9}{'covered':>8}{'agree':>8}{'at least':>9}{'cost':>8}"
+        f"{'group':<30}{'size':>7}  {'arm':<9}{'covered':>8}{'agree':>8}{'at least':>9}"
+        f"{'ceiling':>13}{'cost':>8}"
     )
     shown = sorted(numbers.groups, key=lambda group: -group.size)[:MAX_GROUPS]
     lines += [_group(group) for group in shown]
@@ -124,10 +139,11 @@ def _coverage(numbers: LoopNumbers) -> list[str]:
 
 
 def _group(group: GroupNumbers) -> str:
-    name = _cut(group.name, 37) + (" *" if group.lexical else "")
+    name = _cut(group.name, 27) + (" *" if group.lexical else "")
     return (
-        f"{name:<40}{group.size:>7,}  {group.arm:<9}{percent(group.coverage):>8}"
+        f"{name:<30}{group.size:>7,}  {group.arm:<9}{percent(group.coverage):>8}"
         f"{percent(group.agreement):>8}{percent(group.agreement_low):>9}"
+        f"{percent(group.ceiling.value) if group.ceiling else NOT_MEASURED:>13}"
         f"{percent(group.cost_ratio):>8}"
     )
 

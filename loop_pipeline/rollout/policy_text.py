@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loop_pipeline.confidence.ceiling import NOT_MEASURED, ceiling_words
 from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 
@@ -19,7 +20,9 @@ def differences(old: PolicyBundle, new: PolicyBundle) -> list[str]:
     """
     if old.sha256 == new.sha256:
         return []
-    lines = [*_promise(old, new), *_models(old, new), *_groups(old, new), *_canary(old, new)]
+    said = {"what is promised": promised(old)}, {"what is promised": promised(new)}
+    kind = _fields("", *said) if old.margin != new.margin else ()
+    lines = [*_canary(old, new), *kind, *_promise(old, new), *_models(old, new), *_groups(old, new)]
     if old.evidence_hash == new.evidence_hash:
         lines.append("both rest on the same evidence")
     return lines or ["only the parent or the score's numbers differ"]
@@ -32,15 +35,30 @@ def summary(bundle: PolicyBundle) -> list[str]:
         f"policy {bundle.sha256[:12]}, recalibration {bundle.recalibration}, parent "
         f"{(bundle.parent or 'none')[:12]}, certificates expire: {bundle.expires or 'never'}"
         + (f", for app {bundle.app} only" if bundle.app else ""),
-        f"promise: at least {bundle.target_agreement:.1%} of what a cheaper model answers agrees "
-        f"with {bundle.frontier.get('model', 'the frontier')}, in every group, at most "
-        f"{bundle.delta:.1%} chance that it is broken anywhere, ever",
+        f"promise: {promised(bundle)}, in every group, at most {bundle.delta:.1%} chance that it "
+        "is broken anywhere, ever; by wording only where the contract is text",
+        f"all requests: {ceiling_words(bundle.ceiling)}",
         f"certified coverage {coverage(bundle):.1%} of the groups' requests, expected cost "
-        f"{_usd(usd)} a request, {bundle.exploration_rate:.0%} shadowed",
+        f"{_usd(usd)} a request at the assumed load (LOOP_REQUESTS_PER_HOUR; `loop costs pays`), "
+        f"{bundle.exploration_rate:.0%} shadowed",
         *([f"rests on {bundle.units}"] if bundle.units else []),
     ]
     groups = sorted(bundle.groups, key=lambda g: (g.arm != "student", g.name))
-    return [*lines, *(f"  {g.name} [{g.group_id[:8]}]: {_where(bundle, g)}" for g in groups)]
+    return [*lines, *(f"  {g.name} [{g.group_id[:8]}]: {_line(bundle, g)}" for g in groups)]
+
+
+def promised(bundle: PolicyBundle) -> str:
+    """What the certificates of a policy promise, in words."""
+    frontier = bundle.frontier.get("model", "the frontier")
+    if bundle.margin is None:
+        return (
+            f"at least {bundle.target_agreement:.1%} of what a cheaper model answers agrees with "
+            f"{frontier}"
+        )
+    return (
+        f"what a cheaper model answers agrees with {frontier} as often as {frontier} agrees with "
+        f"itself, less at most {100 * bundle.margin:.1f} points"
+    )
 
 
 def coverage(bundle: PolicyBundle) -> float:
@@ -97,7 +115,9 @@ def _models(old: PolicyBundle, new: PolicyBundle) -> Iterator[str]:
 def _fields(title: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
-            yield f"{title} {name}: {old.get(name, 'none')} -> {new.get(name, 'none')}"
+            yield (
+                f"{title} {name}".lstrip() + f": {old.get(name, 'none')} -> {new.get(name, 'none')}"
+            )
 
 
 def _groups(old: PolicyBundle, new: PolicyBundle) -> Iterator[str]:
@@ -148,6 +168,16 @@ def _where(bundle: PolicyBundle, group: GroupPolicy) -> str:
         return f"to the frontier ({group.reason})"
     bound = f", at least {group.agreement_lower:.1%} agree" if group.agreement_lower else ""
     return f"to {_asked(bundle, group)} for {group.coverage:.1%}{bound}"
+
+
+def _line(bundle: PolicyBundle, group: GroupPolicy) -> str:
+    """A group with its ceiling, unless the reason has named it already."""
+    where = _where(bundle, group)
+    if group.ceiling is None:
+        return f"{where}; ceiling {NOT_MEASURED}"
+    ceiling = ceiling_words(group.ceiling)
+    told = ceiling.removeprefix("ceiling: ") in where
+    return where if told else f"{where}; {ceiling}"
 
 
 def _canary(old: PolicyBundle, new: PolicyBundle) -> Iterator[str]:

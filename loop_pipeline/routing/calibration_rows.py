@@ -5,7 +5,8 @@ Not here: what is made of them (``policy_fit.py``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime as dt
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ def held_out_answers(engine: Engine, checkpoint_id: str, app: str = "") -> pd.Da
     )
     columns = ["prompt_id", "dedup_key", "ts", "task", "contract", "request_text", "source"]
     replayed = answers.merge(traces[[*columns, "messages", "cost_usd"]], on="prompt_id")
-    asked = traces.loc[traces["producer"] == "frontier", "dedup_key"].value_counts()
+    asked = _askings(traces).value_counts()
     replayed = replayed.assign(times=replayed["dedup_key"].map(asked).fillna(1))
     live = live_answers(engine, checkpoint_id)
     frame = pd.concat([replayed, live], ignore_index=True) if len(live) else replayed
@@ -76,6 +77,12 @@ def held_out_answers(engine: Engine, checkpoint_id: str, app: str = "") -> pd.Da
     # A request that comes again is no new evidence, but it is asked more often.
     frame = _on_one_side(engine, frame).drop_duplicates("dedup_key").reset_index(drop=True)
     return with_units(engine, frame, frame["messages"]).drop(columns="messages")
+
+
+def _askings(traces: pd.DataFrame) -> pd.Series:
+    """The request of every time it was asked; a second answer to it is no second asking."""
+    second = [isinstance(route, dict) and bool(route.get("again")) for route in traces["route"]]
+    return traces.loc[(traces["producer"] == "frontier") & ~pd.Series(second), "dedup_key"]
 
 
 def _on_one_side(engine: Engine, frame: pd.DataFrame) -> pd.DataFrame:
@@ -187,6 +194,32 @@ def other_models(
             )
         )
     return found
+
+
+def recent_rows(
+    answers: pd.DataFrame,
+    days: int,
+    since: Mapping[str, dt.datetime],
+    now: dt.datetime | None = None,
+) -> pd.DataFrame:
+    """Without calibration rows that prove nothing of today: old ones, and those of before a hold.
+
+    Args:
+        answers: with split, group_id and ts (UTC). What a score is fitted on may be old.
+        days: before the newest calibration row. Counted from there, as a log may end long ago.
+        since: when groups were held that still are, by id.
+        now: if it is not now. Rows of a clock that was ahead count as of this moment, or they would
+            make all others old and a certificate last for ever.
+    """
+    moment = pd.Timestamp(now or dt.datetime.now(dt.UTC))
+    ts = pd.to_datetime(answers["ts"], utc=True)
+    ts = ts.where(ts <= moment, moment)
+    proving = answers["split"] == "calibration"
+    if not proving.any():
+        return answers
+    held = pd.to_datetime(answers["group_id"].map(dict(since)), utc=True)
+    old = (ts < ts[proving].max() - pd.Timedelta(days=days)) | (ts <= held)
+    return answers.assign(ts=ts)[~(proving & old)]
 
 
 def _usd_of(costs: pd.Series) -> float | None:

@@ -6,11 +6,12 @@ Not here: deciding (``router.py``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from loop_pipeline.groups.embedding.embedder import Floats
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
+from loop_pipeline.stats.sampling import shadow_coin
 from loop_pipeline.traces.messages import MAX_CHARS
 
 
@@ -21,8 +22,9 @@ class Decision:
     ``adapter`` is the name by which the cheaper model is asked (the student's adapter, or another
     upstream), None for the frontier; a ``canary`` is judged by its own thresholds. ``score`` is
     that of a model judged before the call. ``propensity`` is the chance that all models answer
-    this request (the shadow coin), the same for every request, so that shadowed requests are a
-    uniform sample of traffic: each goes to the frontier and to every one of ``Router.adapters``.
+    this request (the shadow coin), the same for every request of a group at a time, so that
+    shadowed requests are a uniform sample of the group's traffic: each goes to the frontier and to
+    every one of ``Router.adapters``.
     Escalated requests enter calibration only if ``shadow`` is set: that thins them with the same
     coin.
     """
@@ -74,6 +76,19 @@ class Text:
         if id(embedder) not in self.vectors:
             self.vectors[id(embedder)] = embedder.project([self.text])[0]
         return self.vectors[id(embedder)]
+
+
+def shadowed_at(decision: Decision, rates: Mapping[str, float], prompt_id: str) -> Decision:
+    """A decision with the shadow share of its group, where that is more than the policy's.
+
+    Whom the policy's coin draws, this one draws as well. What is drawn with no chance at all is no
+    part of the traffic that evidence comes from, and stays so.
+    """
+    rate = rates.get(decision.group_id or "", 0.0)
+    if not rate > decision.propensity > 0:
+        return decision
+    drawn = decision.shadow or shadow_coin(prompt_id) < rate
+    return replace(decision, propensity=rate, shadow=drawn)
 
 
 def unread(text: str) -> str | None:

@@ -7,12 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
 from loop_pipeline.confidence.answer_score_fit import scores
+from loop_pipeline.confidence.certificate import promise_state
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.stats.binomial import lower_bound
+from loop_pipeline.stats.design_effect import effective
+
+# Below this chance of finding twice the errors a verdict says nothing.
+MIN_POWER = 0.5
+
+
+def _worth(right: np.ndarray, rows: pd.DataFrame) -> float:
+    """Independent rows that these are worth; without units, all."""
+    if "unit" not in rows or not len(rows):
+        return float(len(rows))
+    names = rows["unit"].fillna(rows["prompt_id"])
+    return float(effective(~right, pd.factorize(names)[0]).rows)
 
 
 def _limits(bundle: PolicyBundle, model: str | None) -> dict[str, float | None]:
@@ -36,7 +51,8 @@ def gold_outcomes(
     Returns:
         prompt_id, group_id, agrees, kept (whether its answer would have been served).
     """
-    gold, columns = answers[answers["split"] == "gold"], ["prompt_id", "group_id", "agrees"]
+    gold = answers[answers["split"] == "gold"]
+    columns = ["prompt_id", "group_id", "agrees"] + ["unit"] * ("unit" in gold)
     parts = [gold[columns].assign(kept=served(bundle, gold))]
     for contender in others:
         limits = _limits(bundle, contender.name)
@@ -44,8 +60,50 @@ def gold_outcomes(
         rows = rows[rows["group_id"].isin(list(limits))]
         kept = rows["score"].astype(float) >= rows["group_id"].map(limits).astype(float)
         parts = [p[~p["group_id"].isin(list(limits))] for p in parts]
-        parts.append(rows[columns].assign(kept=kept))
+        parts.append(rows.reindex(columns=columns).assign(kept=kept))
     return pd.concat(parts, ignore_index=True)
+
+
+def chance_to_find(served: float, *, target: float, level: float) -> float:
+    """Chance that so many served rows show that a promise is broken, if twice the errors are there.
+
+    Args:
+        served: independent served rows.
+        target: promised share of agreement.
+        level: chance of calling a promise broken that is just kept.
+    """
+    n, allowed = int(served), 1 - target
+    fewest = binom.isf(level, n, allowed)  # more errors than this prove it
+    return float(binom.sf(fewest, n, min(1.0, 2 * allowed))) if n else 0.0
+
+
+def verdicts(gold: pd.DataFrame) -> pd.DataFrame:
+    """What gold rows say about the promises of policies, each group's and all groups' together.
+
+    A group alone has few served gold rows: of 150 a share of 90% instead of 95% is found in two
+    draws of five. But if every group keeps its promise, so do all together, and of these there are
+    enough. So half of ``delta`` goes to that test, and half to the groups, one by one.
+
+    Args:
+        gold: rows of `check_on_gold` of one policy or several, with the columns who and delta.
+
+    Returns:
+        The rows with verdict (`confidence.certificate.promise_state`, or ``cannot tell``) and
+        found (the chance that twice the errors would have been found).
+    """
+    groups = gold["group_id"] != "all"
+    tested = max(int((groups & (gold["served"] > 0)).sum()), 1)
+    policies = max(int((~groups & (gold["served"] > 0)).sum()), 1)
+    states, found = [], []
+    numbers = gold[["worth", "agreement", "target_agreement", "delta"]].fillna(0.0).to_numpy(float)
+    for (worth, agreement, target, delta), group in zip(numbers, groups, strict=True):
+        level = float(delta / 2 / (tested if group else policies))
+        state: str = promise_state(worth * agreement, worth, target=target, delta=level, groups=1)
+        power = chance_to_find(worth, target=target, level=level)
+        blind = state in ("kept", "in doubt") and power < MIN_POWER
+        states.append("cannot tell" if blind else state)
+        found.append(power)
+    return gold.assign(verdict=states, found=found)
 
 
 def check_on_gold(
@@ -60,7 +118,8 @@ def check_on_gold(
 
     Returns:
         A row per group and one for ``all`` (unassigned requests included): group_id, name, arm, n,
-        served, coverage, agreement and its exact lower bound at 1 - delta (NaN if none served).
+        served, worth (independent rows that these are worth, see ``stats.design_effect``),
+        coverage, agreement and its exact lower bound at 1 - delta (NaN if none served).
     """
     gold = gold_outcomes(bundle, answers, others)
     kept = gold["kept"]
@@ -69,7 +128,8 @@ def check_on_gold(
     rows = []
     for group_id, name, arm, own in parts:
         n, count = int(own.sum()), int((own & kept).sum())
-        good = int((own & kept & gold["agrees"].astype(bool)).sum())
+        right = gold.loc[own & kept, "agrees"].to_numpy(bool)
+        good, worth = int(right.sum()), _worth(right, gold[own & kept])
         rows.append(
             {
                 "group_id": group_id,
@@ -77,12 +137,13 @@ def check_on_gold(
                 "arm": arm,
                 "n": n,
                 "served": count,
+                "worth": worth,
                 "coverage": count / n if n else float("nan"),
                 "agreement": good / count if count else float("nan"),
-                "agreement_lower": lower_bound(good, count, bundle.delta)
+                "agreement_lower": lower_bound(worth * good / count, worth, bundle.delta)
                 if count
                 else float("nan"),
-                "target_agreement": bundle.target_agreement,
+                "target_agreement": bundle.least(str(group_id)),
             }
         )
     return pd.DataFrame(rows)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sqlalchemy import Engine, func, or_, select
 
 from loop_pipeline.answers.agreement import agrees
@@ -20,10 +21,17 @@ from loop_pipeline.routing.gold_check import gold_outcomes, served
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.store.database import of_app, query, read, records
-from loop_pipeline.store.shadow_answers import ADAPTER, REQUEST, SHADOW_OF, WHOLE
-from loop_pipeline.store.tables import ContractRow, GroupMemberRow, QualityScoreRow, TraceRow
+from loop_pipeline.store.shadow_answers import ADAPTER, FIRST_ANSWER, REQUEST, SHADOW_OF, WHOLE
+from loop_pipeline.store.tables import (
+    ContractRow,
+    GroupMemberRow,
+    QualityScoreRow,
+    TraceRow,
+    TraceUnitRow,
+)
 from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.messages import request_text
+from loop_pipeline.training.dataset.near_duplicates import tied
 
 COLUMNS = (
     "prompt_id",
@@ -54,7 +62,8 @@ def logged_requests(
     the request. A certificate may rest on live rows too; on gold rows nothing does.
 
     Returns:
-        prompt_id; cluster (the dedup key); group_id; length of the prompt; replayed; p_model and
+        prompt_id; cluster (what the request belongs together with: its repeats, its conversation,
+        the unit it got with its split); group_id; length of the prompt; replayed; p_model and
         p_frontier, the chance that the answer is in the log; serves (whether the policy serves the
         cheaper model's answer: 1, 0, NaN if that is not known); agrees; frontier_answered;
         frontier_usd (NaN also where its answer is unpriced);
@@ -65,8 +74,19 @@ def logged_requests(
     gold = _held_out(engine, bundle, others, quality)
     live = _live(engine, bundle, quality)
     elsewhere = [g.group_id for g in bundle.groups if g.model is not None]
-    live = live[~live["cluster"].isin(set(gold["cluster"])) & ~live["group_id"].isin(elsewhere)]
-    return pd.concat([gold, live], ignore_index=True) if len(live) else gold
+    live = live[~live["group_id"].isin(elsewhere)]
+    rows = pd.concat([gold, live], ignore_index=True) if len(live) else gold
+    rows = rows.assign(cluster=_clusters(engine, rows))
+    twins = ~rows["replayed"].astype(bool) & rows["cluster"].isin(rows["cluster"][: len(gold)])
+    return rows[~twins].reset_index(drop=True)
+
+
+def _clusters(engine: Engine, rows: pd.DataFrame) -> NDArray[np.int64]:
+    """Number what belongs together; ``cluster`` is the dedup key so far."""
+    ids = pd.Index(rows["prompt_id"])
+    talk = read(engine, TraceRow, columns=["prompt_id", "conversation_id"]).set_index("prompt_id")
+    units = read(engine, TraceUnitRow).set_index("prompt_id")["unit"]
+    return tied([rows["cluster"], talk["conversation_id"].reindex(ids), units.reindex(ids)])
 
 
 def _quality(engine: Engine) -> dict[str, float]:
@@ -164,7 +184,7 @@ def _routed_answers(engine: Engine, adapter: str) -> list[dict[str, Any]]:
             ContractRow.body.label("contract"),
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(TraceRow.day >= first, WHOLE, of_app(engine))
+        .where(TraceRow.day >= first, WHOLE, FIRST_ANSWER, of_app(engine))
         .where(or_(route["propensity"].as_float().is_not(None), SHADOW_OF.is_not(None)))
         .order_by(TraceRow.prompt_id)
     )

@@ -6,17 +6,21 @@ Not here: the promise itself (``confidence/certificate.py``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from loop_pipeline.confidence.answer_score import ScoreWeights
+from loop_pipeline.confidence.ceiling import with_ceiling
 from loop_pipeline.confidence.certificate import CERTIFIED, Certificate
+from loop_pipeline.confidence.frontier_twice import FrontierTwice
+from loop_pipeline.confidence.relative_certificate import certify_relative
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.confidence.standing_certificate import first_certificate, later_certificate
 from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.groups.clustering.fit import Group
+from loop_pipeline.hashing import plain_numbers
 from loop_pipeline.routing.policy import EXPLORATION_RATE, GroupPolicy, Offer
 from loop_pipeline.stats.fixed_sequence import first_share
 
@@ -30,7 +34,8 @@ class Contender:
 
     ``rows`` has the columns prompt_id, split, group_id, agrees (with the frontier's answer) and
     score as the router computes it, NaN for an answer that it would never serve; unit (what a row
-    belongs to) and times (how often its request was asked) if they are known.
+    belongs to) and times (how often its request was asked) if they are known; for promises relative
+    to the ceiling itself (whether the frontier's second answer agrees with its first).
     """
 
     name: str
@@ -77,6 +82,7 @@ def certify(
     alpha: float,
     share: float,
     earlier: Certificate | None = None,
+    margin: float | None = None,
 ) -> Certificate:
     """What may be promised of one model for one group, by the rows there are now.
 
@@ -86,9 +92,17 @@ def certify(
         alpha: largest share of disagreement.
         share: chance that a first test may spend.
         earlier: what was promised before of the same model and group; None: nothing was tested.
+        margin: of a promise relative to the ceiling, which is tested once; None: of ``alpha``.
     """
     rows = contender.calibration(group_id)
     score, agrees = rows["score"].to_numpy(float), rows["agrees"].to_numpy(bool)
+    if margin is not None:
+        if earlier is not None:
+            return Certificate(**{n: getattr(earlier, n) for n in Certificate.model_fields})
+        itself, units = rows["itself"].to_numpy(bool), rows["unit"].tolist()
+        found = certify_relative(score, agrees, itself, units, margin=margin, delta=share)
+        # As a policy will have it: the next fit reads it from there.
+        return Certificate.model_validate(plain_numbers(found.model_dump()))
     known = {"unit": rows.get("unit"), "times": rows.get("times")}
     if earlier is not None:
         return later_certificate(earlier, score, agrees, alpha=alpha, **known)
@@ -150,3 +164,20 @@ def choose(
         model=best.model if good and best.model != student else None,
         offers=list(offers) if len(offers) > 1 else [],
     )
+
+
+def asked_twice(contender: Contender, twice: FrontierTwice) -> Contender:
+    """Its rows for which the frontier has a second answer: a relative promise rests on them."""
+    rows = contender.rows[contender.rows["prompt_id"].isin(list(twice.same))]
+    rows = rows.assign(itself=rows["prompt_id"].map(twice.same))
+    if "unit" not in rows:
+        rows = rows.assign(unit=rows["prompt_id"].map(twice.units))
+    return replace(contender, rows=rows)
+
+
+def told(group: GroupPolicy, twice: FrontierTwice, target: float | None) -> GroupPolicy:
+    """A group with its ceiling, and a reason that does not blame a student for it."""
+    ceiling, reason = twice.ceilings.get(group.group_id), group.reason
+    if group.threshold is None and target is not None:
+        reason = with_ceiling(reason, ceiling, target)
+    return group.model_copy(update={"ceiling": ceiling, "reason": reason})

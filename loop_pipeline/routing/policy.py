@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from loop_pipeline.confidence.answer_score import ScoreWeights
+from loop_pipeline.confidence.ceiling import Ceiling
 from loop_pipeline.confidence.certificate import Certificate, Count, Document, Share, Threshold, Usd
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.hashing import canonical, plain_numbers, seal_of
@@ -23,6 +24,8 @@ SCHEMA_VERSION = 4
 # with each refit; a rollback may return to them.
 READABLE = (1, 2, 3, 4)
 EXPLORATION_RATE = 0.02
+# While a rollout runs: only live requests that all three answered say whether it may go on.
+ROLLOUT_RATE = 0.2
 # Beside the seal, not under it: signed or not, a document has one sha256 (``policy_files``).
 SIGNATURE = "signature"
 
@@ -51,7 +54,8 @@ class GroupPolicy(Document):
     """Where one task group goes, on what evidence, and at what expected cost.
 
     ``arm`` "student" means that a cheaper model is asked first: ``model``, or the trained student
-    where that is None. The figures are of the offer taken, or of the best one refused.
+    where that is None. The figures are of the offer taken, or of the best one refused. ``ceiling``:
+    how often the frontier agrees with itself in it, None: not measured.
     """
 
     group_id: str
@@ -75,6 +79,8 @@ class GroupPolicy(Document):
     model: str | None = None
     offers: list[Offer] = Field([])
     floor: float = Field(0.0, ge=0, le=2, description="A length of a vector.")
+    ceiling: Ceiling | None = None
+    least: Share | None = None
     worth: float | None = None
     grid: list[Threshold] = Field([])
     round: Count = 0
@@ -95,6 +101,8 @@ class PolicyBundle(Document):
 
     ``parent`` is the policy that a rollback returns to. From ``expires`` (a UTC day) on its
     certificates are void. ``app``: the only one whose requests it speaks of; empty: all.
+    ``margin``: its promises are to agree with the frontier as often as the frontier agrees with
+    itself, less this; None: they are of ``target_agreement``. ``ceiling`` is that of all requests.
     ``recalibration`` is the last round of tests that its certificates are of; ``units`` says what
     its calibration rows are units of.
     """
@@ -120,6 +128,8 @@ class PolicyBundle(Document):
     prices: str | None = None
     others: list[Upstream] = Field([])
     app: str = ""
+    ceiling: Ceiling | None = None
+    margin: Share | None = None
     units: str = ""
     sha256: str = ""
 
@@ -147,6 +157,14 @@ class PolicyBundle(Document):
     def to_text(self) -> str:
         """The canonical document, sha256 included."""
         return canonical(self.model_dump()) + "\n"
+
+    def least(self, group_id: str | None) -> float:
+        """The share of agreement below which the promise of a group is broken for sure.
+
+        That is the target, unless the promise is relative to the ceiling.
+        """
+        group = self.group(group_id)
+        return self.target_agreement if group is None or group.least is None else group.least
 
     def group(self, group_id: str | None) -> GroupPolicy | None:
         """The policy of one group."""
@@ -178,18 +196,6 @@ class PolicyBundle(Document):
 Canary.model_rebuild()
 
 
-def schema() -> dict[str, Any]:
-    """JSON schema of the policy document, as ``policy.schema.json`` publishes it."""
-    made = PolicyBundle.model_json_schema()
-    about = "By the secret of the installation that made it; not part of what sha256 is of."
-    fields = made["$defs"]["PolicyBundle"]["properties"]
-    fields[SIGNATURE] = {"title": "Signature", "type": "string", "description": about}
-    return made | {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"Routing policy, version {SCHEMA_VERSION}",
-    }
-
-
 def seal(**fields: Any) -> PolicyBundle:
     """Make a bundle of its fields, with floats rounded as they will be read back."""
     bundle = PolicyBundle(**fields)
@@ -200,7 +206,7 @@ def seal(**fields: Any) -> PolicyBundle:
 def with_canary(
     champion: PolicyBundle, challenger: PolicyBundle, stage: str, weight: float
 ) -> PolicyBundle:
-    """The champion's policy, its promises untouched, with a challenger beside it.
+    """The champion's policy, its promises untouched, with a challenger; more is shadowed meanwhile.
 
     Args:
         champion: a policy without canary; the parent of the new one.
@@ -209,6 +215,7 @@ def with_canary(
         weight: share of conversations that the challenger may answer.
     """
     fields = champion.model_dump(exclude={"sha256", "schema_version", "parent", "canary"})
+    fields["exploration_rate"] = max(champion.exploration_rate, ROLLOUT_RATE)
     canary = {"stage": stage, "weight": weight, "policy": challenger.model_dump()}
     return seal(**fields, parent=champion.sha256, canary=canary)
 

@@ -20,9 +20,27 @@ from loop_pipeline.groups.embedding.ask_encoder import EmbedderError
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder, open_embedder
 from loop_pipeline.hashing import canonical
 from loop_pipeline.installation_secret import keyed_digest
-from loop_pipeline.routing.policy import SIGNATURE, BadBundle, PolicyBundle, load_bundle
+from loop_pipeline.routing.policy import (
+    SCHEMA_VERSION,
+    SIGNATURE,
+    BadBundle,
+    PolicyBundle,
+    load_bundle,
+)
 
 PURPOSE = "policy"
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of the policy document, as ``policy.schema.json`` publishes it."""
+    made = PolicyBundle.model_json_schema()
+    about = "By the secret of the installation that made it; not part of what sha256 is of."
+    fields = made["$defs"]["PolicyBundle"]["properties"]
+    fields[SIGNATURE] = {"title": "Signature", "type": "string", "description": about}
+    return made | {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"Routing policy, version {SCHEMA_VERSION}",
+    }
 
 
 def signed(bundle: PolicyBundle, secret: bytes) -> str:

@@ -14,30 +14,37 @@ import pandas as pd
 from loop_pipeline.confidence.answer_score import ScoreWeights
 from loop_pipeline.confidence.answer_score_fit import fit_score, scores
 from loop_pipeline.confidence.certificate import Certificate, shared_delta
+from loop_pipeline.confidence.frontier_twice import FrontierTwice
+from loop_pipeline.confidence.relative_certificate import rows_needed
 from loop_pipeline.confidence.standing_certificate import needed
 from loop_pipeline.groups.clustering.fit import Group, Groups
-from loop_pipeline.hashing import plain_numbers, seal_of, subject_hash
-from loop_pipeline.routing.offers import Contender, certify, choose, make_offer
+from loop_pipeline.hashing import plain_numbers, subject_hash
+from loop_pipeline.routing import standing
+from loop_pipeline.routing.offers import (
+    Contender,
+    asked_twice,
+    certify,
+    choose,
+    make_offer,
+    told,
+)
 from loop_pipeline.routing.policy import Offer, PolicyBundle, seal
 from loop_pipeline.routing.row_units import about_units
-from loop_pipeline.routing.standing import earlier_offers, score_in_use, subject_of
 
 
 class NotEnoughRows(ValueError):
     """No group has the calibration rows any promise needs; the active policy stays."""
 
 
-def _need_rows(contenders: Sequence[Contender], groups: Groups, alpha: float, delta: float) -> int:
-    """The rows that a promise would take if it were alone; raises if no group has them."""
-    sizes = [len(c.calibration(g.group_id)) for c in contenders for g in groups.active]
-    need, most = needed(alpha, shared_delta(delta, 1, 1)), max(sizes, default=0)
+def _enough(sizes: Sequence[int], groups: Groups, need: int, asked: str) -> None:
+    """Raise if no group has the rows that a promise would take if it were alone."""
+    most = max(sizes, default=0)
     if most < need:
         raise NotEnoughRows(
             f"{len(groups.active)} task groups, the largest has {most} calibration rows and needs "
             f"at least {need}; {need - most} more distinct held-out requests answered by the "
-            "frontier are missing"
+            f"frontier{asked} are missing"
         )
-    return need
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class _Round:
     """The tests of one fit: what was promised before, and what a new test may spend."""
 
     alpha: float
+    margin: float | None
     facts: list[Any]
     held: Mapping[str, str]
     earlier: dict[str, Offer]
@@ -53,7 +61,8 @@ class _Round:
 
     def subject(self, contender: Contender, group: Group) -> str:
         """What a certificate of this model and group speaks about."""
-        return subject_of(contender, group, [*self.facts, self.held.get(group.group_id)])
+        facts = [*self.facts, self.held.get(group.group_id)]
+        return standing.subject_of(contender, group, facts)
 
     def certificate(self, contender: Contender, group: Group) -> Certificate:
         """What may be promised of a model for a group, and what it speaks about."""
@@ -64,6 +73,7 @@ class _Round:
             alpha=self.alpha,
             share=self.share,
             earlier=self.earlier.get(subject),
+            margin=self.margin,
         )
         if found.share and not found.subject:
             found = found.model_copy(update={"subject": subject, "round": self.number})
@@ -80,29 +90,22 @@ def _round(
     number: int,
     target_agreement: float,
     delta: float,
+    margin: float | None,
 ) -> _Round:
     """Which tests are new, and what chance each of them gets."""
     alpha = round(1 - target_agreement, 12)
-    facts = [*facts, target_agreement, delta]
-    need = _need_rows(contenders, groups, alpha, delta)
-    tests = _Round(alpha, facts, held, earlier_offers(known), number, 0.0)
+    facts = [*facts, *standing.promise_of(target_agreement, delta, margin)]
+    sizes = [len(c.calibration(g.group_id)) for c in contenders for g in groups.active]
+    alone = shared_delta(delta, 1, 1)
+    need = needed(alpha, alone) if margin is None else rows_needed(margin, alone)
+    _enough(sizes, groups, need, "" if margin is None else " twice")
+    tests = _Round(alpha, margin, facts, held, standing.earlier_offers(known), number, 0.0)
     new = sum(
         tests.subject(c, g) not in tests.earlier and len(c.calibration(g.group_id)) >= need
         for c in contenders
         for g in groups.active
     )
     return replace(tests, share=shared_delta(delta, new, number))
-
-
-def _rows_hash(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
-    columns = ["prompt_id", "split", "group_id", "agrees", "score", "unit", "times"]
-    lines = [
-        [[str(value) for value in row] for row in ordered.itertuples(index=False)]
-        for ordered in (
-            c.rows.sort_values("prompt_id", kind="stable").filter(columns) for c in contenders
-        )
-    ]
-    return seal_of([groups.version, lines, parts])
 
 
 def _student(
@@ -150,6 +153,8 @@ def fit_policy(
     certificate_days: int = 90,
     app: str = "",
     held: Mapping[str, str] | None = None,
+    twice: FrontierTwice | None = None,
+    margin: float | None = None,
 ) -> PolicyBundle:
     """Fit the score on validation rows and a certificate per group on calibration rows.
 
@@ -178,20 +183,25 @@ def fit_policy(
         certificate_days: for which a certificate holds, counted from its newest row.
         app: the only one whose requests these are; the policy is for no other. Empty: all.
         held: groups that are held back, and since when: what was promised of them before is void.
+        twice: requests that the frontier answered twice; None: not known.
+        margin: promise agreement relative to the ceiling, less this; None: ``target_agreement``.
 
     Raises:
         NotEnoughRows: if no group could be certified even with full agreement.
     """
     student_usd = costs.get("student_usd_per_request")
     known = [bundle for bundle in (previous, challenger) if bundle is not None]
-    in_use = score_in_use(known, student, versions)
+    in_use = standing.score_in_use(known, student, versions)
     own = _student(student, student_usd, answers, in_use)
-    contenders = [own, *sorted(others, key=lambda c: c.name)]
+    contenders, twice = [own, *sorted(others, key=lambda c: c.name)], twice or FrontierTwice()
+    if margin is not None:
+        contenders = [asked_twice(contender, twice) for contender in contenders]
     subject = subject_hash(
         student, frontier, versions, groups.embedder_version, [(c.name, c.version) for c in others]
     )
-    facts = [subject, target_agreement, delta, *sorted((held or {}).items())]
-    evidence = _rows_hash(contenders, groups, facts)
+    promise = standing.promise_of(target_agreement, delta, margin)
+    facts = [subject, *promise, *sorted((held or {}).items())]
+    evidence = standing.rows_hash(contenders, groups, facts)
     again = next((bundle for bundle in known if bundle.evidence_hash == evidence), None)
     so_far = max(recalibrations, *(bundle.recalibration for bundle in known), 0)
     tests = _round(
@@ -203,13 +213,15 @@ def fit_policy(
         number=again.recalibration if again else so_far + 1,
         target_agreement=target_agreement,
         delta=delta,
+        margin=margin,
     )
     frontier_usd = costs.get("frontier_usd_per_request", {})
     fitted = []
     for group in sorted(groups.active, key=lambda g: g.group_id):
         usd = frontier_usd.get(group.group_id)
         offers = [make_offer(c, tests.certificate(c, group), usd) for c in contenders]
-        fitted.append(choose(group, offers, student=own.name, delta=tests.share, frontier_usd=usd))
+        chosen = choose(group, offers, student=own.name, delta=tests.share, frontier_usd=usd)
+        fitted.append(told(chosen, twice, target_agreement if margin is None else None))
     rounds = [offer.round for group in fitted for offer in (group.offers or [group])]
     fields = {
         "recalibration": max(rounds),
@@ -228,6 +240,8 @@ def fit_policy(
         "expires": expiry(answers, certificate_days),
         "prices": costs.get("prices"),
         "app": app,
+        "ceiling": twice.whole,
+        "margin": margin,
         "units": about_units(answers[answers["split"] == "calibration"]),
         "others": [
             {"name": c.name, "version": c.version, "score": c.score.model_dump()}

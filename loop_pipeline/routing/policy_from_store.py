@@ -5,7 +5,8 @@ How thresholds are found is in ``policy_fit``; what comes into force is decided 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,14 +15,19 @@ from sqlalchemy import Engine
 from loop_pipeline.artifacts import embedder_path
 from loop_pipeline.confidence.answer_score import FEATURES
 from loop_pipeline.confidence.answer_score_fit import fit_score
-from loop_pipeline.confidence.certificate import promise_state
+from loop_pipeline.confidence.frontier_twice import frontier_twice
 from loop_pipeline.costs.attribution import student_usd_per_request
 from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.model_comparison import frontier_usd_by_group
 from loop_pipeline.hashing import seal_of, subject_hash
-from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
-from loop_pipeline.routing.gold_check import check_on_gold
+from loop_pipeline.routing.calibration_rows import (
+    held_out_answers,
+    other_models,
+    recent_rows,
+    versions_of,
+)
+from loop_pipeline.routing.gold_check import check_on_gold, verdicts
 from loop_pipeline.routing.off_policy_gate import OffPolicyReport, check
 from loop_pipeline.routing.offers import choose
 from loop_pipeline.routing.policy import Offer, PolicyBundle, seal
@@ -30,7 +36,7 @@ from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import read
 from loop_pipeline.store.policies import spent_recalibrations
-from loop_pipeline.store.tables import GroupMemberRow, TaskGroupRow
+from loop_pipeline.store.tables import GroupMemberRow, TaskGroupRow, TraceRow
 from loop_pipeline.store.traces import read_traces
 from loop_pipeline.training.dataset.splits import split_traces
 
@@ -45,6 +51,7 @@ def policy_from_store(
     *,
     previous: PolicyBundle | None,
     challenger: PolicyBundle | None,
+    holds: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[PolicyBundle, OffPolicyReport]:
     """A policy for the newest approved student, and what logged requests say about it.
 
@@ -53,6 +60,7 @@ def policy_from_store(
         settings: promises, prices and where the embedder lies.
         previous: the policy in force, without its canary.
         challenger: the canary's policy, if there is one.
+        holds: rows of ``holds`` in force: a held group is certified by answers of after its hold.
 
     Raises:
         NoPolicy: there is no approved student or no task group, or no group has rows enough; or
@@ -67,17 +75,22 @@ def policy_from_store(
     name = checkpoint["checkpoint_id"]
     path = embedder_path(settings, groups.embedder_version)
     embedder = open_embedder(path, settings.train_python, **settings.embedder_access())
-    others = other_models(engine, embedder)
+    others, days = other_models(engine, embedder), settings.evidence_days
+    since = {str(row["group_id"]): row["at"] for row in holds}
+    times = read(engine, TraceRow, columns=["prompt_id", "ts"]) if others else None
     try:
         bundle = fit_policy(
-            held_out_answers(engine, name, settings.app),
+            recent_rows(held_out_answers(engine, name, settings.app), days, since),
             groups,
             student={"checkpoint_id": name, "adapter": adapter_name(name)},
-            others=others,
+            others=[replace(c, rows=recent_rows(c.rows.merge(times), days, since)) for c in others],
             certificate_days=settings.certificate_days,
             previous=previous,
             challenger=challenger,
             recalibrations=spent_recalibrations(engine),
+            twice=frontier_twice(engine, around["frontier"]["model"]),
+            margin=settings.ceiling_margin if settings.target_kind == "ceiling" else None,
+            held={group: str(at) for group, at in since.items()},
             **around,
         )
     except NotEnoughRows as error:
@@ -202,8 +215,7 @@ def gold_promises(
         policies: by who they are, such as ``champion``; all their groups share ``delta``.
 
     Returns:
-        Rows of `policy_fit.check_on_gold` with the columns who and verdict
-        (`confidence.certificate.promise_state`; empty for the row ``all``).
+        Rows of `gold_check.check_on_gold` with who, and the columns of `gold_check.verdicts`.
     """
     parts = []
     for who, bundle in policies.items():
@@ -213,19 +225,4 @@ def gold_promises(
         others = other_models(engine, embedder) if embedder else []
         answers = held_out_answers(engine, bundle.student["checkpoint_id"], bundle.app)
         parts.append(check_on_gold(bundle, answers, others).assign(who=who, delta=bundle.delta))
-    gold = pd.concat(parts, ignore_index=True)
-    groups = gold["group_id"] != "all"
-    tested = int((groups & (gold["served"] > 0)).sum())
-    gold["verdict"] = [
-        promise_state(
-            round(row.agreement * row.served) if row.served else 0,
-            row.served,
-            target=row.target_agreement,
-            delta=row.delta,
-            groups=tested,
-        )
-        if group
-        else ""
-        for row, group in zip(gold.itertuples(), groups, strict=True)
-    ]
-    return gold.drop(columns="delta")
+    return verdicts(pd.concat(parts, ignore_index=True)).drop(columns="delta")

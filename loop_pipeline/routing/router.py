@@ -22,7 +22,7 @@ from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.routing.decision import Asked, Decision, Settled, Text, embed, unread
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 from loop_pipeline.routing.policy_files import check_embedder, policy_embedder, read_policy
-from loop_pipeline.stats.sampling import coin
+from loop_pipeline.stats.sampling import coin, shadow_coin
 from loop_pipeline.traces.messages import request_text
 from loop_pipeline.traces.messages import template_hash as hash_template
 
@@ -148,19 +148,20 @@ class Router:
             reason = f"the router failed: {error!r:.200}"
             return Decision("frontier", None, reason, rate, shadow=False)
         if drawn and self.canary is not None:
-            chosen = self.canary._decide(asked, text)
+            # One coin for all requests: the shadow share is that of the policy in force.
+            chosen = self.canary._decide_alone(asked, text, rate)
             if chosen.arm == "student":  # without a certificate of its own, the champion's holds
                 return replace(chosen, canary=True)
-        return self._decide_alone(asked, text)
+        return self._decide_alone(asked, text, rate)
 
     def _draws_canary(self, key: str) -> bool:
         canary = self.bundle.canary
         return canary is not None and (coin(f"canary {canary.policy.sha256}", key) < canary.weight)
 
-    def _decide_alone(self, asked: Asked, text: Text | Exception) -> Decision:
-        rate, shadow = self.bundle.exploration_rate, False
+    def _decide_alone(self, asked: Asked, text: Text | Exception, rate: float) -> Decision:
+        shadow = False
         try:
-            shadow = coin("shadow", asked.prompt_id) < rate
+            shadow = shadow_coin(asked.prompt_id) < rate
             if isinstance(text, Exception):
                 raise text
             group_id, reason, model, score = self._first(asked, text)
@@ -194,12 +195,12 @@ class Router:
             return f"the certificates expired on {self.bundle.expires}", None, None
         if self._void:
             return self._void, None, None
-        weights, score = self._score_of(group), None
+        weights, score, note = self._score_of(group), None, ""
         if isinstance(weights, RequestScore):
-            score = weights.value(text, unit(vector[None])[0])
+            score, note = weights.scored(text, unit(vector[None])[0])
             if not score >= group.threshold:
-                return "not sure enough before the call", None, score
-        return group.reason, group.model or self.bundle.student["adapter"], score
+                return f"not sure enough before the call{note}", None, score
+        return group.reason + note, group.model or self.bundle.student["adapter"], score
 
     def _score_of(self, group: GroupPolicy) -> ScoreWeights | RequestScore:
         return self._others[group.model].score if group.model else self.bundle.score

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from loop_pipeline.confidence.answer_score import ScoreWeights
-from loop_pipeline.groups.clustering.fit import Group
+from loop_pipeline.groups.clustering.fit import Group, Groups
 from loop_pipeline.hashing import plain_numbers, seal_of
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import GroupPolicy, Offer, PolicyBundle
@@ -55,3 +55,20 @@ def earlier_offers(known: Iterable[PolicyBundle]) -> dict[str, Offer]:
 def _only(group: GroupPolicy, student: str) -> Offer:
     fields = {name: getattr(group, name) for name in Offer.model_fields if name != "model"}
     return Offer(model=group.model or student, **fields)
+
+
+def promise_of(target_agreement: float, delta: float, margin: float | None) -> list[Any]:
+    """What is promised, as far as it names evidence."""
+    return [target_agreement, delta] if margin is None else ["less", margin, delta]
+
+
+def rows_hash(contenders: Sequence[Contender], groups: Groups, parts: list[Any]) -> str:
+    """Names the evidence of a fit: the same rows in any order have the same name."""
+    columns = ["prompt_id", "split", "group_id", "agrees", "score", "unit", "times", "itself"]
+    lines = [
+        [[str(value) for value in row] for row in ordered.itertuples(index=False)]
+        for ordered in (
+            c.rows.sort_values("prompt_id", kind="stable").filter(columns) for c in contenders
+        )
+    ]
+    return seal_of([groups.version, lines, parts])

@@ -11,7 +11,7 @@ import math
 from scipy.special import bdtr, betaincinv
 
 
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Exact binomial interval of a rate; (0, 1) without a row."""
     tail = (1 - level) / 2
     high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0

@@ -61,6 +61,28 @@ def fit_calibrator(
     return Calibrator(kind="isotonic", slope=slope, offset=offset, knots=knots)
 
 
+def cross_calibrated(
+    z: NDArray[np.float64], good: NDArray[np.float64], folds: NDArray[np.int_]
+) -> NDArray[np.float64]:
+    """P(good) of each row by a curve that has not seen its fold, shape (n,).
+
+    A curve that is judged on the rows it was fitted to looks better than it is. Its kind is that of
+    all rows together, so that what is judged is what is used.
+
+    Args:
+        z: log-odds, out of fold as well, shape (n,).
+        good: P(good) by people, shape (n,).
+        folds: which rows were left out together, shape (n,).
+    """
+    isotonic_from = 0 if len(z) >= ISOTONIC_FROM else len(z) + 1
+    p = np.empty(len(z))
+    for fold in np.unique(folds):
+        own = folds == fold
+        curve = fit_calibrator(z[~own], good[~own], isotonic_from=isotonic_from)
+        p[own] = curve.apply(z[own])
+    return p
+
+
 def _platt(z: NDArray[np.float64], good: NDArray[np.float64]) -> tuple[float, float]:
     """Slope and offset of P(good) = expit(slope * z + offset), with a pull to (1, 0)."""
     from scipy.optimize import minimize
@@ -89,15 +111,15 @@ def reliability(
         n_bins: bins of equal numbers of rows.
 
     Returns:
-        ece, brier, auc (0.5 where only one kind of answer is there) and bins: dicts of
-        confidence, agreement (share of good), low, high (exact 95% interval of the unweighted
-        share), n.
+        ece, ece_by_chance (what a perfect score would show on so few rows), brier, auc (0.5 where
+        only one kind of answer is there) and bins: dicts of confidence, agreement (share of good),
+        low, high (exact 95% interval of the unweighted share), n.
     """
     from sklearn.metrics import roc_auc_score
 
     weight = np.ones(len(scores)) if weights is None else weights
     parts = [p for p in np.array_split(np.argsort(scores, kind="stable"), n_bins) if len(p)]
-    bins, ece = [], 0.0
+    bins, ece, chance = [], 0.0, 0.0
     for part in parts:
         said = float(np.average(scores[part], weights=weight[part]))
         was = float(np.average(good[part], weights=weight[part]))
@@ -105,10 +127,14 @@ def reliability(
         bins.append(
             {"confidence": said, "agreement": was, "low": low, "high": high, "n": len(part)}
         )
-        ece += weight[part].sum() / weight.sum() * abs(said - was)
+        share = weight[part].sum() / weight.sum()
+        ece += share * abs(said - was)
+        noise = said * (1 - said) * (weight[part] ** 2).sum() / weight[part].sum() ** 2
+        chance += share * np.sqrt(2 / np.pi * max(noise, 0.0))
     both = 0 < good.sum() < len(good)
     return {
         "ece": float(ece),
+        "ece_by_chance": float(chance),
         "brier": float(np.average((scores - good) ** 2, weights=weight)),
         "auc": float(roc_auc_score(good, scores, sample_weight=weight)) if both else 0.5,
         "bins": bins,

@@ -3,41 +3,30 @@
 Not here: where the requests come from (``routing/logged_requests.py``).
 
 SNIPS (Swaminathan & Joachims 2015) and the doubly robust estimator (Dudik et al. 2011) with a
-cross-fitted outcome model; intervals from influence values, summed within a cluster.
+cross-fitted outcome model; intervals from influence values, summed within a cluster, and corrected
+where few of the rows that weigh most are errors (``weighted/score_interval.py``).
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel
-from scipy.stats import norm
 
-from loop_pipeline.stats.binomial import clopper_pearson
+from loop_pipeline.stats.weighted.one_source import Floats, Logged, Part, of, part_of
+from loop_pipeline.stats.weighted.one_source import effective_size as effective_size
 
 MIN_EFFECTIVE = 200
 MAX_WEIGHT = 50.0
+# A source of which so few rows of some chance are expected to be seen is not estimated apart.
+FEWEST_SEEN = 5
 FOLDS = 5
 RIDGE = 1.0
 # Observed rows per feature below which the outcome model is the mean of the row's group.
 MIN_ROWS_PER_FEATURE = 10
-
-Floats = NDArray[np.float64]
-
-
-class Logged(NamedTuple):
-    """One outcome over the logged requests, each of shape (n,).
-
-    ``reward`` is NaN where it was not observed; ``propensity`` is the chance that it would be,
-    given everything logged before the coin; ``predicted`` is an outcome model's guess, made
-    without the row itself.
-    """
-
-    reward: Floats
-    propensity: Floats
-    predicted: Floats
 
 
 class Estimate(BaseModel):
@@ -55,12 +44,6 @@ class Estimate(BaseModel):
     max_weight: float
 
 
-def effective_size(weight: Floats) -> float:
-    """Kish's effective sample size, (sum w)^2 / sum w^2; 0 if every weight is 0."""
-    total = float(weight.sum())
-    return total**2 / float((weight**2).sum()) if total > 0 else 0.0
-
-
 def estimate(
     reward: Floats,
     propensity: Floats,
@@ -68,7 +51,9 @@ def estimate(
     *,
     within: Logged | None = None,
     clusters: NDArray[Any] | None = None,
+    sources: NDArray[Any] | None = None,
     level: float = 0.95,
+    share: bool = True,
 ) -> Estimate:
     """Mean reward under the new policy.
 
@@ -79,8 +64,13 @@ def estimate(
             biases nothing while the propensities are right.
         within: of a 0/1 outcome: the mean is then taken over the requests where it is 1. It has to
             be known wherever the reward is, and the reward 0 wherever it is 0.
-        clusters: shape (n,), rows that belong together (one request asked again).
+        clusters: shape (n,), rows that belong together (a conversation, one request asked again).
+        sources: shape (n,), samples of the same requests that were drawn in different ways, such as
+            replayed and live ones. Each is estimated apart; together they weigh as many direct
+            observations as each is worth, so that none of them makes the estimate worse. One whose
+            rarest rows are hardly ever seen says nothing and is left out. None: one sample.
         level: of the intervals.
+        share: rewards are in [0, 1]; else the intervals are plain normal ones.
 
     Raises:
         ValueError: nothing was observed, or a propensity is no probability.
@@ -89,64 +79,45 @@ def estimate(
         raise ValueError("no reward was observed: nothing can be said about the policy")
     if not ((propensity > 0) & (propensity <= 1)).all():
         raise ValueError("a propensity is not in (0, 1]")
+    logged = Logged(reward, propensity, predicted)
     base = within or Logged(np.ones_like(reward), np.ones_like(reward), np.ones_like(reward))
-    seen = np.isfinite(reward)
-    weight = np.where(seen, 1 / propensity, 0.0)
-    gained, inside = np.where(seen, reward, 0.0), np.where(seen, base.reward, 0.0)
-    total = float(weight @ inside)
-    if total == 0:
-        raise ValueError("no observed request lies within what the mean is taken over")
-    snips = float(weight @ gained / total)
-    pull = weight * (gained - snips * inside) * len(reward) / total
-    top, bottom = _corrected(Logged(reward, propensity, predicted)), _corrected(base)
-    dr = float(top.mean() / bottom.mean())
-    pull_dr = (top - dr * bottom) / bottom.mean()
-    own = weight * inside
-    effective = effective_size(own)
-    spreads = [
-        _interval(value, influence, effective, gained[own > 0], clusters, level)
-        for value, influence in ((snips, pull), (dr, pull_dr))
-    ]
-    return Estimate(
-        snips=snips,
-        snips_low=spreads[0][0],
-        snips_high=spreads[0][1],
-        dr=dr,
-        dr_low=spreads[1][0],
-        dr_high=spreads[1][1],
-        n=len(reward),
-        observed=int((own > 0).sum()),
-        effective=effective,
-        max_weight=float(own.max()),
-    )
-
-
-def _corrected(part: Logged) -> Floats:
-    """The model's guess, corrected by what was observed: its mean is the DR estimate."""
-    seen = np.isfinite(part.reward)
-    rest = np.where(seen, part.reward, part.predicted) - part.predicted
-    return part.predicted + rest / part.propensity
-
-
-def _interval(
-    value: float,
-    influence: Floats,
-    effective: float,
-    rewards: Floats,
-    clusters: NDArray[Any] | None,
-    level: float,
-) -> tuple[float, float]:
-    sums = influence
+    unit = np.arange(len(reward))
     if clusters is not None:
-        _, which = np.unique(clusters.astype(str), return_inverse=True)
-        sums = np.bincount(which, weights=influence)
-    half = float(norm.ppf(0.5 + level / 2) * np.sqrt((sums**2).sum()) / len(influence))
-    if np.isin(rewards, (0.0, 1.0)).all() and np.ptp(rewards) == 0:
-        # Nothing varies, so a normal interval would be empty: the exact one of so many rows.
-        n = max(int(effective), 1)
-        low, high = clopper_pearson(round(n * float(rewards[0])), n, level)
-        return min(low, value), max(high, value)
-    return value - half, value + half
+        unit = pd.factorize(clusters)[0]
+    source = np.zeros(len(reward), int) if sources is None else sources
+    parts = []
+    for name in np.unique(source):
+        own = source == name
+        rows, counted = of(logged, own), of(base, own)
+        if part := part_of(rows, counted, unit[own], share=share, level=level):
+            parts.append(part)
+    if not parts:
+        raise ValueError("no observed request lies within what the mean is taken over")
+    told = [part for part in parts if part.expected >= FEWEST_SEEN] or parts
+    return _together(told, len(reward))
+
+
+def _together(parts: list[Part], n: int) -> Estimate:
+    """The sources, each with the weight of what it is worth."""
+    worth = np.array([part.effective for part in parts])
+    by = worth / worth.sum()
+    pooled = sum(part.total for part in parts)
+    found = {}
+    for name in ("snips", "dr"):
+        value, below, above = np.array([getattr(part, name) for part in parts]).T
+        mean = float(by @ value)
+        low, high = mean - np.sqrt(by**2 @ below), mean + np.sqrt(by**2 @ above)
+        found |= {name: mean, f"{name}_low": float(low), f"{name}_high": float(high)}
+    return Estimate(
+        **found,
+        n=n,
+        observed=sum(part.observed for part in parts),
+        effective=float(worth.sum()),
+        max_weight=max(
+            part.largest * weight * pooled / part.total
+            for part, weight in zip(parts, by, strict=True)
+        ),
+    )
 
 
 def outcome_model(
@@ -176,7 +147,7 @@ def outcome_model(
     seen = np.isfinite(reward)
     if not seen.any():
         return np.zeros(len(reward))
-    _, which = np.unique(clusters.astype(str), return_inverse=True)
+    which = pd.factorize(clusters)[0]
     fold = np.random.default_rng(seed).permutation(which.max() + 1)[which] % FOLDS
     weight = np.where(seen, 1 / propensity, 0.0)
     filled = np.where(seen, reward, 0.0)
@@ -203,7 +174,7 @@ def _ridge(x: Floats, y: Floats, weight: Floats, new: Floats) -> Floats:
 
 def _group_means(groups: NDArray[Any], y: Floats, weight: Floats, prior: float = 5.0) -> Floats:
     overall = float(weight @ y / weight.sum())
-    _, which = np.unique(groups.astype(str), return_inverse=True)
+    which = pd.factorize(groups)[0]
     weight = weight / weight[weight > 0].mean()
     total, size = np.bincount(which, weights=weight * y), np.bincount(which, weights=weight)
     return ((total + prior * overall) / (size + prior))[which]

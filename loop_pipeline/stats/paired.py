@@ -1,20 +1,27 @@
 """How sure a difference is between two models that answered the same requests.
 
 Not here: what follows from it (``evaluation/gate.py``).
+
+Rows of one unit (a conversation, near-duplicates) are often won or lost together, so that they are
+no independent rows. Two tests count by units: `worse_by_units` lets each unit as a whole take a
+sign, which is exact, and McNemar's test where every unit has one row; `bound_by_units` is Tango's
+bound on as many rows as the units are worth, which is cluster-robust.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
-from scipy.stats import binom, norm
+from scipy.stats import binom, norm, t
 
 DRAWS = 2000
+# Fewer units of even size than this have no normal limit: one unit alone could decide.
+FEWEST_UNITS = 30
 
 
 class Difference(NamedTuple):
@@ -102,7 +109,7 @@ def mcnemar_worse(gained: int, lost: int) -> float:
     return float(binom.sf(lost - 1, gained + lost, 0.5)) if gained + lost else 1.0
 
 
-def lower_bound(gained: int, lost: int, n: int, alpha: float) -> float:
+def lower_bound(gained: float, lost: float, n: float, alpha: float) -> float:
     """One-sided ``1 - alpha`` lower bound of the paired difference, by Tango's score test (1998).
 
     It holds its level also when few rows are discordant, where bootstrap and Wald bounds collapse.
@@ -124,13 +131,81 @@ def lower_bound(gained: int, lost: int, n: int, alpha: float) -> float:
     return float(brentq(beyond, -1 + edge, (gained - lost) / n))  # pyright: ignore[reportArgumentType]
 
 
-def _tango(gained: int, lost: int, n: int, difference: float) -> float:
+def _tango(gained: float, lost: float, n: float, difference: float) -> float:
     b = -gained - lost + (2 * n - gained + lost) * difference
     c = -lost * difference * (1 - difference)
     rare = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
     variance = n * (2 * rare + difference * (1 - difference))
     above = gained - lost - n * difference
     return above / math.sqrt(variance) if variance > 0 else (math.inf if above > 0 else 0.0)
+
+
+class RowsByUnit(NamedTuple):
+    """Gains of the rows (1, 0 or -1), and what they are worth."""
+
+    gained: int
+    lost: int
+    sums: np.ndarray
+    """Of each unit."""
+    sizes: np.ndarray
+    """Rows of each unit."""
+
+    @classmethod
+    def of(cls, gain: ArrayLike, units: ArrayLike) -> Self:
+        """Of each row's gain, shape (n,), and what it belongs to, shape (n,)."""
+        codes, _ = pd.factorize(np.asarray(units))
+        values = np.asarray(gain, float)
+        sums, sizes = np.bincount(codes, weights=values), np.bincount(codes)
+        return cls(int((values > 0).sum()), int((values < 0).sum()), sums, sizes)
+
+    @property
+    def even_units(self) -> float:
+        """Units of the same size that would weigh as evenly (Kish)."""
+        n = float(self.sizes.sum())
+        return n**2 / float((self.sizes.astype(float) ** 2).sum()) if n else 0.0
+
+    def design_effect(self, alpha: float) -> float:
+        """How much larger the variance of the mean is than that of independent rows; at least 1.
+
+        It is estimated from the units that hold a difference. Where they are few it is raised as a
+        t quantile at ``alpha`` is above a normal one.
+        """
+        n, mean = float(self.sizes.sum()), float(self.sums.sum() / self.sizes.sum())
+        alone = self.gained + self.lost - n * mean**2
+        if alone <= 0 or self.sizes.max() == 1:
+            return 1.0
+        telling = max(int((self.sums != 0).sum()), 2)
+        raised = float(t.ppf(alpha, telling - 1) / norm.ppf(alpha)) ** 2
+        together = float(((self.sums - self.sizes * mean) ** 2).sum())
+        return max(1.0, together / alone * raised)
+
+
+def bound_by_units(rows: RowsByUnit, alpha: float) -> float:
+    """`lower_bound` of rows that belong together in units: on rows over their design effect.
+
+    It is -1, which says nothing, where a few units hold most of the rows.
+    """
+    if rows.sizes.max() > 1 and rows.even_units < FEWEST_UNITS:
+        return -1.0
+    by = rows.design_effect(alpha)
+    return lower_bound(rows.gained / by, rows.lost / by, float(rows.sizes.sum()) / by, alpha)
+
+
+def worse_by_units(rows: RowsByUnit) -> float:
+    """One-sided p-value that the candidate is not worse, exact if units are independent.
+
+    Were the two the same, which of them gave which answers to a unit would not matter: the sum of
+    each unit takes either sign by a fair coin. With a row a unit this is McNemar's exact test.
+    """
+    lead = round(float(rows.sums.sum()))
+    sums = np.abs(rows.sums[rows.sums != 0]).round().astype(int)
+    chances = np.ones(1)  # of the sums from -top to top
+    for size, times in zip(*np.unique(sums, return_counts=True), strict=True):
+        own = np.zeros(2 * size * times + 1)
+        own[:: 2 * size] = binom.pmf(np.arange(times + 1), times, 0.5)
+        chances = np.convolve(chances, own)
+    top = len(chances) // 2
+    return float(min(1.0, chances[: max(0, lead + top + 1)].sum()))
 
 
 def holm(p: np.ndarray) -> np.ndarray:

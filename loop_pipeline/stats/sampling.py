@@ -26,6 +26,11 @@ def coin(seed: int | str, key: str) -> float:
     return int(digest("coin", str(seed), key)[:13], 16) / 16**13
 
 
+def shadow_coin(prompt_id: str) -> float:
+    """The number that has to be below a shadow share for a request to be drawn."""
+    return coin("shadow", prompt_id)
+
+
 def uniform_sample(p_review: pd.Series, *, seed: int | str = "thin") -> pd.Series:
     """Whether each reviewed row belongs to a uniform sample: kept with chance p_min / p.
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from sqlalchemy import Engine, select
 
 from loop_pipeline.store.database import first_row, insert_new, read, records, upsert
-from loop_pipeline.store.tables import CheckpointRow, DeploymentRow
+from loop_pipeline.store.tables import CheckpointRow, DeploymentRow, SpentGoldRow
 
 # What the gate, the report and a reader of the store have to know of a training.
 TRAVELS = ("stage", "parent_sha256", "ended_by", "training_cut_short", "config_sha256")
@@ -38,14 +38,29 @@ def set_checkpoint(engine: Engine, checkpoint_id: str, **values: Any) -> None:
     set_checkpoints(engine, {checkpoint_id: values})
 
 
-def set_checkpoints(engine: Engine, values: Mapping[str, Mapping[str, Any]]) -> None:
-    """Change columns of checkpoints (values by checkpoint id), all of them or none."""
+def set_checkpoints(
+    engine: Engine, values: Mapping[str, Mapping[str, Any]], *, spent: Iterable[str] = ()
+) -> None:
+    """Change columns of checkpoints, all of them or none.
+
+    Args:
+        engine: the store.
+        values: new values by checkpoint id.
+        spent: gold rows (prompt ids) that this decision rests on; they are recorded with it.
+    """
     table: Any = CheckpointRow.__table__
+    now = dt.datetime.now(dt.UTC)
     with engine.begin() as connection:
+        insert_new(connection, SpentGoldRow, [{"prompt_id": row, "at": now} for row in spent])
         for checkpoint_id, columns in values.items():
             connection.execute(
                 table.update().where(table.c.checkpoint_id == checkpoint_id).values(**columns)
             )
+
+
+def spent_gold(engine: Engine) -> set[str]:
+    """Gold rows (prompt ids) that some gate has decided on."""
+    return set(read(engine, SpentGoldRow, columns=["prompt_id"])["prompt_id"])
 
 
 def record_candidates(engine: Engine, dataset_id: str, metas: Sequence[Mapping[str, Any]]) -> None:

@@ -32,12 +32,13 @@ def hold_group(engine: Engine, group_id: str, *, reason: str, actor: str) -> boo
             "actor": actor,
             "released_at": None,
             "released_by": None,
+            "released_reason": None,
         }
         insert_rows(connection, HoldRow, [row])
     return True
 
 
-def release_group(engine: Engine, group_id: str, *, actor: str) -> bool:
+def release_group(engine: Engine, group_id: str, *, actor: str, reason: str = "") -> bool:
     """Release a group. False: nobody holds it."""
     table: Any = HoldRow.__table__
     held = (table.c.group_id == group_id) & table.c.released_at.is_(None)
@@ -45,7 +46,11 @@ def release_group(engine: Engine, group_id: str, *, actor: str) -> bool:
         done = connection.execute(
             table.update()
             .where(held)
-            .values(released_at=dt.datetime.now(dt.UTC), released_by=actor)
+            .values(
+                released_at=dt.datetime.now(dt.UTC),
+                released_by=actor,
+                released_reason=reason or None,
+            )
         )
     return bool(done.rowcount)
 

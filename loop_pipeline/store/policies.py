@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection, Engine, func, select, update
 
-from loop_pipeline.store.checkpoints import checkpoint_rows, newest_checkpoint
+from loop_pipeline.store.checkpoints import adapter_name, checkpoint_rows, newest_checkpoint
 from loop_pipeline.store.database import first_row, insert_new, read, upsert
-from loop_pipeline.store.tables import CheckpointRow, PolicyRow, RolloutRow
+from loop_pipeline.store.tables import CheckpointRow, HoldRow, PolicyRow, RolloutRow
 
 
 def active_policy(engine: Engine) -> dict[str, Any] | None:
@@ -162,3 +162,18 @@ def champions_so_far(engine: Engine) -> list[str]:
     )
     with engine.connect() as connection:
         return [str(name) for name in connection.scalars(statement)]
+
+
+def serves_since(engine: Engine, adapter: str) -> dt.datetime | None:
+    """When a student became the one that serves, or a group was released to it last."""
+    events = policy_events(engine)
+    champions = [adapter_name(name) if name else "" for name in events["champion_id"]]
+    began = None
+    for moment, name, before in zip(events["at"], champions, ["", *champions], strict=False):
+        if name == adapter and before != adapter:
+            began = moment.to_pydatetime()
+    policy = active_policy(engine)
+    moments = [began or (policy["active_from"] if policy else None)]
+    with engine.connect() as connection:
+        moments.append(connection.scalar(select(func.max(HoldRow.released_at))))
+    return max((moment for moment in moments if moment is not None), default=None)

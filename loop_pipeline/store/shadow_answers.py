@@ -10,24 +10,19 @@ from typing import Any
 
 import pandas as pd
 from sqlalchemy import Engine, func, select
-from sqlalchemy.orm import aliased
 
 from loop_pipeline.store.database import CHUNK, of_app, query
-from loop_pipeline.store.tables import (
-    ContractRow,
-    StudentAnswerRow,
-    TraceRow,
-)
+from loop_pipeline.store.tables import ContractRow, TraceRow
 from loop_pipeline.store.traces import BROKEN
-
-# Held-out answers that did not decide the gate: the gold split did, so it would flatter.
-REPLAYED = ("validation", "calibration")
 
 # Rows of ``traces`` belong to one request where ``route.shadow_of`` names it; ``route.adapter``
 # says which cheaper model answered.
 SHADOW_OF = TraceRow.route["shadow_of"].as_string()
 REQUEST = func.coalesce(SHADOW_OF, TraceRow.prompt_id)
 ADAPTER = TraceRow.route["adapter"].as_string()
+# The frontier's second answer to a request, asked for to see how often it agrees with itself. It is
+# nobody's standard: whatever compares models with the frontier reads the first.
+FIRST_ANSWER = TraceRow.route["again"].as_boolean().is_not(True)
 WHOLE = func.coalesce(TraceRow.finish_reason, "").not_in(BROKEN)
 
 
@@ -43,8 +38,8 @@ def paired_answers(
         since: only requests that the challenger answered from then on.
 
     Returns:
-        prompt_id, dedup_key, ts (of the challenger's answer), contract (dict or None), and the
-        answers: frontier, champion, challenger.
+        prompt_id, dedup_key, conversation_id, user_hash, ts (of the challenger's answer), contract
+        (dict or None), and the answers: frontier, champion, challenger.
     """
     recent = TraceRow.day >= since.astimezone(dt.UTC).date().isoformat()
     # The frontier's row of an escalated request names the student that was asked before it.
@@ -56,23 +51,25 @@ def paired_answers(
             REQUEST,
             ADAPTER,
             TraceRow.dedup_key,
+            TraceRow.conversation_id,
+            TraceRow.user_hash,
             TraceRow.producer,
             TraceRow.ts,
             TraceRow.output,
             ContractRow.body,
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(recent, REQUEST.in_(asked), WHOLE, of_app(engine))
+        .where(recent, REQUEST.in_(asked), WHOLE, FIRST_ANSWER, of_app(engine))
         .order_by(TraceRow.prompt_id)
     )
-    names = ["prompt_id", "dedup_key", "contract", "ts", "frontier", "champion", "challenger"]
+    shared = ["prompt_id", "dedup_key", "conversation_id", "user_hash", "contract"]
+    names = [*shared, "ts", "frontier", "champion", "challenger"]
     found: dict[str, dict[str, Any]] = {}
     with engine.connect() as connection:
-        for prompt_id, name, dedup_key, producer, ts, output, contract in connection.execute(
-            statement
-        ):
-            known = {"prompt_id": prompt_id, "dedup_key": dedup_key, "contract": contract}
-            row = found.setdefault(prompt_id, known)
+        for one in connection.execute(statement):
+            request, name, key, conversation, user, producer, ts, output, contract = one
+            known = (request, key, conversation, user, contract)
+            row = found.setdefault(request, dict(zip(shared, known, strict=True)))
             if producer == "frontier":
                 row["frontier"] = output
             elif name == challenger:
@@ -81,6 +78,20 @@ def paired_answers(
                 row["champion"] = output
     complete = [row for row in found.values() if len(row) == len(names)]
     return pd.DataFrame(complete, columns=pd.Index(names), dtype=object)
+
+
+def conversation_unit(
+    conversation_id: str | None, user_hash: str | None, ts: dt.datetime, prompt_id: str
+) -> str:
+    """What a request belongs to, of which only the first row is evidence of its own.
+
+    Its conversation; without one, all that a user asked within an hour; without a user, itself.
+    """
+    if conversation_id:
+        return f"conversation {conversation_id}"
+    if user_hash:
+        return f"user {user_hash} {ts.astimezone(dt.UTC):%Y-%m-%dT%H}"
+    return f"request {prompt_id}"
 
 
 def shadowed_answers(engine: Engine) -> pd.DataFrame:
@@ -121,7 +132,7 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
             TraceRow.cost_usd.label("frontier_usd"),
         )
         .outerjoin(ContractRow, ContractRow.contract_id == TraceRow.contract_id)
-        .where(TraceRow.producer == "frontier", WHOLE)
+        .where(TraceRow.producer == "frontier", WHOLE, FIRST_ANSWER)
         .order_by(TraceRow.prompt_id)
     )
     requests = sorted(set(cheaper["request"]))
@@ -131,27 +142,3 @@ def shadowed_answers(engine: Engine) -> pd.DataFrame:
         parts.append(query(engine, columns.where(own)))
     frontier = pd.concat(parts, ignore_index=True).drop_duplicates("prompt_id")
     return cheaper.merge(frontier, on="request").drop(columns="request")
-
-
-def held_out_pairs(engine: Engine, champion_id: str, challenger_id: str) -> pd.DataFrame:
-    """Held-out requests that both answered offline: whether each disagreed with the frontier.
-
-    Returns:
-        prompt_id, dedup_key, champion_disagrees, challenger_disagrees, by prompt id.
-    """
-    ours, theirs = aliased(StudentAnswerRow), aliased(StudentAnswerRow)
-    statement = (
-        select(ours.prompt_id, TraceRow.dedup_key, theirs.agrees, ours.agrees)
-        .join(theirs, theirs.prompt_id == ours.prompt_id)
-        .join(TraceRow, TraceRow.prompt_id == ours.prompt_id)
-        .where(ours.checkpoint_id == challenger_id, theirs.checkpoint_id == champion_id)
-        .where(ours.split.in_(REPLAYED), of_app(engine))
-        .order_by(ours.prompt_id)
-    )
-    with engine.connect() as connection:
-        rows = [
-            (prompt_id, key, not old, not new)
-            for prompt_id, key, old, new in connection.execute(statement)
-        ]
-    names = ["prompt_id", "dedup_key", "champion_disagrees", "challenger_disagrees"]
-    return pd.DataFrame(rows, columns=pd.Index(names))

@@ -458,6 +458,14 @@ class StudentAnswerRow(Base):
     latency_ms: Mapped[float]
 
 
+class SpentGoldRow(Base):
+    """A gold row that a gate has decided on, so that no report quotes it as unseen."""
+
+    __tablename__ = "spent_gold"
+    prompt_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[dt.datetime]
+
+
 class DeploymentRow(Base):
     """Who served what, since when."""
 
@@ -528,6 +536,51 @@ class HoldRow(Base):
     actor: Mapped[str]
     released_at: Mapped[dt.datetime | None]
     released_by: Mapped[str | None]
+    released_reason: Mapped[str | None]
+
+
+class WatchedAnswerRow(Base):
+    """An answer that a student served and the frontier was asked for as well, in shadow.
+
+    ``position`` counts those of a group and a model that are evidence, from 1; null: another answer
+    to the same ``unit`` (a conversation) is. ``stream`` is another one after each release of the
+    group: what was found before then counts no more.
+    """
+
+    __tablename__ = "watched_answers"
+    prompt_id: Mapped[str] = mapped_column(primary_key=True)
+    group_id: Mapped[str]
+    adapter: Mapped[str]
+    stream: Mapped[int]
+    position: Mapped[int | None]
+    unit: Mapped[str]
+    at: Mapped[dt.datetime]
+    disagrees: Mapped[bool]
+
+
+class ShadowRateRow(Base):
+    """Share of a group's requests that everybody answers, where it is higher than the policy's."""
+
+    __tablename__ = "shadow_rates"
+    group_id: Mapped[str] = mapped_column(primary_key=True)
+    rate: Mapped[float]
+    reason: Mapped[str]
+
+
+class AlertRow(Base):
+    """Something a person should know, once for each cause, subject and day.
+
+    ``resolved``: when it was over.
+    """
+
+    __tablename__ = "alerts"
+    alert_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[dt.datetime]
+    cause: Mapped[str]
+    day: Mapped[str]
+    subject: Mapped[str]
+    text: Mapped[str]
+    resolved: Mapped[dt.datetime | None]
 
 
 class LiveDayRow(Base):
@@ -586,5 +639,13 @@ Index(
     postgresql_where=DRAWN["postgresql"],
 )
 Index("ix_traces_contracted", TraceRow.day, sqlite_where=CONTRACTED, postgresql_where=CONTRACTED)
+Index(
+    "ix_watched_stream",
+    WatchedAnswerRow.group_id,
+    WatchedAnswerRow.adapter,
+    WatchedAnswerRow.stream,
+    WatchedAnswerRow.position,
+    unique=True,
+)
 Index("ix_pairs_kind_day", LabeledPairRow.kind, LabeledPairRow.day)
 Index("ix_answers_split", StudentAnswerRow.checkpoint_id, StudentAnswerRow.split)

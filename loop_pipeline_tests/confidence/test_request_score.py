@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from loop_pipeline.confidence.request_score import RequestScore, fit_request_score
-from loop_pipeline.groups.embedding.embedder import Embedder, Floats
+from loop_pipeline.confidence.request_score import UNLIKE, RequestScore, fit_request_score
+from loop_pipeline.groups.embedding.embedder import Embedder, Floats, unit
 
 EASY = ["refund", "ticket", "seat", "hotel", "card"]
 HARD = ["integral", "prove", "theorem", "lattice", "compile"]
@@ -107,10 +107,36 @@ def test_lengths_that_differ_are_refused(world):
         fit_request_score(texts[1:], vectors, good)
 
 
-def test_a_request_far_from_all_others_gets_the_middle():
+def test_a_request_far_from_all_others_comes_after_them_and_says_so():
     rng = np.random.default_rng(5)
     texts = ["word " * int(k) for k in rng.integers(3, 9, 200)]
     vectors = rng.normal(size=(200, 8)).astype(np.float32)
     score = fit_request_score(texts, vectors, rng.random(200) < 0.7)
-    odd = "\\frac{9}{7} " * 1_000
-    assert score.value(odd, vectors[0]) == pytest.approx(score.intercept, abs=1e-6)
+    known = score.values(texts, vectors)
+    odd = score.scored("\\frac{9}{7} " * 1_000, vectors[0])
+    assert odd.value < known.min()
+    assert odd.note == UNLIKE
+    assert score.unlike(texts, vectors) <= 0.01
+    # A score of before knew no reach: it gives the middle, and its document keeps its bytes.
+    before = score.model_copy(update={"reach": 0.0})
+    middle = before.value("\\frac{9}{7} " * 1_000, vectors[0])
+    assert middle == pytest.approx(score.intercept, abs=1e-6)
+    assert "reach" not in before.model_dump_json()
+
+
+def test_requests_of_another_domain_are_ranked_by_length_after_those_it_knows(world):
+    texts, vectors, good, _ = world
+    score = fit_request_score(texts, vectors, good)
+    rng, words = np.random.default_rng(6), ["\\frac{1}{2}", "= 17;", "{x}^2", "<b>/</b>", "9.81"]
+    other = [" ".join(rng.choice(words, int(n))) for n in rng.integers(40, 400, 200)]
+    # Another domain has vectors of its own: the embedder knows none of its words.
+    far = unit(rng.normal(size=(200, vectors.shape[1])).astype(np.float32))
+    values = score.values(other, far)
+    assert len(set(values)) > 100  # one constant before
+    lengths = np.array([len(text) for text in other])
+    longer = lengths[:, None] > lengths[None, :]
+    assert (values[:, None] < values[None, :])[longer].all()
+    assert values.max() < score.values(texts, vectors).min()
+    assert score.unlike(other, far) == 1
+    assert score.unlike(texts, vectors) <= 0.01
+    assert score.unlike([], far[:0]) == 0

@@ -128,6 +128,17 @@ def test_without_a_champion_a_fitted_base_is_a_rival_and_another_a_floor() -> No
     assert held(0.05, None, 0.2, base_was_fitted=False).decision.approved
 
 
+def test_what_is_quoted_rests_on_rows_that_decided_nothing() -> None:
+    kept = [f"p{i:04d}" for i in range(N) if i % 9 == 1]
+    contest = held(0.02, 0.02, 0.2, kept=kept)
+    assert contest.metrics["n"] == contest.metrics["gate"]["n"] == N * 2 // 3 - len(kept)
+    assert contest.metrics["gate"]["units"] < contest.metrics["n"], "two a conversation"
+    quoted = contest.metrics["unspent"]
+    assert quoted["n"] == len(kept)
+    assert quoted["agreement"] == quoted["rival_agreement"]
+    assert held(0.02, 0.02, 0.2, kept=kept[:39]).metrics["unspent"] is None
+
+
 def test_a_few_fresh_rows_are_only_counted() -> None:
     late = pd.Timestamp("2026-09-01T14:50", tz="UTC")
     assert held(0.02, 0.02, 0.2, trained_until=late).metrics["fresh"] == {
@@ -183,6 +194,7 @@ def test_a_preference_stage_stands_only_if_it_hallucinates_less(
     def contest(agreement: float, hallucination: float) -> Contest:
         coverage = {"coverage": {"candidate": 0.8}}
         figures = {"validity": 1.0, "ece": 0.02, "gate": coverage, "agreement": agreement}
+        figures |= {"validation_coverage": 0.8}
         decision = Decision(True, ["a reason"], {})
         return Contest(decision, figures | {"hallucination": hallucination}, [])
 

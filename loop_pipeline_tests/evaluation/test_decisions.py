@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Engine
 
 from loop_pipeline.artifacts import evaluation_folder
-from loop_pipeline.evaluation import decisions
+from loop_pipeline.evaluation import decisions, unspent_gold
 from loop_pipeline.evaluation.decisions import UNTOLD, decide_waiting, deliver, last_decisions
 from loop_pipeline.settings import LoopSettings
-from loop_pipeline.store.checkpoints import newest_checkpoint, set_checkpoints
+from loop_pipeline.store.checkpoints import newest_checkpoint, set_checkpoints, spent_gold
 from loop_pipeline.store.database import insert_new, open_store, read
 from loop_pipeline.store.tables import CheckpointRow, RolloutRow, StudentAnswerRow
 from loop_pipeline_tests.conftest import free_port
@@ -115,6 +115,22 @@ def test_a_server_that_dies_leaves_the_candidate_waiting_and_its_answers_stored(
     answered = len(read(store, StudentAnswerRow, checkpoint_id="good".ljust(64, "0")))
     own = [b for p, b in stub.asked[asked:] if b.get("model") == "student-good00000000"]
     assert len(own) == answered - stored
+
+
+def test_a_decision_records_the_gold_it_rests_on(
+    store: Engine, stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later one keeps none of it back; what was kept back is what may be quoted."""
+    monkeypatch.setattr(unspent_gold, "KEPT_FROM", 20)
+    first = train(store, tmp_path, "good", age=2)
+    judging = bench(store, stub)
+    gold = judging.held_out[judging.held_out["split"] == "gold"]
+    kept = unspent_gold.kept_back(gold, set())
+    assert 0 < len(kept) < len(gold) / 2
+    decide_waiting(judging)
+    assert spent_gold(store) == set(gold["prompt_id"]) - kept
+    assert metrics(store, first)["gate"]["n"] == len(gold) - len(kept)
+    assert not unspent_gold.kept_back(gold, spent_gold(store)) - kept
 
 
 def test_one_adapter_that_is_refused_holds_nobody_up(

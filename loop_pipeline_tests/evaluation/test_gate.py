@@ -1,3 +1,4 @@
+import functools
 import json
 import math
 
@@ -6,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import brentq
 from scipy.special import expit
+from scipy.stats import norm
 
 from loop_pipeline.confidence.coverage import CoverageFigures, compare_coverage
 from loop_pipeline.evaluation.gate import best_champion, decide
@@ -24,6 +26,7 @@ def answers(
 HARD = np.random.default_rng(9).normal(size=100_000)
 
 
+@functools.cache
 def easiness(rate: float) -> float:
     """How much easier than even a request has to be for a student to be right so often."""
     return float(brentq(lambda easy: expit(easy + 2 * HARD).mean() - rate, -5, 12))  # pyright: ignore
@@ -65,8 +68,8 @@ def test_a_worse_candidate_is_refused_and_an_equal_one_passes(trials: int) -> No
     """With a thousand gold rows of which 8% are discordant, all claims together.
 
     Measured in 200 draws: 85% of the equal ones pass, 4% of those that are worse by three points.
-    The limits are two standard deviations away: with 80 trials, 10% and more of the worse ones
-    would be seen, with 24 a sixth.
+    The limits are two standard deviations away. `test_the_agreement_rule_at_every_size` bounds the
+    worse ones closely, with thousands of draws of the rule that refuses them.
     """
     n = 1000
     rng = np.random.default_rng(n)
@@ -76,8 +79,8 @@ def test_a_worse_candidate_is_refused_and_an_equal_one_passes(trials: int) -> No
     assert worse <= trials * 0.04 + 2 * math.sqrt(trials * 0.04 * 0.96)
 
 
-def champions(rng: np.random.Generator, n: int, *, anchored: bool) -> float:
-    """Points lost to 20 candidates in a row, each half a point worse than the champion of the day.
+def champions(rng: np.random.Generator, n: int, *, anchored: bool, step: float = 0.005) -> float:
+    """Points lost to 20 candidates in a row, each a step worse than the champion of the day.
 
     All of them meet the same gold rows.
     """
@@ -92,11 +95,11 @@ def champions(rng: np.random.Generator, n: int, *, anchored: bool) -> float:
     past = {"first": answered(rate)}
     for turn in range(20):
         *_, name = past
-        worse = answered(rate - 0.005)
+        worse = answered(rate - step)
         earlier = {key: rows for key, rows in past.items() if key != name}
         best = best_champion(past[name], earlier) if anchored else None
         if decide(worse, past[name], anchor=best[1] if best else None).approved:
-            rate -= 0.005
+            rate -= step
             past[f"turn {turn}"] = worse
     return 100 * (0.93 - rate)
 
@@ -107,6 +110,12 @@ def test_many_small_losses_do_not_add_up() -> None:
     held = np.mean([champions(np.random.default_rng(k), 3000, anchored=True) for k in range(5)])
     assert held <= 2.0
     assert loose >= held + 2.0
+
+
+@pytest.mark.parametrize("n", [1000, 3000])
+def test_twenty_candidates_a_point_worse_end_two_points_lower_at_most(n: int) -> None:
+    ended = [champions(np.random.default_rng(k), n, anchored=True, step=0.01) for k in range(8)]
+    assert np.mean(ended) <= 2.0
 
 
 def test_the_anchor_is_the_best_there_was_on_the_same_rows() -> None:
@@ -143,7 +152,36 @@ def test_the_agreement_rule_at_every_size() -> None:
             holds = (unique[:, 0] - unique[:, 1] >= -0.01 * n) & (low > -0.03)
             passed[loss] = float(times[holds].sum() / 4000)
         assert passed[0.0] >= least
-        assert passed[0.03] <= 0.07
+        assert passed[0.03] <= 0.05
+
+
+@pytest.mark.parametrize(("unit", "shared"), [(5, 0.6), (10, 0.6), (5, 0.9)])
+def test_conversations_that_are_lost_together_do_not_slip_through(unit: int, shared: float) -> None:
+    """Three points worse, 1,000 rows: 8% to 11% pass where rows count one by one."""
+    rng, n, draws = np.random.default_rng(11), 1000, 400
+    ids = [f"p{i}" for i in range(n)]
+    units, passed = pd.Series(np.arange(n) // unit, ids), 0
+    for _ in range(draws):
+        luck = np.sqrt(shared) * np.repeat(rng.normal(size=n // unit), unit)
+        luck += np.sqrt(1 - shared) * rng.normal(size=n)
+        lost, gained = luck < norm.ppf(0.055), luck > norm.ppf(0.975)
+        right = (~lost & ~gained) | gained
+        passed += decide(answers(right), answers(~gained), units=units).approved
+    assert passed / draws <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / draws)
+
+
+def test_the_reason_says_what_units_are_worth() -> None:
+    n = 1000
+    lost = np.arange(n) < 20  # two conversations, lost as a whole
+    units = pd.Series(np.arange(n) // 10, [f"p{i}" for i in range(n)])
+    refused = decide(answers(~lost), answers(np.ones(n, bool)), units=units)
+    assert not refused.approved
+    assert "with 1000 gold rows in 100 units, worth" in " ".join(refused.reasons)
+    assert refused.figures["worth"] < 120
+    giant = units.where(units > 60, 0)
+    nothing = decide(answers(~lost), answers(np.ones(n, bool)), units=giant)
+    assert "the largest of which has 610: too few units of even size" in " ".join(nothing.reasons)
+    assert decide(answers(~lost), answers(~lost), units=units).approved
 
 
 def test_few_rows_are_a_reason_of_their_own() -> None:

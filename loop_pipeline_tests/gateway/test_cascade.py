@@ -147,6 +147,24 @@ def test_a_held_group_still_gathers_evidence() -> None:
     assert plan.route["propensity"] == 0.3
 
 
+def test_a_group_that_is_looked_at_closely_is_drawn_more_often_and_the_chance_is_kept() -> None:
+    names = [f"q{i}" for i in range(400)]
+
+    async def use(cascade: Cascade) -> list[Plan]:
+        return [await cascade.plan(ASK, n, app="", conversation_id=None) for n in names]
+
+    closer = {"g-certified": 0.6, "g-refused": 1.0}
+    plain, close, less = (
+        with_cascade("http://127.0.0.1:9", use, shadow_rates=lambda given=given: given)
+        for given in ({}, closer, {"g-certified": 0.1})
+    )
+    assert {plan.route["propensity"] for plan in close} == {0.6}
+    assert all(c.shadow for p, c in zip(plain, close, strict=True) if p.shadow)
+    share = sum(plan.shadow for plan in close) / len(close)
+    assert abs(share - 0.6) < 3 * (0.6 * 0.4 / len(close)) ** 0.5
+    assert [p.shadow for p in less] == [p.shadow for p in plain], "never less than the policy's"
+
+
 def test_nobody_is_asked_besides_where_no_decision_was_made() -> None:
     for more in ({"force": True}, {"router": lambda: None}):
         plan = plan_of(ASK, DRAWN, **more)  # pyright: ignore[reportArgumentType]

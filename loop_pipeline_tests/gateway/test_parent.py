@@ -187,11 +187,11 @@ def test_a_hold_reaches_the_workers_and_stays_while_the_store_is_down(home: Path
             wait_for(lambda: has_policy(gateway))
             assert "held" not in reason(gateway)
             _loop("policy", "hold", "g-plain", "--reason", "complaints of today")
-            wait_for(lambda: "held back by a person" in reason(gateway), 5)
+            wait_for(lambda: "held back until it is released" in reason(gateway), 5)
         nowhere = {"LOOP_DATABASE_URL": "postgresql+psycopg2://u:x@127.0.0.1:9/x"}
         with running(**given, **nowhere) as gateway:
             wait_for(lambda: has_policy(gateway))
-            assert "held back by a person" in reason(gateway)
+            assert "held back until it is released" in reason(gateway)
     finally:
         server.stop()
 

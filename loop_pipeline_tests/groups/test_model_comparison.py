@@ -191,3 +191,19 @@ def test_a_group_without_a_price_has_none_and_others_average_what_is_known() -> 
     traces = pd.DataFrame({"prompt_id": list("abcd"), "cost_usd": [0.1, None, None, 0.3]})
     members = pd.DataFrame({"prompt_id": list("abcd"), "group_id": list("ggha")})
     assert frontier_usd_by_group(traces, members) == {"g": 0.1, "a": 0.3}
+
+
+def test_the_frontiers_own_line_says_how_often_it_agrees_with_itself() -> None:
+    frame = traces(20)
+    frame["route"] = pd.Series([{"shadow": True}] * 20, dtype=object)
+    again = traces(20, output=["b" if i < 4 else "a" for i in range(20)])
+    again["route"] = pd.Series(
+        [{"shadow": True, "again": True, "shadow_of": name} for name in frame["prompt_id"]],
+        dtype=object,
+    )
+    again["prompt_id"] = again["prompt_id"] + "~again"
+    both = pd.concat([frame, again], ignore_index=True)
+    rows = group_statistics(logged_rows(both, members(frame)), NO_FLAGS, NOBODY)
+    own = rows[(rows["model"] == "big") & (rows["sample"] == RANDOM)].iloc[0]
+    assert own["agreement"] == pytest.approx(0.8)
+    assert own["requests"] == 20, "the second answer is no other request"

@@ -2,6 +2,7 @@
 
 import math
 
+from loop_pipeline.confidence.ceiling import Ceiling
 from loop_pipeline.costs.attribution import attribute
 from loop_pipeline.report.numbers import (
     Agreement,
@@ -24,7 +25,9 @@ def nothing() -> LoopNumbers:
 def everything(groups: int = 14) -> LoopNumbers:
     names = [f"group {i} {EVIL}" for i in range(groups)]
     curve = [(k / 100, 0.1 * (k / 100) ** 3) for k in range(1, 101)]
+    ceiling = Ceiling(asked=120, agreed=110, low=0.852, high=0.959, drawn=True)
     task = Agreement(name=EVIL, value=0.94, low=0.91, high=0.96, n=440, reference=0.4)
+    task.ceiling = ceiling
     return LoopNumbers(
         title=f"Desk {EVIL}",
         simulated=True,
@@ -41,6 +44,7 @@ def everything(groups: int = 14) -> LoopNumbers:
             target=0.95,
             delta=0.05,
             certified=0.812,
+            most=0.93,
             achieved=0.807,
             achieved_agreement=0.961,
             uncertified=0.88,
@@ -60,6 +64,8 @@ def everything(groups: int = 14) -> LoopNumbers:
                 routed_usd=0.001,
                 reason=EVIL,
                 lexical=i % 3 == 0,
+                ceiling=ceiling if i % 2 else None,
+                most=0.91,
             )
             for i, name in enumerate(names)
         ],

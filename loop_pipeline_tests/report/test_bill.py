@@ -111,6 +111,8 @@ def test_the_bill_as_routed_is_the_one_worked_out_by_hand(traffic: Engine) -> No
     assert costs.parts["training"] == pytest.approx(rent * 1.35 / 2)
     assert costs.parts["frontier, shadow calls"] == pytest.approx(0.02 * 0.8 * 0.11)
     assert costs.parts["review"] == 0
+    # Of all that is shadowed a twentieth is asked twice, whoever answered.
+    assert costs.parts["frontier, asked twice"] == pytest.approx(0.05 * 0.02 * 0.11)
 
 
 def test_no_saving_is_claimed_below_the_break_even(traffic: Engine) -> None:

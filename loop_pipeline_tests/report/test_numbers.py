@@ -1,14 +1,7 @@
 import pandas as pd
 import pytest
 
-from loop_pipeline.report.numbers import (
-    cluster_points,
-    cost_sentence,
-    extras_words,
-    lessons,
-    load_sentence,
-    percent,
-)
+from loop_pipeline.report.numbers import cluster_points, lessons, percent
 from loop_pipeline_tests.report.examples import everything
 
 
@@ -40,40 +33,6 @@ def test_cluster_points_are_an_even_sample_that_keeps_the_unassigned() -> None:
 def test_percentages_for_people() -> None:
     shares = [percent(share) for share in (0.8123, 0.0034, 0.0, None)]
     assert shares == ["81.2%", "0.34%", "0.0%", "–"]
-
-
-def test_the_cost_claim_names_both_ratios_and_the_load() -> None:
-    costs = everything().costs
-    assert costs
-    assert costs.covered_ratio
-    claim = cost_sentence(costs)
-    assert percent(costs.covered_ratio) in claim
-    assert percent(costs.blended_ratio) in claim
-    assert "7,200 requests/h (an assumption)" in load_sentence(costs)
-    measured = costs.model_copy(update={"utilisation": 0.25})
-    assert "25.0% of its capacity" in load_sentence(measured)
-
-
-def test_only_what_is_in_the_bill_is_named() -> None:
-    costs = everything().costs
-    assert costs
-    assert extras_words(costs) == f", {percent(costs.loaded_ratio)} with shadow calls"
-    parts = costs.parts | {"training": 0.2}
-    both = costs.model_copy(update={"parts": parts})
-    assert extras_words(both).endswith("with shadow calls and training")
-    none = costs.model_copy(update={"parts": parts | {"training": 0, "frontier, shadow calls": 0}})
-    assert extras_words(none) == ""
-
-
-def test_below_the_break_even_no_saving_is_claimed_and_both_loads_are_named() -> None:
-    costs = everything().costs
-    assert costs
-    poor = costs.model_copy(update={"logged_requests_per_hour": 24.0}).at_logged_load()
-    assert poor.pays is False
-    assert cost_sentence(poor).startswith("No saving at the logged load")
-    said = load_sentence(poor)
-    assert "the log holds 24 requests/h for it (7,200 requests/h were assumed)" in said
-    assert f"it pays from {costs.break_even_requests_per_hour:,.0f} requests/h on" in said
 
 
 def test_lessons_are_said_in_words_and_once() -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from loop_pipeline.rollout.canary import (
     EVIDENCE,
     RULED_OUT,
+    SHADOW_ROWS,
     STAGES,
     TOLERATED,
     next_stage,
@@ -82,12 +83,13 @@ def outcomes(worse: int, better: int, same: int, when: pd.Timestamp = NOW) -> pd
 @pytest.mark.parametrize(
     ("rows", "action", "reason"),
     [
-        (outcomes(0, 0, 0), "wait", "100 more paired requests needed in stage 1%"),
+        (outcomes(0, 0, 0), "wait", "no live request was answered by frontier, champion and"),
+        (outcomes(1, 1, 3), "wait", "20 more paired requests needed in stage 1%"),
         (outcomes(20, 22, 99), "wait", "not yet shown to be no worse by 3 points"),
         (outcomes(10, 30, 900), "advance", "no worse by 3 points: 940 paired"),
         (outcomes(60, 10, 430), "stop", "the challenger alone disagrees on 60, the champion on 10"),
         (outcomes(12, 0, 3), "stop", "disagrees more often"),
-        (outcomes(10, 30, 900, NOW - dt.timedelta(1)), "wait", "100 more paired requests"),
+        (outcomes(10, 30, 900, NOW - dt.timedelta(1)), "wait", "25 more paired requests"),
     ],
 )
 def test_the_verdict_says_what_and_why(rows: pd.DataFrame, action: str, reason: str) -> None:
@@ -105,3 +107,55 @@ def test_the_stages_come_in_order_and_end() -> None:
         stage = next_stage(stage)
     assert path == ["shadow", "1%", "5%", "25%"]
     assert list(STAGES.values()) == sorted(STAGES.values())
+
+
+LOOK = 25  # rows between two looks of the sensor
+
+
+def trial(rng: np.random.Generator, up: float, down: float, rows: int) -> tuple[str, int]:
+    """A whole rollout on a stream of live rows: how it ends, and after how many."""
+    drawn = rng.random(rows)
+    frame = pd.DataFrame(
+        {
+            "challenger_disagrees": drawn < up,
+            "champion_disagrees": (drawn >= up) & (drawn < up + down),
+            "ts": NOW + pd.to_timedelta(np.arange(rows), unit="s"),
+        }
+    )
+    stage, since = "shadow", NOW
+    for seen in range(LOOK, rows + 1, LOOK):
+        due = step_due(frame.head(seen), stage, since)
+        if due.action == "stop":
+            return "stopped", seen
+        if due.action == "advance":
+            following = next_stage(stage)
+            if following is None:
+                return "promoted", seen
+            stage, since = following, NOW + pd.to_timedelta(seen, unit="s")
+    return "undecided", rows
+
+
+def test_a_challenger_worse_by_ten_points_is_hardly_ever_promoted() -> None:
+    rng = np.random.default_rng(3)
+    ends = [trial(rng, 0.13, 0.03, 1_300) for _ in range(300)]
+    assert [end for end, _ in ends].count("promoted") <= 3
+    assert np.median([rows for end, rows in ends if end == "stopped"]) <= 200
+
+
+@pytest.mark.parametrize("discordant", [0.04, 0.07])
+def test_an_equal_challenger_is_promoted_within_thirteen_hundred_live_rows(
+    discordant: float,
+) -> None:
+    rng = np.random.default_rng(4)
+    ends = [trial(rng, discordant / 2, discordant / 2, 1_300) for _ in range(100)]
+    assert [end for end, _ in ends].count("promoted") >= 90 - 3 * np.sqrt(100 * 0.9 * 0.1)
+
+
+def test_what_was_once_proven_stays_so_and_a_batch_cannot_hide_it() -> None:
+    good, bad = outcomes(0, 0, 400), outcomes(9, 0, 40, NOW + dt.timedelta(1))
+    both = pd.concat([good, bad], ignore_index=True)
+    assert step_due(both, "1%", NOW).safe == step_due(good, "1%", NOW).safe >= EVIDENCE
+    late = outcomes(0, 60, 900, NOW + dt.timedelta(1))
+    worst_first = pd.concat([outcomes(30, 0, 30), late], ignore_index=True)
+    assert step_due(worst_first, "shadow", NOW).action == "stop"
+    assert step_due(outcomes(0, 0, SHADOW_ROWS - 1), "shadow", NOW).action == "wait"

@@ -30,7 +30,7 @@ from loop_pipeline.store.checkpoints import adapter_name, record_deployment
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import CheckpointRow
 from loop_pipeline_tests.conftest import free_port
-from loop_pipeline_tests.rollout.test_canary_evidence import replay
+from loop_pipeline_tests.rollout.test_canary_evidence import live
 from loop_pipeline_tests.routing.conftest import World
 from loop_pipeline_tests.serving.examples import NEW, OLD
 from loop_pipeline_tests.serving.stub import Stub
@@ -125,7 +125,7 @@ def test_a_canary_is_served_everywhere_before_it_may_answer(
 def test_evidence_against_it_cannot_be_overruled_by_advancing(
     desk: Engine, settings: LoopSettings, fitted
 ) -> None:
-    replay(desk, worse=60, better=5, same=100)
+    live(desk, worse=60, better=5, same=100)
     with pytest.raises(CannotRelease, match=r"disagrees more often.*`loop rollout stop` ends it"):
         advance_rollout(desk, settings, **WHO)
     assert "the champion serves alone" in step_rollout(desk, settings, actor="test")
@@ -138,9 +138,9 @@ def test_evidence_against_it_cannot_be_overruled_by_advancing(
 
 def test_good_evidence_takes_it_one_stage_on(desk: Engine, settings: LoopSettings) -> None:
     assert "100 more paired" in step_rollout(desk, settings, actor="test")
-    replay(desk, worse=3, better=9, same=900)
+    live(desk, worse=3, better=9, same=900)
     assert "stage 1%" in step_rollout(desk, settings, actor="test")
-    assert "100 more paired" in step_rollout(desk, settings, actor="test")
+    assert "25 more paired" in step_rollout(desk, settings, actor="test")
 
 
 def test_people_can_read_who_serves_and_who_did(

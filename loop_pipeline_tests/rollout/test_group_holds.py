@@ -59,6 +59,6 @@ def test_what_cannot_be_held_or_released_says_what_can(desk: Engine, bundle: Pol
 
 def test_a_group_that_is_in_no_policy_any_more_is_shown_and_released(desk: Engine):
     hold_group(desk, "gone" * 8, reason="then", actor="ann")
-    assert "a group of no policy [gonegone]" in lines_of_holds(desk)[0]
+    assert "a group of no policy any more [gonegone]" in lines_of_holds(desk)[0]
     assert "is released" in release(desk, "gone", actor="ann")
     assert lines_of_holds(desk) == []

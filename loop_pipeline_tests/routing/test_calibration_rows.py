@@ -6,12 +6,18 @@ import datetime as dt
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
 from benchmarks.fixtures import add_student
 from loop_pipeline.groups.embedding.embedder import Embedder
-from loop_pipeline.routing.calibration_rows import held_out_answers, live_answers, other_models
+from loop_pipeline.routing.calibration_rows import (
+    held_out_answers,
+    live_answers,
+    other_models,
+    recent_rows,
+)
 from loop_pipeline.store.checkpoints import adapter_name
 from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import CheckpointRow, GroupMemberRow, TraceRow
@@ -168,3 +174,38 @@ def test_a_third_model_is_judged_by_the_request_alone(engine: Engine) -> None:
     by_truth = mini.rows.groupby("agrees")["score"]
     assert by_truth.max()[False] < by_truth.min()[True]
     assert other_models(engine, embedder, besides=["mini"]) == []
+
+
+def aged(*days: int, split: str = "calibration", group: str = "g1") -> pd.DataFrame:
+    """A row each, so many days before a moment."""
+    ts = [LATER - dt.timedelta(days=age) for age in days]
+    names = [f"{group}{split[0]}{age}" for age in days]
+    return pd.DataFrame({"prompt_id": names, "ts": ts, "split": split, "group_id": group})
+
+
+def test_old_answers_prove_nothing_and_may_still_fit_a_score() -> None:
+    rows = pd.concat([aged(0, 30, 100), aged(400, split="validation")])
+    kept = recent_rows(rows, 90, {}, now=LATER)
+    assert kept["prompt_id"].tolist() == ["g1c0", "g1c30", "g1v400"]
+    ended = recent_rows(rows, 90, {}, now=LATER + dt.timedelta(days=900))
+    assert len(ended) == 3, "counted from the newest row: a log may end long ago"
+
+
+def test_a_held_group_is_certified_by_answers_of_after_its_hold_only() -> None:
+    rows = pd.concat([aged(0, 5, 10), aged(0, 5, 10, group="g2"), aged(10, split="validation")])
+    held = {"g1": LATER - dt.timedelta(days=5)}
+    kept = recent_rows(rows, 90, held, now=LATER)
+    assert kept["prompt_id"].tolist() == ["g1c0", "g2c0", "g2c5", "g2c10", "g1v10"]
+
+
+def test_a_clock_that_was_ahead_makes_no_row_old_and_no_certificate_last_longer() -> None:
+    rows = aged(-9_000, 1, 2)
+    kept = recent_rows(rows, 90, {}, now=LATER)
+    assert len(kept) == 3
+    assert kept["ts"].max() == pd.Timestamp(LATER)
+
+
+def test_no_rows_at_all_are_no_rows() -> None:
+    assert recent_rows(aged(), 90, {"g1": LATER}).empty
+    only = aged(1, split="validation")
+    assert recent_rows(only, 90, {"g1": LATER}).equals(only)

@@ -139,7 +139,7 @@ def test_live_requests_carry_the_chance_they_were_seen_with(engine: Engine, poli
     assert rows["frontier_usd"].fillna(-1).tolist() == [-1, 0.02, 0.02, 0]
 
 
-def test_live_rows_move_the_estimate_as_their_weights_say(engine: Engine, policy, group):
+def test_live_rows_weigh_what_they_are_worth_and_are_looked_at_alone(engine: Engine, policy, group):
     """Of 1,000 served requests 2% were shadowed; a fifth of those was wrong."""
     replayed(engine, group, 1_000)
     names = [f"l{i}" for i in range(1_000)]
@@ -150,12 +150,14 @@ def test_live_rows_move_the_estimate_as_their_weights_say(engine: Engine, policy
     report = check(engine, policy)
     assert report.overall is not None
     assert report.agreement is not None
-    assert report.overall.max_weight == pytest.approx(50)
-    assert report.agreement.snips == pytest.approx(1_800 / 2_000)
-    assert report.agreement.dr == pytest.approx(0.9, abs=0.01)
-    assert report.overall.effective == pytest.approx(2_000**2 / (1_000 + 20 * 2_500))
+    assert report.live_agreement is not None
+    assert report.overall.max_weight == pytest.approx(2_000 / 1_020)
+    assert report.agreement.snips == pytest.approx((1_000 + 16) / 1_020)
+    assert report.agreement.dr == pytest.approx((1_000 + 16) / 1_020, abs=0.01)
+    assert report.overall.effective == pytest.approx(1_020), "no row makes it worse"
+    assert report.live_agreement.snips == pytest.approx(0.8)
     assert not report.passed
-    assert "worth 78 direct observations" in report.reason
+    assert report.reason.startswith("on live requests alone, agreement of what would be served")
 
 
 def test_quality_is_of_the_answer_that_would_go_out(engine: Engine, policy, group):

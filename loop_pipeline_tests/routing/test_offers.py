@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from loop_pipeline.confidence.certificate import shared_delta
-from loop_pipeline.confidence.request_score import fit_request_score
+from loop_pipeline.confidence.request_score import UNLIKE, fit_request_score
 from loop_pipeline.costs.unpriced import UNPRICED
 from loop_pipeline.hashing import seal_of
 from loop_pipeline.routing.gold_check import check_on_gold, gold_outcomes
@@ -101,6 +101,11 @@ def test_the_router_asks_it_before_the_call_and_needs_no_log_probabilities(world
         else:
             assert decision.reason == "not sure enough before the call"
     assert arms == {"student", "frontier"}
+    # Of a group by its words, and of a shape that the score has never seen.
+    odd = rows["text"].iloc[0] + " {}=" * 400
+    decision = router.decide(ask(odd), "odd", rows["template_hash"].iloc[0])
+    assert decision.group_id in asked
+    assert decision.reason == f"not sure enough before the call{UNLIKE}"
 
 
 def test_the_document_survives_and_refuses_a_model_it_does_not_have(three):

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from loop_pipeline.confidence.answer_score import logprob_features
+from loop_pipeline.confidence.ceiling import Ceiling
+from loop_pipeline.confidence.frontier_twice import FrontierTwice
+from loop_pipeline.rollout.policy_text import summary
 from loop_pipeline.routing.gold_check import check_on_gold
+from loop_pipeline.routing.policy import load_bundle
 from loop_pipeline.routing.policy_fit import NotEnoughRows, fit_score
 
 
@@ -184,3 +188,48 @@ def test_features_of_a_token_list():
         "logprob_mean": -0.5,
         "tokens_out": 4.0,
     }
+
+
+def test_a_group_whose_ceiling_is_under_the_target_says_so_and_blames_no_student(world):
+    noisy = world.answers.assign(agrees=np.arange(len(world.answers)) % 10 > 0)
+    ceiling = Ceiling(asked=400, agreed=360, low=0.866, high=0.928, drawn=True)
+    ceilings = {g.group_id: ceiling for g in world.groups.active}
+    twice = FrontierTwice({**ceilings, "all": ceiling})
+    policy = world.fit(noisy, twice=twice)
+    assert {g.arm for g in policy.groups} == {"frontier"}
+    for group in policy.groups:
+        assert "too low" not in group.reason
+        assert group.reason.startswith("the target of 95.0% is above the ceiling")
+        assert group.ceiling == ceiling
+    assert load_bundle(policy.to_text()) == policy
+    assert all("90.0%" in line for line in summary(policy)[4:])
+    # Nothing measured, nothing said but that.
+    unmeasured = world.fit(noisy)
+    assert all("too low" in g.reason and g.ceiling is None for g in unmeasured.groups)
+    assert "not measured" in "".join(summary(unmeasured))
+
+
+def test_relative_to_the_ceiling_a_student_serves_where_95_is_out_of_reach(world):
+    rng = np.random.default_rng(0)
+    answers = world.answers
+    first, second = rng.random((2, len(answers))) < np.sqrt(0.9)
+    noisy = answers.assign(agrees=answers["agrees"] & first)
+    ids = answers["prompt_id"].tolist()
+    twice = FrontierTwice(
+        same=dict(zip(ids, (first & second).tolist(), strict=True)),
+        units={name: name for name in ids},
+    )
+    assert {g.arm for g in world.fit(noisy, twice=twice).groups} == {"frontier"}
+    policy = world.fit(noisy, twice=twice, margin=0.05)
+    assert {g.arm for g in policy.groups} == {"student"}
+    assert policy.margin == 0.05
+    assert "as often as" in summary(policy)[1]
+    for group in policy.groups:
+        assert group.least is not None
+        assert 0.75 < group.least < 0.9
+        assert policy.least(group.group_id) == group.least
+    assert load_bundle(policy.to_text()) == policy
+    assert world.fit(noisy, twice=twice, margin=0.05, previous=policy).to_text() == policy.to_text()
+    # Without second answers there is nothing to promise by.
+    with pytest.raises(NotEnoughRows, match="answered by the frontier twice are missing"):
+        world.fit(noisy, margin=0.05)

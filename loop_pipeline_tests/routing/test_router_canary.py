@@ -46,9 +46,9 @@ def test_the_champions_promises_stay_as_they_are(champion, challenger):
     assert bundle.parent == champion.sha256
     same = json.loads(bundle.to_text())
     canary = same.pop("canary")
-    assert same | {"sha256": champion.sha256, "parent": champion.parent} == json.loads(
-        champion.to_text()
-    )
+    assert same.pop("exploration_rate") == 0.2, "only more is shadowed meanwhile"
+    own = {"sha256": champion.sha256, "parent": champion.parent, "exploration_rate": 0.02}
+    assert same | own == json.loads(champion.to_text())
     assert PolicyBundle.model_validate(canary["policy"]).to_text() == challenger.to_text()
     assert load_bundle(bundle.to_text()).to_text() == bundle.to_text()
     assert at(champion, challenger, 0.05).to_text() == bundle.to_text()
@@ -86,7 +86,8 @@ def test_a_conversation_meets_one_student(world, champion, challenger):
 def test_the_shadow_coin_is_the_same_for_both(world, champion, challenger):
     plain = decisions(Router.load(champion, world.embedder), world)
     mixed = decisions(Router.load(at(champion, challenger, 0.25), world.embedder), world)
-    assert [d.shadow for d in plain] == [d.shadow for d in mixed]
+    assert all(m.shadow for p, m in zip(plain, mixed, strict=True) if p.shadow)
+    assert sum(d.shadow for d in mixed) > sum(d.shadow for d in plain)
     assert Router.load(at(champion, challenger, 0.0), world.embedder).adapters == (
         student(OLD)["adapter"],
         student(NEW)["adapter"],
@@ -144,3 +145,12 @@ def test_a_decision_with_a_canary_embeds_the_text_once(world, champion, challeng
     for row in world.answers.head(100).itertuples():
         router.decide(ask(row.text), row.prompt_id, row.template_hash)
     assert [len(texts) for texts in embedded] == [1] * 100
+
+
+def test_one_coin_shadows_requests_of_both_students(world, champion, challenger):
+    bundle = with_canary(champion, challenger, "25%", 0.25)
+    router = Router.load(bundle, world.embedder)
+    made = decisions(router, world, 600)
+    assert {d.canary for d in made} == {True, False}
+    assert {d.propensity for d in made} == {0.2}
+    assert np.mean([d.shadow for d in made if d.canary]) > 0.1

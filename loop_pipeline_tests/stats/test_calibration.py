@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from loop_pipeline.stats.calibration import fit_calibrator, reliability
+from loop_pipeline.stats.calibration import cross_calibrated, fit_calibrator, reliability
 
 
 def _draw(n: int, seed: int, slope: float = 0.5, offset: float = 0.4):
@@ -47,3 +47,22 @@ def test_figures_are_those_of_sklearn() -> None:
     assert sum(row["n"] for row in figures["bins"]) == 500
     assert all(row["low"] <= row["agreement"] <= row["high"] for row in figures["bins"])
     assert reliability(p, np.ones(500, bool))["auc"] == 0.5
+
+
+@pytest.mark.parametrize("n", [200, 1000, 1500])
+def test_the_reported_error_is_no_smaller_than_that_on_fresh_rows(n: int) -> None:
+    """A curve that is judged on its own rows reports half of it from 1,000 labels on."""
+    own, reported, fresh = [], [], []
+    for seed in range(30):
+        z, good = _draw(n, seed)
+        folds = np.random.default_rng(seed).permutation(n) % 10
+        curve = fit_calibrator(z, good.astype(float))
+        new_z, new_good = _draw(20_000, 1000 + seed)
+        own.append(reliability(curve.apply(z), good)["ece"])
+        figures = reliability(cross_calibrated(z, good.astype(float), folds), good)
+        reported.append(figures["ece"])
+        fresh.append(reliability(curve.apply(new_z), new_good)["ece"])
+        assert figures["ece_by_chance"] > 0
+    assert np.mean(reported) >= np.mean(fresh)
+    if n >= 1000:
+        assert np.mean(own) < np.mean(fresh)

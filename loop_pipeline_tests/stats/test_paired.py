@@ -2,9 +2,19 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, norm
 
-from loop_pipeline.stats.paired import holm, lower_bound, mcnemar_worse, paired_bootstrap
+from loop_pipeline.stats.paired import (
+    RowsByUnit,
+    bound_by_units,
+    holm,
+    lower_bound,
+    mcnemar_worse,
+    paired_bootstrap,
+    worse_by_units,
+)
 
 
 def test_the_lower_bound_covers_the_truth() -> None:
@@ -23,6 +33,48 @@ def test_mcnemar_is_the_exact_binomial(gained: int, lost: int) -> None:
     assert mcnemar_worse(gained, lost) == pytest.approx(wanted)
     bound = lower_bound(gained, lost, 1000, 0.05)
     assert -1 <= bound < (gained - lost) / 1000 or total == 0
+
+
+def of_units(rng: np.random.Generator, unit: int, shared: float, loss: float) -> RowsByUnit:
+    """1,000 rows of which 8% are discordant; those of a unit are won or lost together."""
+    luck = np.sqrt(shared) * np.repeat(rng.normal(size=1000 // unit), unit)
+    luck += np.sqrt(1 - shared) * rng.normal(size=1000)
+    gain = (luck > norm.ppf(0.96 + loss / 2)).astype(int) - (luck < norm.ppf(0.04 + loss / 2))
+    return RowsByUnit.of(gain, np.arange(1000) // unit)
+
+
+@pytest.mark.parametrize(("unit", "shared"), [(1, 0.0), (5, 0.6), (10, 0.6), (5, 0.9), (10, 0.9)])
+def test_a_loss_of_three_points_is_ruled_out_in_one_draw_of_twenty(
+    unit: int, shared: float
+) -> None:
+    """With rows that count one by one it is in 7% to 18% of the draws."""
+    rng, draws = np.random.default_rng(7), 1000
+    lost = [of_units(rng, unit, shared, 0.03) for _ in range(draws)]
+    passed = [r.gained - r.lost >= -10 and bound_by_units(r, 0.05) > -0.03 for r in lost]
+    assert np.mean(passed) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / draws)
+    same = [worse_by_units(of_units(rng, unit, shared, 0.0)) <= 0.05 for _ in range(draws)]
+    assert np.mean(same) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / draws)
+
+
+@given(st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=60))
+def test_with_a_row_a_unit_the_tests_are_those_of_rows(gain: list[int]) -> None:
+    rows = RowsByUnit.of(gain, range(len(gain)))
+    assert worse_by_units(rows) == pytest.approx(mcnemar_worse(rows.gained, rows.lost))
+    bound = lower_bound(rows.gained, rows.lost, len(gain), 0.05)
+    assert bound_by_units(rows, 0.05) == pytest.approx(bound)
+
+
+def test_units_of_several_rows_take_their_sign_as_a_whole() -> None:
+    """Two units lost three rows each: both signs fall so with chance 1/4, not 1/64."""
+    rows = RowsByUnit.of([-1, -1, -1, -1, -1, -1, 0, 0], [1, 1, 1, 2, 2, 2, 3, 4])
+    assert worse_by_units(rows) == pytest.approx(1 / 4)
+    assert worse_by_units(RowsByUnit.of([0, 0], [1, 2])) == 1
+
+
+def test_one_giant_unit_proves_nothing() -> None:
+    units = np.where(np.arange(1000) < 600, 0, np.arange(1000))
+    assert bound_by_units(RowsByUnit.of(np.zeros(1000), units), 0.05) == -1
+    assert bound_by_units(RowsByUnit.of(np.zeros(1000), np.arange(1000) // 5), 0.05) > -0.03
 
 
 def test_holm() -> None:

@@ -12,7 +12,7 @@ import typer
 
 from loop_pipeline.cli.common import open_settings_and_store
 
-costs = typer.Typer(no_args_is_help=True, help="Costs: unpriced, reprice.")
+costs = typer.Typer(no_args_is_help=True, help="Costs: pays, unpriced, reprice.")
 DAY = "UTC day, such as 2026-09-01."
 
 
@@ -28,6 +28,26 @@ def unpriced() -> None:
         typer.echo(f"{count:>10,}  {model}")
     what = what_to_do(models) if models else f"every answer has a price ({settings.prices.version})"
     typer.echo(what)
+
+
+@costs.command()
+def pays() -> None:
+    """Show what the policy in force costs, and from how many requests an hour on it pays."""
+    from loop_pipeline.report.bill import routed_costs
+    from loop_pipeline.report.words.cost_words import cost_sentence, load_sentence
+    from loop_pipeline.rollout.stored_policies import in_force, student_of
+
+    settings, engine = open_settings_and_store()
+    bundle = in_force(engine)
+    if bundle is None or not student_of(bundle):
+        typer.echo("no student is in force: the frontier answers everything, and nothing is saved")
+        return
+    found = routed_costs(engine, settings, bundle)
+    if found is None:
+        typer.echo("no answer of the frontier has a price: nothing can be said of a saving")
+        return
+    typer.echo(cost_sentence(found))
+    typer.echo(f"{load_sentence(found)}.")
 
 
 @costs.command()

@@ -24,6 +24,7 @@ from loop_pipeline.store.tables import (
     ContractRow,
     HoldRow,
     PolicyRow,
+    ShadowRateRow,
     TraceRow,
 )
 from loop_pipeline.whole_file import write_whole
@@ -63,7 +64,7 @@ class Copies:
                 texts = {
                     POLICY: _policy(connection),
                     KEYS: json.dumps(_keys(connection)),
-                    HOLDS: json.dumps({"groups": _held(connection)}),
+                    HOLDS: json.dumps({"groups": _held(connection), "shadow": _shadow(connection)}),
                 }
                 if time.monotonic() - self._contracts_at >= CONTRACTS_S:
                     texts[CONTRACTS] = json.dumps({"apps": _contracts(connection)})
@@ -114,6 +115,13 @@ def _keys(connection: Connection) -> dict[str, Any]:
 def _held(connection: Connection) -> list[str]:
     held = select(HoldRow.group_id).where(HoldRow.released_at.is_(None)).distinct()
     return sorted(connection.scalars(held))
+
+
+def _shadow(connection: Connection) -> dict[str, float]:
+    """Share of a group's requests that everybody answers, where it is not the policy's."""
+    statement = select(ShadowRateRow.group_id, ShadowRateRow.rate)
+    rows = connection.execute(statement.order_by(ShadowRateRow.group_id))
+    return {row.group_id: row.rate for row in rows}
 
 
 def _contracts(connection: Connection) -> dict[str, dict[str, Any]]:

@@ -94,6 +94,8 @@ class LiveFiles:
         self._waits = False
         self._stop = threading.Event()
         self.held: frozenset[str] = frozenset()
+        self.shadow_rates: Mapping[str, float] = {}
+        """By group: the share of its requests that everybody answers, if not the policy's."""
         self.contracts: Mapping[str, Mapping[str, Any]] = {}
         """Contracts by app and task."""
         self.looked = False
@@ -148,7 +150,10 @@ class LiveFiles:
         groups = document["groups"]
         if not isinstance(groups, list) or not all(isinstance(name, str) for name in groups):
             raise TypeError("not a list of groups")
-        self.held = frozenset(groups)
+        rates = document.get("shadow", {})
+        if not all(isinstance(rate, int | float) and 0 <= rate <= 1 for rate in rates.values()):
+            raise TypeError("not shares by group")
+        self.held, self.shadow_rates = frozenset(groups), rates
 
     def _take_contracts(self, document: Mapping[str, Any]) -> None:
         apps = document["apps"]

@@ -25,7 +25,7 @@ from loop_pipeline.store.tables import (
 )
 
 # The name of the frontier among the answers beside the one that went out.
-FRONTIER = "frontier"
+FRONTIER, AGAIN = "frontier", "again"
 FACTS = ("prompt_id", "app", "task", "conversation_id", "model", "served_model", "finish_reason")
 TIMES = ("latency_ms", "first_byte_ms")
 COUNTS = ("tokens_in", "tokens_cached", "tokens_out", "retries")
@@ -46,7 +46,7 @@ def stored_request(
     """
     with engine.connect() as connection:
         students = connection.scalars(select(CheckpointRow.checkpoint_id))
-        names = {FRONTIER, *map(adapter_name, students), *adapters}
+        names = {FRONTIER, AGAIN, *map(adapter_name, students), *adapters}
         ids = [prompt_id, *sorted(f"{prompt_id}~{name}" for name in names)]
         found = connection.execute(
             select(TraceRow.__table__, ContractRow.body.label("contract"))
@@ -160,16 +160,17 @@ def _flag(flag: Any) -> dict[str, Any] | None:
 def _other(main: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     contract = main.get("contract")
     contract = contract if isinstance(contract, Mapping) else None
-    output = str(other.get("output") or "")
+    output, route = str(other.get("output") or ""), other.get("route") or {}
+    who = "frontier, asked again" if route.get(AGAIN) else route.get("adapter")
     return {
-        "who": (other.get("route") or {}).get("adapter") or other.get("producer"),
+        "who": who or other.get("producer"),
         "producer": other.get("producer"),
         "output": output,
         "agrees": agrees(str(main.get("output") or ""), output, contract),
         "latency_ms": other.get("latency_ms"),
         "cost_usd": cost_of(other),
         "logprobs": logprob_lines(other.get("logprobs")),
-        "settled": (other.get("route") or {}).get("settled"),
+        "settled": route.get("settled"),
     }
 
 

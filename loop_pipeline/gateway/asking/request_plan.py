@@ -17,6 +17,8 @@ from loop_pipeline.routing.router import Router
 from loop_pipeline.serving.student_answer import Answer
 
 Messages = list[dict[str, Any]]
+# Names the frontier's second answer to a request, and the coin that asks for it.
+AGAIN = "again"
 
 
 # Nobody changes these, but to make a frozen one takes twice as long, and a request makes several.
@@ -141,6 +143,8 @@ def beside(
     reply: Reply,
     latency_ms: float,
     verdict: Verdict | None = None,
+    *,
+    again: bool = False,
 ) -> Answered:
     """An answer to the request that does not go out, as a trace of its own.
 
@@ -151,13 +155,17 @@ def beside(
         reply: what was answered.
         latency_ms: how long it took.
         verdict: on it, if it could have gone out.
+        again: it is the frontier's second answer, by which its agreement with itself is measured.
     """
     rung: Literal["student", "frontier"] = "frontier" if adapter is None else "student"
     model = adapter
     if model is None:
         model = plan.router.bundle.frontier.get("model", "") if plan.router else ""
     route = route_of(plan, rung, verdict) | {"shadow_of": prompt_id, "adapter": adapter}
-    return Answered(f"{prompt_id}~{adapter or rung}", reply, rung, model, latency_ms, route)
+    if again:
+        route[AGAIN] = True
+    name = AGAIN if again else adapter or rung
+    return Answered(f"{prompt_id}~{name}", reply, rung, model, latency_ms, route)
 
 
 def reply_of(answer: Answer, adapter: str) -> Reply:

@@ -76,15 +76,22 @@ class Shadows:
         self._task(self._kept(run, keep))
 
     def frontier(
-        self, plan: Plan, prompt_id: str, ask: Callable[[], Awaitable[Reply]], keep: Keep
+        self,
+        plan: Plan,
+        prompt_id: str,
+        ask: Callable[[], Awaitable[Reply]],
+        keep: Keep,
+        *,
+        again: bool = False,
     ) -> None:
-        """Ask the frontier what it would have said, where a student's answer goes out."""
+        """Ask the frontier what it would have said, or ``again`` what it says a second time."""
 
         async def run() -> Answered:
             start = time.perf_counter()
             async with asyncio.timeout(FRONTIER_S):
                 reply = await ask()
-            return beside(plan, prompt_id, None, reply, 1000 * (time.perf_counter() - start))
+            took = 1000 * (time.perf_counter() - start)
+            return beside(plan, prompt_id, None, reply, took, again=again)
 
         if self._room():
             self._task(self._kept(run, keep))

@@ -5,38 +5,96 @@ Not here: embedding (``embedder.py``).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 
 from loop_pipeline.groups.embedding.embedder import Floats, unit
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
+from loop_pipeline.stats.mmd import BLOCK
 from loop_pipeline.store.database import CHUNK, of_app, query, read, upsert
 from loop_pipeline.store.tables import TraceRow, TraceVectorRow
 
 WINDOW = 500
 REFERENCE = 2_000
+TURNS = 10
 
 
-def newest_and_before(engine: Engine, seed: int = 0) -> tuple[Floats, Floats]:
-    """Unit vectors of the newest 500 distinct requests, and of 2,000 drawn from those before."""
+class Compared(NamedTuple):
+    """Newest requests and earlier ones, as ``stats.mmd.novelty`` takes them."""
+
+    window: Floats
+    reference: Floats
+    window_units: NDArray[np.int64]
+    reference_units: NDArray[np.int64]
+
+
+def newest_and_before(engine: Engine, seed: int = 0) -> Compared:
+    """Unit vectors of the newest 500 requests, and of some 2,000 of those before, in whole units.
+
+    A unit is a stretch of time: conversations that began one after the other, with ten requests or
+    more. So neither the turns of a conversation nor a burst of one topic count as independent.
+    """
     table = TraceVectorRow.__table__
     statement = (
-        select(table.c.prompt_id, TraceRow.dedup_key)
+        select(table.c.prompt_id, TraceRow.ts, TraceRow.conversation_id, TraceRow.user_hash)
         .join(TraceRow, TraceRow.prompt_id == table.c.prompt_id)
         .where(of_app(engine))
         .order_by(TraceRow.ts, table.c.prompt_id)
     )
-    ids = query(engine, statement).drop_duplicates("dedup_key")["prompt_id"].to_numpy()
-    newest, before = ids[-WINDOW:], ids[:-WINDOW]
-    drawn = np.random.default_rng(seed).permutation(len(before))[:REFERENCE]
-    some = [*newest, *before[drawn]]
-    stored = read(engine, TraceVectorRow, prompt_id=some).set_index("prompt_id")["vector"]
-    if not len(stored):
-        return np.zeros((0, 1), dtype=np.float32), np.zeros((0, 1), dtype=np.float32)
-    rows = np.frombuffer(b"".join(stored.loc[some]), dtype="<f2").reshape(len(some), -1)
-    vectors = unit(rows.astype(np.float32))
-    return vectors[: len(newest)], vectors[len(newest) :]
+    rows = query(engine, statement)
+    units = time_units(rows)
+    rows, units = rows[units >= 0], units[units >= 0]
+    # From the newest unit back, until there are enough requests.
+    later = np.bincount(units)[::-1].cumsum()[::-1] if len(units) else np.zeros(0, int)
+    newest = np.flatnonzero(later >= min(WINDOW, len(units)))[-1:].sum()
+    earlier = np.random.default_rng(seed).permutation(int(newest))
+    enough = np.searchsorted(np.bincount(units, minlength=1)[earlier].cumsum(), REFERENCE) + 1
+    inside, before = units >= newest, np.isin(units, earlier[:enough])
+    ids = rows["prompt_id"].to_numpy()
+    vectors = [_stored(engine, ids[chosen]) for chosen in (inside, before)]
+    return Compared(*vectors, units[inside], units[before])
+
+
+def time_units(rows: pd.DataFrame) -> NDArray[np.int64]:
+    """The unit of each request, numbered as they began; -1 for turns that are left out.
+
+    Where no conversation is known, what a user asked within an hour is one, else each request. Of
+    one conversation the first ``TURNS`` requests count, so that no single one fills a window.
+
+    Args:
+        rows: columns ts, conversation_id, user_hash, in the order of time.
+    """
+    hours = pd.to_datetime(rows["ts"], utc=True).dt.floor("h")
+    asked = zip(rows["conversation_id"], rows["user_hash"], hours, strict=True)
+    talk = pd.Series(
+        [
+            ("talk", said) if pd.notna(said) else ("hour", who, hour) if pd.notna(who) else (place,)
+            for place, (said, who, hour) in enumerate(asked)
+        ],
+        index=rows.index,
+        dtype=object,
+    )
+    number = pd.factorize(talk)[0]
+    counted = (talk.groupby(number).cumcount() < TURNS).to_numpy()
+    sizes = np.bincount(number[counted], minlength=1)
+    unit_of, last, filled = np.zeros(len(sizes), np.int64), 0, 0
+    for place, size in enumerate(sizes):
+        unit_of[place], filled = last, filled + size
+        if filled >= BLOCK:
+            last, filled = last + 1, 0
+    return np.where(counted, unit_of[number], -1) if len(rows) else np.zeros(0, np.int64)
+
+
+def _stored(engine: Engine, ids: NDArray[np.object_]) -> Floats:
+    if not len(ids):
+        return np.zeros((0, 1), dtype=np.float32)
+    stored = read(engine, TraceVectorRow, prompt_id=list(ids)).set_index("prompt_id")["vector"]
+    rows = np.frombuffer(b"".join(stored.loc[list(ids)]), dtype="<f2").reshape(len(ids), -1)
+    return unit(rows.astype(np.float32))
 
 
 def vectors_of(

@@ -11,6 +11,13 @@ from typing import NamedTuple
 import pandas as pd
 from sqlalchemy import Engine
 
+from loop_pipeline.labels.judges import (
+    JudgeAgreement,
+    judge_features,
+    judges_agreement,
+    judges_columns,
+    opinions,
+)
 from loop_pipeline.labels.pairs import candidates
 from loop_pipeline.labels.quality.model import Fitted, QualityModel, fit_quality
 from loop_pipeline.labels.reviews.doubtful import doubtful
@@ -40,6 +47,10 @@ class QualityInputs(NamedTuple):
     p_review: pd.Series | None
     clusters: pd.Series
     candidates: pd.Series
+    judges: dict[str, str]
+    """The column of each judge, as ``labels.judges.judges_columns`` gives them."""
+    agreement: list[JudgeAgreement]
+    """Each judge against people."""
 
 
 class Reviewed(NamedTuple):
@@ -50,6 +61,8 @@ class Reviewed(NamedTuple):
     proxy: pd.Series | None
     """P(good) by prompt_id, of reviewed answers out of fold; None: there is no score."""
     p_review: pd.Series | None
+    clusters: pd.Series | None = None
+    """Conversation or the like of all traces; None: each trace by itself."""
 
 
 def quality_inputs(engine: Engine) -> QualityInputs:
@@ -61,19 +74,28 @@ def quality_inputs(engine: Engine) -> QualityInputs:
     talk = traces["conversation_id"].where(traces["conversation_id"].notna(), traces["dedup_key"])
     feedback = read_feedback(engine)
     flags = read(engine, HallucinationFlagRow, columns=["prompt_id", "flag"])
+    found, p_review = verdicts(feedback, read(engine, ReviewerRow)), drawn if len(queue) else None
+    clusters, signals = talk.set_axis(traces["prompt_id"]), read(engine, TraceSignalRow)
+    good, said = relied_on(found)["good"].astype(bool), opinions(feedback)
+    if p_review is not None:
+        good = good[good.index.isin(p_review.index)]  # who volunteered was not drawn
+    judges = judges_columns(said, good.index)
+    heard = judge_features(said, judges, pd.Index(signals["prompt_id"]))
     return QualityInputs(
-        features(read(engine, TraceSignalRow)),
+        features(signals, heard),
         tasks(traces),
-        verdicts(feedback, read(engine, ReviewerRow)),
-        drawn if len(queue) else None,
-        talk.set_axis(traces["prompt_id"]),
+        found,
+        p_review,
+        clusters,
         candidates(traces, feedback, flags),
+        judges,
+        judges_agreement(said, good, p_review, clusters, judges),
     )
 
 
 def fit_on_inputs(known: QualityInputs, settings: LoopSettings) -> Fitted:
     """The quality score of what is known."""
-    return fit_quality(
+    fitted = fit_quality(
         known.features,
         known.tasks,
         relied_on(known.verdicts),
@@ -83,14 +105,22 @@ def fit_on_inputs(known: QualityInputs, settings: LoopSettings) -> Fitted:
         target_precision=settings.target_precision,
         delta=settings.delta,
     )
+    stack = fitted.model.stack.model_copy(update={"judges": known.judges})
+    return fitted._replace(model=fitted.model.model_copy(update={"stack": stack}).sealed())
 
 
-def refresh_quality(engine: Engine, settings: LoopSettings) -> tuple[QualityModel, pd.DataFrame]:
-    """Fit the quality score, store it, and send the verdicts that it doubts to a second reviewer.
+class Refreshed(NamedTuple):
+    """A score that was fitted and stored, and what came to light by it."""
 
-    Returns:
-        The score, and the doubtful verdicts as `reviews.doubtful.doubtful` gives them.
-    """
+    model: QualityModel
+    doubts: pd.DataFrame
+    """Doubtful verdicts, as ``reviews.doubtful.doubtful`` gives them."""
+    judges: list[JudgeAgreement]
+    """Each judge against people."""
+
+
+def refresh_quality(engine: Engine, settings: LoopSettings) -> Refreshed:
+    """Fit the quality score, store it, and have somebody else look at verdicts that it doubts."""
     known = quality_inputs(engine)
     model, out_of_fold = fit_on_inputs(known, settings)
     thresholds = [p.threshold for p in model.promises.values() if p.threshold]
@@ -106,7 +136,7 @@ def refresh_quality(engine: Engine, settings: LoopSettings) -> tuple[QualityMode
         upsert(connection, QualityModelRow, [row])
     doubts = doubtful(known.verdicts, out_of_fold)
     take_reviews_in(engine, doubts)
-    return model, doubts
+    return Refreshed(model, doubts, known.agreement)
 
 
 def reviewed(known: QualityInputs, settings: LoopSettings) -> Reviewed:
@@ -116,7 +146,8 @@ def reviewed(known: QualityInputs, settings: LoopSettings) -> Reviewed:
         good = good[good.index.isin(known.p_review.index)]
     fitted = fit_on_inputs(known, settings)
     if not fitted.model.usable:
-        return Reviewed(good, None, known.p_review)
+        return Reviewed(good, None, known.p_review, known.clusters)
     proxy = fitted.model.predict(known.features, known.tasks)
     proxy.loc[fitted.scores.index] = fitted.scores
-    return Reviewed(good[good.index.isin(fitted.scores.index)], proxy, known.p_review)
+    drawn = good[good.index.isin(fitted.scores.index)]
+    return Reviewed(drawn, proxy, known.p_review, known.clusters)

@@ -22,7 +22,12 @@ from loop_pipeline.labels.quality.stacking import (
 )
 from loop_pipeline.labels.quality.thresholds import Promise, promises, threshold_of
 from loop_pipeline.labels.reviews.draw import MIN_LABELS, reviews_needed
-from loop_pipeline.stats.calibration import Calibrator, fit_calibrator, reliability
+from loop_pipeline.stats.calibration import (
+    Calibrator,
+    cross_calibrated,
+    fit_calibrator,
+    reliability,
+)
 from loop_pipeline.stats.ppi import MeanQuality, ppi_mean, review_weights
 from loop_pipeline.stats.sampling import uniform_sample
 
@@ -34,7 +39,7 @@ class QualityModel(BaseModel):
     calibrator: Calibrator = Calibrator()
     n_labels: int
     figures: dict[str, Any] = {}
-    """ece, brier, auc and bins of out-of-fold scores."""
+    """ece, brier, auc and bins of scores whose row neither regression nor curve has seen."""
     promises: dict[str, Promise] = {}
     quality: dict[str, MeanQuality] = {}
     """Mean quality by task, and under "" of all answers."""
@@ -53,7 +58,7 @@ class QualityModel(BaseModel):
 
     def metrics(self) -> dict[str, float]:
         """The figures that are compared from fit to fit, under names that stay the same."""
-        found = {name: self.figures[name] for name in ("ece", "brier", "auc") if self.figures}
+        found = {name: value for name, value in self.figures.items() if name != "bins"}
         found["labels"] = float(self.n_labels)
         for name, made in self.promises.items():
             parts = {"threshold": made.threshold, "kept": made.kept, "precision": made.precision}
@@ -97,8 +102,9 @@ def fit_quality(
 ) -> Fitted:
     """Stack the signals into P(good) by L2 logistic regression on the reviewed rows.
 
-    All figures and thresholds use calibrated out-of-fold scores; the threshold is then applied to
-    the model fitted on all folds. It comes from an exact test on a uniform sample of the reviews.
+    All figures use out-of-fold scores, calibrated by a curve that has not seen the row either.
+    Thresholds use the same scores by the curve of all rows, which keeps their order, and come from
+    an exact test on a uniform sample of the reviews; they are applied to the model of all folds.
 
     Args:
         features: of all traces, reviewed or not, as ``labels.signals.features`` gives them; a null
@@ -124,28 +130,26 @@ def fit_quality(
     promise = {"target_precision": target_precision, "delta": delta}
     folds = fold_numbers(good, clusters) if len(good) >= MIN_LABELS else None
     if folds is None:
-        means = _mean_quality(good, None, chance, tasks)
+        means = _mean_quality(good, None, chance, tasks, clusters)
         reason = _too_few(good.to_numpy(), **promise)
         model = QualityModel(n_labels=len(good), quality=means, reason=reason)
         return Fitted(model.sealed(), pd.Series(dtype=float))
     p_good = good.astype(float)
     z = out_of_fold(features, tasks, p_good, folds)
-    calibrator = fit_calibrator(z, np.asarray(p_good, dtype=np.float64))
-    model = QualityModel(
-        stack=fit_stack(features, tasks, p_good),
-        calibrator=calibrator,
-        n_labels=len(good),
-        reason="",
-    )
-    p = calibrator.apply(z)
-    scores = pd.Series(p, index=chance.index)
-    figures = reliability(p, good.to_numpy(bool), weights=review_weights(chance))
+    said = np.asarray(p_good, dtype=np.float64)
+    calibrator = fit_calibrator(z, said)
+    stack = fit_stack(features, tasks, p_good)
+    model = QualityModel(stack=stack, calibrator=calibrator, n_labels=len(good), reason="")
+    scores = pd.Series(cross_calibrated(z, said, folds), index=chance.index)
+    right, weights = good.to_numpy(bool), review_weights(chance)
+    figures = reliability(np.asarray(scores, dtype=np.float64), right, weights=weights)
     proxy = model.predict(features, tasks)
     proxy.loc[chance.index] = scores
     open_to = chance.index if candidates is None else chance.index[candidates.loc[chance.index]]
     uniform = uniform_sample(chance.loc[open_to])
+    ranked = pd.Series(calibrator.apply(z), index=chance.index).loc[open_to]
     made = promises(
-        scores.loc[open_to],
+        ranked,
         good.loc[open_to],
         tasks,
         uniform,
@@ -156,7 +160,7 @@ def fit_quality(
     model = model.model_copy(
         update={
             "figures": figures,
-            "quality": _mean_quality(good, proxy, chance, tasks),
+            "quality": _mean_quality(good, proxy, chance, tasks, clusters),
             "promises": made,
             "reason": "; ".join(f"{name}: {p.reason}" for name, p in made.items()),
         }
@@ -202,14 +206,17 @@ def score_quality(
 
 
 def _mean_quality(
-    good: pd.Series, proxy: pd.Series | None, chance: pd.Series, tasks: pd.Series
+    good: pd.Series,
+    proxy: pd.Series | None,
+    chance: pd.Series,
+    tasks: pd.Series,
+    clusters: pd.Series | None,
 ) -> dict[str, MeanQuality]:
-    found = {}
-    own = tasks.loc[good.index]
+    found, own = {}, tasks.loc[good.index]
     for name in [POOLED, *sorted(map(str, own.unique()))]:
         mine = good if name == POOLED else good[own == name]
         scores = proxy if proxy is None or name == POOLED else proxy[tasks.loc[proxy.index] == name]
-        if mean := ppi_mean(mine, scores, chance.loc[mine.index]):
+        if mean := ppi_mean(mine, scores, chance.loc[mine.index], clusters):
             found[name] = mean
     return found
 

@@ -9,8 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel
+from scipy.optimize import minimize
+from scipy.special import expit
 
-PENALTY = 0.5  # sklearn's C on standardised signals; smaller pulls scores to the middle
+from loop_pipeline.labels.judges import OTHERS, OWN
+
+PENALTY = 0.5  # of the data, on standardised signals; smaller pulls scores to the middle
 FOLDS = 10
 # A task with so many labels gets weights of its own, pulled to those of all tasks by this factor.
 OWN_INTERCEPT_FROM = 20
@@ -28,6 +32,8 @@ class Stack(BaseModel):
     scales: list[float] = []
     weights: dict[str, list[float]] = {}
     intercepts: dict[str, float] = {}
+    judges: dict[str, str] = {}
+    """The column in which each judge speaks. A judge that is not here has no say."""
 
     def contributions(self, features: pd.DataFrame, tasks: pd.Series) -> pd.DataFrame:
         """What each signal adds to the log-odds of each row; the intercept stands under "start".
@@ -59,13 +65,15 @@ def fit_stack(features: pd.DataFrame, tasks: pd.Series, p_good: pd.Series) -> St
     its own that are pulled to the shared ones (Daume 2007, "Frustratingly easy domain adaptation",
     arXiv 0907.1815).
 
+    A judge never gets a negative weight: one that is against people on these reviews is not
+    believed to be against them for ever, so it has no say. (In a task with weights of its own a
+    judge counts at least as much as in all tasks.)
+
     Args:
         features: floats by prompt_id, for at least the labelled rows; a null counts as the mean.
         tasks: of at least the labelled rows, by prompt_id.
         p_good: what people say, 0 to 1, by prompt_id. Likely, not sure: it counts for both sides.
     """
-    from sklearn.linear_model import LogisticRegression
-
     own, rows = tasks.loc[p_good.index], features.loc[p_good.index]
     means, scales = rows.mean().fillna(0.0), rows.std(ddof=0).fillna(0.0)
     taught = (scales > 1e-9).to_numpy()  # a signal that never varied has taught nothing
@@ -79,10 +87,9 @@ def fit_stack(features: pd.DataFrame, tasks: pd.Series, p_good: pd.Series) -> St
     p = p_good.to_numpy(float)
     sure, side = np.concatenate([p, 1 - p]), np.repeat([True, False], len(p))
     used = sure > 0
-    fitted = LogisticRegression(C=PENALTY, max_iter=1000).fit(
-        np.vstack([design, design])[used], side[used], sample_weight=sure[used]
-    )
-    coef, start = fitted.coef_[0], float(fitted.intercept_[0])
+    judge = np.array([str(name).startswith((OWN, OTHERS)) for name in rows.columns])
+    bounded = np.concatenate([judge, np.zeros(len(shifted), bool), *([judge] * len(large))])
+    coef, start = _logistic(np.vstack([design, design])[used], side[used], sure[used], bounded)
     shared, shifts, extra = np.split(coef, [z.shape[1], z.shape[1] + len(shifted)])
     more = dict(zip(large, extra.reshape(len(large), z.shape[1]), strict=True))
     return Stack(
@@ -94,6 +101,29 @@ def fit_stack(features: pd.DataFrame, tasks: pd.Series, p_good: pd.Series) -> St
         intercepts={POOLED: start}
         | {task: start + float(shift) for task, shift in zip(shifted, shifts, strict=True)},
     )
+
+
+def _logistic(
+    design: NDArray[np.float64],
+    side: NDArray[np.bool_],
+    sure: NDArray[np.float64],
+    bounded: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], float]:
+    """Weights and intercept of an L2 logistic regression; bounded weights are at least 0.
+
+    By scipy's L-BFGS-B: scikit-learn's regression takes no bounds.
+    """
+    sign = np.where(side, 1.0, -1.0)
+
+    def loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        margin = sign * (design @ at[:-1] + at[-1])
+        push = -PENALTY * sure * sign * expit(-margin)
+        value = PENALTY * sure @ np.logaddexp(0, -margin) + at[:-1] @ at[:-1] / 2
+        return float(value), np.append(design.T @ push + at[:-1], push.sum())
+
+    least = [(0.0 if held else None, None) for held in [*bounded, False]]
+    found = minimize(loss, np.zeros(len(least)), jac=True, method="L-BFGS-B", bounds=least)
+    return found.x[:-1], float(found.x[-1])
 
 
 def fold_numbers(

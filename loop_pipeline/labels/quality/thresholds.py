@@ -128,7 +128,8 @@ def _promise(
         share, precision = float(above.mean()), float(kept[above].mean())
         reason = (
             f"at least {target_precision:.0%} of unopposed answers scored {threshold:.3f} or more "
-            f"are good, except with chance {delta:.0%}; {share:.0%} of them are ({len(kept)} "
+            f"are good, except with chance {delta:.0%} (for these tasks at this fit; not for all "
+            f"tasks and fits together); {share:.0%} of them are ({len(kept)} "
             f"reviews in a uniform sample of {len(good)}{_together(kept, unit, ', ')})"
         )
     return Promise(

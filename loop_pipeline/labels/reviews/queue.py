@@ -1,6 +1,7 @@
 """The review queue in the store: who is drawn, what waits for whom, what is decided.
 
-Not here: how people are asked (``mlflow_push.py``, ``spreadsheets.py``).
+Not here: how people are asked (``mlflow_push.py``, ``spreadsheets.py``), and what people are told
+of the queue (``review_status.py``).
 
 An item is ``skipped`` (not drawn), ``open``, ``second`` (another reviewer is asked) or ``done``.
 """
@@ -14,11 +15,9 @@ import pandas as pd
 from sqlalchemy import Engine, Select, exists, or_, select
 
 from loop_pipeline.labels.reviews.draw import draw_reviews
-from loop_pipeline.labels.reviews.plan import review_plan
 from loop_pipeline.labels.reviews.reviewers import relied_on, verdicts, weigh_reviewers
-from loop_pipeline.settings import LoopSettings
-from loop_pipeline.stats.sampling import coin, uniform_sample
-from loop_pipeline.store.database import count, of_app, query, read, records, upsert
+from loop_pipeline.stats.sampling import coin
+from loop_pipeline.store.database import of_app, query, read, records, upsert
 from loop_pipeline.store.tables import (
     FeedbackRow,
     GroupMemberRow,
@@ -207,33 +206,3 @@ def take_reviews_in(engine: Engine, doubts: pd.DataFrame | None = None) -> list[
         upsert(connection, ReviewerRow, records(crew))
         upsert(connection, ReviewItemRow, records(changed))
     return [str(text) for text in crew["warning"].dropna()]
-
-
-def describe(engine: Engine, settings: LoopSettings) -> list[str]:
-    """The queue, the reviewers one should know about, and what the reviews there are allow."""
-    feedback = read(engine, FeedbackRow, kind="review")
-    crew = weigh_reviewers(feedback)
-    item = ReviewItemRow
-    statement = select(item.prompt_id, item.p_review, item.status, TraceRow.task)
-    statement = statement.join(TraceRow, TraceRow.prompt_id == item.prompt_id)
-    drawn = query(engine, statement.where(item.status != "skipped", of_app(engine))).set_index(
-        "prompt_id"
-    )
-    states = drawn["status"].value_counts()
-    found = verdicts(feedback, crew)
-    found = found[found.index.isin(drawn.index)]
-    since = dt.datetime.now(dt.UTC) - dt.timedelta(days=7)
-    lately = feedback.loc[feedback["ts"] >= since, "prompt_id"].nunique() if len(feedback) else 0
-    chance = drawn.loc[found.index, "p_review"].astype(float)
-    plan = review_plan(
-        found.assign(task=drawn["task"].reindex(found.index)),
-        target_precision=settings.target_precision,
-        delta=settings.delta,
-        per_day=lately / 7,
-        uniform_share=float(uniform_sample(chance).mean()) if len(chance) else 1.0,
-    )
-    queue = "{} open, {} wait for a second reviewer, {} done".format(
-        *(states.get(state, 0) for state in ("open", "second", "done"))
-    )
-    looked_at = f"{len(drawn):,} of {count(engine, ReviewItemRow):,} answers drawn: {queue}"
-    return [looked_at, *plan, *crew["warning"].dropna()]

@@ -32,7 +32,8 @@ PAGES = {
 curves, and after the gate with its figures on held-out requests.
 
 - A run's name begins with the decision and the agreement, then profile, data and number of pairs.
-- Compare students by `gold_agreement` (share of answers that agree with the frontier) and
+- Compare students by `gold_agreement` (share of answers that agree with the frontier; the tag
+  `ceiling` says how often the frontier agrees with itself) and
   `gate_coverage_candidate` (share of requests a student may answer with a promise). The saved view
   *Compare students* (button *Views*) has these columns.
 - The tag `decision` is what the gate said: approved, rejected or retired. `training_cut_short`
@@ -45,6 +46,7 @@ Read more in `docs/concepts/training.md` and `docs/concepts/gate.md`.""",
         columns=(
             "tags.`decision`",
             "metrics.`gold_agreement`",
+            "tags.`ceiling`",
             "metrics.`gate_coverage_candidate`",
             "metrics.`gold_validity`",
             "metrics.`validation_loss`",

@@ -141,6 +141,7 @@ def log_evaluation(
     artifacts: list[Path],
     *,
     decision: str,
+    ceiling: str = "",
 ) -> str:
     """Add the figures, files and result of an evaluation to a finished run.
 
@@ -150,6 +151,7 @@ def log_evaluation(
         metrics: Name to value; ``gold_agreement`` becomes part of the run's name.
         artifacts: Files, kept under ``evaluation/``.
         decision: What the gate said, in a word.
+        ceiling: How often the frontier agrees with itself, in words: no agreement without it.
 
     Returns:
         The run's name, from now on with the result in it.
@@ -159,6 +161,8 @@ def log_evaluation(
     for path in artifacts:
         client.log_artifact(run_id, str(path), "evaluation")
     client.set_tag(run_id, "decision", decision)
+    if ceiling:
+        client.set_tag(run_id, "ceiling", ceiling)
     run = client.get_run(run_id)
     about = run.data.tags.get("about") or run.info.run_name or "student"
     # The table of runs shows the first two dozen characters: what came out stands there.

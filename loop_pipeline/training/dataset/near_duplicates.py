@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
@@ -128,3 +129,16 @@ def components(size: int, first: Ints, second: Ints) -> Ints:
     """Number the groups that pairs tie together, shape (size,)."""
     graph = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(size, size))
     return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def tied(columns: Sequence[pd.Series]) -> Ints:
+    """Number the rows that have a value in common in any of these columns, shape (n,)."""
+    rows = len(columns[0])
+    first, second, size = [], [], rows
+    for column in columns:
+        codes = pd.factorize(column)[0]
+        has = np.flatnonzero(codes >= 0)
+        first.append(has)
+        second.append(size + codes[has])
+        size += int(codes.max(initial=-1)) + 1
+    return components(size, np.concatenate(first), np.concatenate(second))[:rows]

@@ -64,6 +64,6 @@ def test_an_empty_store_gives_empty_copies(engine: Engine, tmp_path: Path) -> No
     assert texts == {
         POLICY: "",
         KEYS: '{"required": false, "keys": []}',
-        HOLDS: '{"groups": []}',
+        HOLDS: '{"groups": [], "shadow": {}}',
         CONTRACTS: '{"apps": {}}',
     }

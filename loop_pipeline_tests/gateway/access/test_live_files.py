@@ -45,7 +45,12 @@ NO_KEYS = [
     json.dumps({"required": True, "keys": [KEY | {"limits": [1]}]}),
     json.dumps({"required": True, "keys": [{"sha256": "a" * 64}]}),
 ]
-NO_HOLDS = [*NO_JSON, "{}", "[]", "null", '{"groups": "abc"}', '{"groups": [1]}', '{"groups": 5}']
+NO_HOLDS = [
+    *(*NO_JSON, "{}", "[]", "null"),
+    *('{"groups": "abc"}', '{"groups": [1]}', '{"groups": 5}'),
+    *('{"groups": [], "shadow": [1]}', '{"groups": [], "shadow": {"g": "often"}}'),
+    *('{"groups": [], "shadow": {"g": 7}}', '{"groups": [], "shadow": {"g": NaN}}'),
+]
 
 
 @pytest.fixture
@@ -167,3 +172,11 @@ def test_without_keys_a_task_has_the_contract_that_all_apps_with_it_share(
     asked = [("default", "sort"), ("default", "tag"), ("default", "chat"), ("desk", "sort")]
     assert [files.contract_of(app, task) for app, task in asked] == [one, None, None, None]
     assert files.contract_of("desk", "tag") == other
+
+
+def test_shares_of_groups_are_read_with_the_holds(make, folder):
+    files = make()
+    assert files.shadow_rates == {}
+    write_whole(folder / HOLDS, json.dumps({"groups": [], "shadow": {"g2": 0.1}}))
+    files.look()
+    assert (files.held, files.shadow_rates) == (frozenset(), {"g2": 0.1})

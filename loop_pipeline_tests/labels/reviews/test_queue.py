@@ -14,12 +14,10 @@ from sqlalchemy import Engine, update
 from loop_pipeline.labels.reviews import queue
 from loop_pipeline.labels.reviews.queue import (
     closed,
-    describe,
     open_items,
     take_reviews_in,
     update_queue,
 )
-from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.database import read, upsert
 from loop_pipeline.store.tables import (
     QualityScoreRow,
@@ -176,17 +174,3 @@ def test_the_first_ones_done_are_a_sample_of_all_that_were_drawn(
     share = order["reason"].eq("rejected").mean()
     assert share > 0.65  # 0.9 / (0.9 + 0.3)
     assert abs(order.head(150)["reason"].eq("rejected").mean() - share) < 0.12
-
-
-def test_the_queue_is_described(
-    engine: Engine, desk_of: Any, jsonl: Callable[..., Path], tmp_path: Path
-) -> None:
-    desk_of(30)
-    update_queue(engine, base_rate=1.0)
-    words = [(f"p{i}", who, int(who != "eve")) for i in range(20) for who in ("ann", "bob", "eve")]
-    warnings = _say(engine, jsonl, *words)
-    assert [text.split()[0] for text in warnings] == ["eve"]
-    lines = describe(engine, LoopSettings.model_validate({"home": tmp_path}))
-    assert lines[0] == ("30 of 30 answers drawn: 10 open, 0 wait for a second reviewer, 20 done")
-    assert lines[1].startswith("all tasks: 20 reviews, 0.0% bad; ")
-    assert lines[-1] == warnings[0]

@@ -45,7 +45,7 @@ function showTiles(n) {
     : ["No request yet today (UTC)"]);
   showBill("today", n.today.bill);
   showBill("month", n.month.bill);
-  showAgreement(n.promise);
+  showAgreement(n.promise, n.policy?.margin);
 }
 
 function showBill(name, b) {
@@ -56,6 +56,7 @@ function showBill(name, b) {
     words[0] = `All-frontier: ${money(b.all_frontier_usd)} (${range}), estimated`;
     if (savingWords(b)) words.push(savingWords(b));
   }
+  if (!none(b.student_per_hour)) words.push(`The student's server pays ${none(b.break_even_per_hour) ? "at no load known yet" : `from ${whole(Math.ceil(b.break_even_per_hour))} requests an hour on`}; it was asked ${b.student_per_hour.toFixed(b.student_per_hour < 10 ? 1 : 0)} an hour`);
   words.push(`Paid: frontier ${money(b.frontier_usd)}, student's server ${money(b.student_usd)} (${b.rent_hours.toFixed(1)} h of rent)`);
   showLines($(`${name}-words`), words);
   $(`${name}-words`).title = `The estimate: ${b.why}; 95% interval`;
@@ -76,14 +77,24 @@ function savingWords(b) {
 
 const STATES = { kept: ["kept", "kept"], "in doubt": ["in doubt", "doubt"], broken: ["broken", "broken"], "nothing served": ["not measured yet", ""] };
 
-function showAgreement(p) {
+// What is promised is a fixed share, or the frontier's agreement with itself less a margin.
+function promised(target, margin) {
+  return none(margin) ? `at least ${percent(target)}` : `as often as the frontier with itself, less ${(100 * margin).toFixed(1)} points (broken for sure below ${percent(target)})`;
+}
+
+function upper(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function showAgreement(p, margin) {
   const node = $("agreement");
   put(node, p ? percent(p.agreement) : "–");
   style(node, p ? STATES[p.state][1] : "");
   const words = ["No policy, so nothing is promised"];
-  if (p) words[0] = `Promised: at least ${percent(p.target)}, ${STATES[p.state][0]}`;
+  if (p) words[0] = `Promised: ${promised(p.target, margin)}, ${STATES[p.state][0]}`;
   if (p && !p.checked) words.push("None of the student's answers was checked yet; a share of them is, by chance");
   if (p?.checked) words.push(`${whole(p.agreed)} of ${plural(p.checked, "checked answer")} this month`, `Exact 95% interval: ${percent(p.low)} to ${percent(p.high)}`);
+  if (p) words.push(upper(p.ceiling_words));
   showLines($("agreement-words"), words);
 }
 
@@ -151,16 +162,17 @@ function showGroups(n) {
   $("groups-card").hidden = !n.policy;
   if (!n.promise) return;
   const p = n.promise;
-  put($("promise"), `Under the policy in force: the student answered ${percent(p.coverage)} of ${plural(p.requests, "request")}; its certificates lead to expect ${percent(p.certified_coverage)}. Agreement: how many of its answers that went out say the same as the frontier's to the same requests, where both were asked by chance.`);
+  put($("promise"), `Under the policy in force: the student answered ${percent(p.coverage)} of ${plural(p.requests, "request")}; its certificates lead to expect ${percent(p.certified_coverage)}. Agreement: how many of its answers that went out say the same as the frontier's to the same requests, where both were asked by chance. Its ceiling: how often the frontier agrees with itself, asked twice.`);
   showRows($("groups").tBodies[0], n.groups, (g) => g.group_id, GROUP_HEADS, (row, cells, g) => {
     const [name, requests, share, certified, agreement, promise] = cells;
     lines(name, g.name, g.held ? `held: ${g.held}` : "");
     put(requests, whole(g.requests));
     put(share, percent(g.coverage));
     put(certified, g.arm === "student" ? percent(g.certified_coverage) : "frontier only");
-    lines(agreement, percent(g.agreement), g.checked ? `${percent(g.low)} to ${percent(g.high)}, ${plural(g.checked, "answer")}` : "");
+    lines(agreement, percent(g.agreement), [g.checked ? `${percent(g.low)} to ${percent(g.high)}, ${plural(g.checked, "answer")}` : "", `ceiling ${none(g.ceiling) ? "not measured" : percent(g.ceiling)}`].filter(Boolean).join("; "));
+    agreement.title = g.ceiling_words;
     const [word, colour] = STATES[g.state];
-    if (g.arm === "student") lines(promise, `${percent(g.target)}: ${word}`, "", colour);
+    if (g.arm === "student") lines(promise, none(n.policy.margin) ? `${percent(g.target)}: ${word}` : `relative to the ceiling: ${word}`, "", colour);
     else lines(promise, "none", g.reason);
   });
 }

@@ -22,7 +22,7 @@ from loop_pipeline.gateway.admin.figures.live_queries import (
     summed_up,
 )
 from loop_pipeline.gateway.admin.figures.live_row import Minutes, Totals
-from loop_pipeline.gateway.admin.figures.twice_answered import Both, TwiceAnswered
+from loop_pipeline.gateway.admin.figures.twice_answered import Again, Both, TwiceAnswered
 from loop_pipeline.store.incoming.live_sums import minute_of
 
 SERIES_MINUTES = 60
@@ -36,6 +36,7 @@ class StoreView:
 
     totals: Totals
     both: list[Both]
+    again: list[Again]
     minutes: Minutes
     newest: list[dict[str, Any]]
     found_ids: set[str]
@@ -68,6 +69,7 @@ class DayTotals:
             return StoreView(
                 totals={key: sums for key, sums in totals.items() if key.day.startswith(month)},
                 both=self._twice.read(connection, f"{month}-01"),
+                again=self._twice.again,
                 minutes=minutes_from(connection, minute_of(since)),
                 newest=newest_requests(connection, days[0]) if days else [],
                 found_ids=ids_there(connection, list(asked)),

@@ -47,6 +47,12 @@ class BillNumbers(BaseModel):
     saved_share: float | None = Field(description="1 - paid / all-frontier, estimated.")
     saved_low: float | None = Field(description="The same at both ends of the interval.")
     saved_high: float | None
+    student_per_hour: float | None = Field(
+        None, description="Requests an hour of rent that a student was asked."
+    )
+    break_even_per_hour: float | None = Field(
+        None, description="From how many on what is saved pays the rent, estimated."
+    )
     why: str = Field(description="What the estimate rests on, or why there is none.")
     unpriced: dict[str, int] = Field(
         {}, description="Answers whose cost is not known, by model; they are in no sum."
@@ -96,6 +102,8 @@ def bill(
         # What is paid is at least this, so nothing can be said of what is saved.
         why = unpriced_words(everything.unpriced, everything.requests)
         found = Estimate(None, None, None, found.pairs, why)
+    called = _sum(window, ("student", "escalated")).requests
+    saved_usd = (found.usd or 0.0) - everything.usd
     return BillNumbers(
         frontier_usd=everything.usd,
         student_usd=hours * rent.usd_per_hour,
@@ -104,6 +112,10 @@ def bill(
         all_frontier_usd=found.usd,
         low_usd=found.low,
         high_usd=found.high,
+        student_per_hour=called / hours if hours else None,
+        break_even_per_hour=(
+            rent.usd_per_hour * called / saved_usd if saved_usd > 0 and called else None
+        ),
         saved_share=_saved(paid, found.usd),
         saved_low=_saved(paid, found.low),
         saved_high=_saved(paid, found.high),

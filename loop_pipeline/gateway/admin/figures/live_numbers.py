@@ -65,6 +65,7 @@ def live_numbers(known: Known) -> LiveNumbers:
     add_totals(totals, known.pending[0])
     add_minutes(minutes, known.pending[1])
     both = known.view.both if known.view else []
+    again = known.view.again if known.view else []
     today, month = known.now.date().isoformat(), known.now.date().isoformat()[:7]
     totals = {key: sums for key, sums in totals.items() if key.day.startswith(month)}
     bundle, names = known.bundle, _names(known.bundle)
@@ -79,8 +80,8 @@ def live_numbers(known: Known) -> LiveNumbers:
         ],
         today=_period(today, totals, both, known),
         month=_period(month, totals, both, known),
-        promise=promise(bundle, totals, both) if bundle else None,
-        groups=group_lines(bundle, totals, both, held) if bundle else [],
+        promise=promise(bundle, totals, both, again) if bundle else None,
+        groups=group_lines(bundle, totals, both, held, again) if bundle else [],
         holds=[_hold(row, names) for row in known.holds],
         spool=SpoolNumbers(
             segments=known.backlog.segments,
@@ -117,6 +118,7 @@ def _policy(bundle: PolicyBundle | None) -> Policy | None:
         student=bundle.student.get("adapter", ""),
         frontier=bundle.frontier.get("model", ""),
         target=bundle.target_agreement,
+        margin=bundle.margin,
         expires=bundle.expires,
         canary=f"{canary.policy.student.get('adapter')}, {canary.weight:.0%} of conversations"
         if canary

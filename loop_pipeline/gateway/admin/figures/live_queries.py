@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, or_, select
 
 from loop_pipeline.gateway.admin.figures.live_row import Key, Minutes, Sums, Totals, listed
 from loop_pipeline.store.database import CHUNK
-from loop_pipeline.store.shadow_answers import ADAPTER, REQUEST, SHADOW_OF
+from loop_pipeline.store.shadow_answers import ADAPTER, FIRST_ANSWER, REQUEST, SHADOW_OF
 from loop_pipeline.store.tables import (
     DRAWN,
     ContractRow,
@@ -88,6 +88,8 @@ def drawn_answers(connection: Connection, ids: list[str]) -> list[dict[str, Any]
             _ROUTE["policy"].as_string().label("policy"),
             _ROUTE["group_id"].as_string().label("group_id"),
             _ROUTE["canary"].as_boolean().label("canary"),
+            FIRST_ANSWER.label("first"),
+            TraceRow.conversation_id,
             TraceRow.output,
             TraceRow.tokens_in,
             TraceRow.tokens_out,

@@ -53,6 +53,10 @@ class Achieved(BaseModel):
     low: float | None = Field(description="Exact 95% interval of the agreement.")
     high: float | None
     state: State
+    ceiling: float | None = Field(
+        description="How often the frontier agrees with itself; None: not measured."
+    )
+    ceiling_words: str
 
 
 class GroupLine(Achieved):
@@ -92,6 +96,9 @@ class Policy(BaseModel):
     student: str
     frontier: str
     target: float
+    margin: float | None = Field(
+        description="Promised is the frontier's agreement with itself, less this; None: target."
+    )
     expires: str | None
     canary: str | None
 

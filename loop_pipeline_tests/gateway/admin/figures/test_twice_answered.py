@@ -57,3 +57,22 @@ def test_an_answer_of_a_student_that_did_not_go_out_is_none_of_them(engine: Engi
     asked = beside(main, "delivery", prompt_id="r~student", producer="student")
     store(engine, [main, asked])
     assert read(TwiceAnswered(), engine) == []
+
+
+@pytest.mark.parametrize("later_first", [False, True])
+def test_the_frontiers_second_answer_is_held_against_its_first_and_no_students(
+    engine: Engine, later_first: bool
+) -> None:
+    main = line("r", NOON, "student", route={"shadow": True})
+    first, second = beside(main, "delivery"), beside(main, "refund", prompt_id="r~again")
+    second["route"] = second["route"] | {"again": True}
+    escalated = line("e", NOON, "escalated", route={"shadow": True})
+    other = beside(escalated, "delivery", prompt_id="e~again")
+    other["route"] = other["route"] | {"again": True}
+    twice = TwiceAnswered()
+    parts = [[main, second], [first, escalated, other]]
+    for part in reversed(parts) if later_first else parts:
+        store(engine, part)
+        read(twice, engine)
+    assert [both.agrees for both in read(twice, engine)] == [True]
+    assert sorted((pair.unit, pair.agrees) for pair in twice.again) == [("e", True), ("r", False)]

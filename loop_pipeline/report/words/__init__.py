@@ -1,0 +1,1 @@
+"""Figures of the report in words, as every place prints them."""

@@ -1,0 +1,1 @@
+"""Estimates from rows that were seen with different chances: parts, and intervals that hold."""
