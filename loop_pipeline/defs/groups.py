@@ -212,9 +212,7 @@ def group_model_stats(loop: Loop) -> dg.MaterializeResult:
 
     **When to run it:** the jobs `regroup` and `retrain` do.
 
-    **If it fails,** nothing depends on it: the policy is fitted without it.
-
-    **Read more** in `docs/concepts/groups.md`.
+    **If it fails,** nothing depends on it. **Read more** in `docs/concepts/groups.md`.
     """
     engine, settings = loop.engine(), loop.settings()
     traces, members = read_traces(engine), read(engine, GroupMemberRow)

@@ -222,17 +222,15 @@ def deliver(engine: Engine, settings: LoopSettings) -> dict[str, str]:
         By checkpoint id, why MLflow has no record of it yet; the next call tries again.
     """
     missing, ceiling = {}, ceiling_words(frontier_twice(engine).whole)
-    for row in records(read(engine, CheckpointRow)):
-        key, metrics = str(row["checkpoint_id"]), row["metrics"]
-        if not metrics.get("mlflow"):
-            continue
-        champion = champion_of(engine)
+    champion = (champion_of(engine) or {}).get("checkpoint_id")
+    rows = records(read(engine, CheckpointRow))
+    for row in [row for row in rows if row["metrics"].get("mlflow")]:
+        key = str(row["checkpoint_id"])
         try:
-            is_champion = bool(champion) and champion["checkpoint_id"] == key
-            _tell(settings, row, is_champion=is_champion, ceiling=ceiling)
+            _tell(settings, row, is_champion=key == champion, ceiling=ceiling)
         except TrackingDown as error:
             missing[key] = str(error)
-        set_checkpoint(engine, key, metrics=metrics | {"mlflow": missing.get(key, "")})
+        set_checkpoint(engine, key, metrics=row["metrics"] | {"mlflow": missing.get(key, "")})
     return missing
 
 
@@ -245,8 +243,7 @@ def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool, cei
     with few_retries(uri):
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         figures = flat_metrics(row["metrics"])
-        said = {"decision": row["status"], "ceiling": ceiling}
-        title = log_evaluation(uri, run, figures, files, **said)
+        title = log_evaluation(uri, run, figures, files, decision=row["status"], ceiling=ceiling)
         reason = row["reason"][:1000]
         text = f"{title}\n\n{reason}\n\n{ceiling}"
         describe_version(uri, model, version, text, status=row["status"], reason=reason)

@@ -31,7 +31,8 @@ from loop_pipeline.routing.gold_check import check_on_gold, verdicts
 from loop_pipeline.routing.off_policy_gate import OffPolicyReport, check
 from loop_pipeline.routing.offers import choose
 from loop_pipeline.routing.policy import Offer, PolicyBundle, seal
-from loop_pipeline.routing.policy_fit import NotEnoughRows, fit_policy
+from loop_pipeline.routing.policy_fit import fit_policy
+from loop_pipeline.routing.promise_round import NotEnoughRows
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import read

@@ -175,3 +175,20 @@ def _missing(
         f"no threshold: {rate:.1%} of the better half are bad ({len(good)} reviews in a uniform "
         f"sample), {1 - target_precision:.0%} are allowed; {need}"
     )
+
+
+def too_few(good: NDArray[np.bool_], *, target_precision: float, delta: float) -> str:
+    """Why these reviews are too few for a score, and how many more it takes."""
+    more = reviews_needed(len(good), target_precision=target_precision, delta=delta)
+    if more:
+        return (
+            f"no score: {len(good)} reviews of randomly drawn answers, at least {more} more are "
+            f"needed to promise {target_precision:.0%} good answers"
+        )
+    right = int(good.sum())
+    kind, short = ("bad", len(good) - right) if right > len(good) / 2 else ("good", right)
+    return (
+        f"no score: {len(good)} reviews hold {short} {kind} answers; it takes 2 or more from "
+        "different conversations to learn what sets them apart; people's verdicts are used as "
+        "they are"
+    )
