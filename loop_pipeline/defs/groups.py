@@ -174,8 +174,7 @@ def traffic_looks_as_before(loop: Loop) -> dg.AssetCheckResult:
     """The newest 500 requests could come from the same traffic as those before them.
 
     **If it fails,** it only warns: the traffic looks different. Certificates and groups stay as
-    they are, and their promises are about traffic as it was. Conversations count whole, and so
-    does a short burst: neither sets it off by itself.
+    they are, and their promises are about traffic as it was. No conversation sets it off alone.
 
     **What to do:** look at the newest requests. If the traffic has really changed, run `regroup`,
     and `retrain` when enough of it is there.
