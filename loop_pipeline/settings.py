@@ -23,9 +23,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from loop_pipeline.costs.cost_settings import CostSettings
-from loop_pipeline.gateway_settings import GatewaySettings, split_urls, web_addresses
 from loop_pipeline.installation_secret import installation_secret
-from loop_pipeline.promise_settings import PromiseSettings
 from loop_pipeline.recipe import Profile, QLoRAConfig
 from loop_pipeline.setting_errors import (
     misspelt_variables,
@@ -33,6 +31,8 @@ from loop_pipeline.setting_errors import (
     wrong_settings,
     wrong_yaml,
 )
+from loop_pipeline.setting_parts.gateway_settings import GatewaySettings, split_urls, web_addresses
+from loop_pipeline.setting_parts.promise_settings import PromiseSettings
 
 
 class LoopSettings(GatewaySettings, CostSettings, PromiseSettings):

@@ -49,7 +49,6 @@ from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerR
 from loop_pipeline.store.tracking import TrackingDown, few_retries, set_alias
 
 UNTOLD = "not delivered yet"
-
 _Checkpoint = dict[str, Any]
 
 
@@ -202,15 +201,15 @@ def _write(bench: Bench, contests: dict[str, Contest], spent: Collection[str]) -
     for key, contest in contests.items():
         decisions[key]["metrics"] = judged[key] | about
         title = f"{adapter_name(key)}: {decisions[key]['status']}"
-        folder = evaluation_folder(bench.settings, key)
-        bench.write_files(folder, decisions[key]["metrics"], contest.gallery, title)
+        to = evaluation_folder(bench.settings, key)
+        bench.write_files(to, decisions[key]["metrics"], contest.gallery, title)
     set_checkpoints(bench.engine, decisions, spent=spent)
 
 
 def last_decisions(engine: Engine) -> list[dict[str, Any]]:
     """The checkpoints that were judged last, together, in the order of creation."""
-    rows = records(read(engine, CheckpointRow).sort_values("created_at"))
-    judged = [row for row in rows if row["metrics"].get("judged_at")]
+    known = records(read(engine, CheckpointRow).sort_values("created_at"))
+    judged = [row for row in known if row["metrics"].get("judged_at")]
     newest = max((r["metrics"]["judged_at"] for r in judged), default=None)
     return [r for r in judged if r["metrics"]["judged_at"] == newest]
 
@@ -225,7 +224,7 @@ def deliver(engine: Engine, settings: LoopSettings) -> dict[str, str]:
     champion = (champion_of(engine) or {}).get("checkpoint_id")
     rows = records(read(engine, CheckpointRow))
     for row in [row for row in rows if row["metrics"].get("mlflow")]:
-        key = str(row["checkpoint_id"])
+        key = row["checkpoint_id"]
         try:
             _tell(settings, row, is_champion=key == champion, ceiling=ceiling)
         except TrackingDown as error:
