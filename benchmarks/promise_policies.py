@@ -14,7 +14,8 @@ import pandas as pd
 from benchmarks.promise_worlds import DELTA, INDEPENDENT, TARGET, Rows, rows
 from loop_pipeline.groups.registry import Group, Groups
 from loop_pipeline.routing.policy import PolicyBundle
-from loop_pipeline.routing.policy_fit import NotEnoughRows, fit_policy
+from loop_pipeline.routing.policy_fit import fit_policy
+from loop_pipeline.routing.promise_round import NotEnoughRows
 
 NAMES = tuple(f"g{i}" for i in range(6))
 # Too few for a fitted score: answers are ranked by their log-probability, which is the score.

@@ -23,7 +23,6 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from loop_pipeline.costs.cost_settings import CostSettings
-from loop_pipeline.gateway_settings import GatewaySettings, split_urls, web_addresses
 from loop_pipeline.installation_secret import installation_secret
 from loop_pipeline.recipe import Profile, QLoRAConfig
 from loop_pipeline.setting_errors import (
@@ -32,11 +31,11 @@ from loop_pipeline.setting_errors import (
     wrong_settings,
     wrong_yaml,
 )
+from loop_pipeline.setting_parts.gateway_settings import GatewaySettings, split_urls, web_addresses
+from loop_pipeline.setting_parts.promise_settings import PromiseSettings
 
-CHANCE = "Chance of a broken promise: of all certificates; of a task's quality threshold, each fit."
 
-
-class LoopSettings(GatewaySettings, CostSettings):
+class LoopSettings(GatewaySettings, CostSettings, PromiseSettings):
     """What a deployment chooses. Secrets come from the environment only and are never logged."""
 
     model_config = SettingsConfigDict(env_prefix="LOOP_", extra="forbid")
@@ -80,24 +79,6 @@ class LoopSettings(GatewaySettings, CostSettings):
         None, description="YAML with a profile and what differs from it; empty: LOOP_PROFILE."
     )
     max_answer_tokens: int = Field(256, gt=0, description="Longest answer of the student.")
-    target_agreement: float = Field(0.95, gt=0.5, lt=1, description="Promise per task group.")
-    delta: float = Field(0.05, gt=0, lt=0.5, description=CHANCE)
-    target_kind: Literal["fixed", "ceiling"] = Field(
-        "fixed",
-        description="What is promised: LOOP_TARGET_AGREEMENT, or to agree with the frontier as"
-        " often as it agrees with itself, less LOOP_CEILING_MARGIN.",
-    )
-    ceiling_margin: float = Field(
-        0.02, gt=0, lt=0.5, description="How much less often, if LOOP_TARGET_KIND is ceiling."
-    )
-    certificate_days: int = Field(
-        90, gt=0, description="Days a certificate holds after its newest request."
-    )
-    evidence_days: int = Field(
-        90, gt=0, description="Days before the newest request from which a promise may be proven."
-    )
-    review_rate: float = Field(0.02, gt=0, le=1, description="Share of answers people review.")
-    target_precision: float = Field(0.95, gt=0.5, lt=1, description="Of the positive pairs.")
     detector_file: Path | None = Field(
         None, description="Detector fitted by `loop fit-detector`; empty: the one shipped."
     )

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from loop_pipeline.confidence.usable_rows import UsableRows, usable_rows
 from loop_pipeline.stats.binomial import clopper_pearson, smallest_certifiable
-from loop_pipeline.stats.design_effect import effective
 from loop_pipeline.stats.fixed_sequence import START, Right, Scores, bounded_threshold
-from loop_pipeline.stats.traffic_evidence import evidence
+from loop_pipeline.stats.units.design_effect import effective
+from loop_pipeline.stats.units.traffic_evidence import evidence
 
 # Fields that later schema versions added.
 LATER_FIELDS = frozenset(

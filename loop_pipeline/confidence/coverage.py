@@ -23,7 +23,7 @@ from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.stats.binomial import smallest_certifiable
 from loop_pipeline.stats.fixed_sequence import STEPS
 from loop_pipeline.stats.sampling import coin
-from loop_pipeline.stats.traffic_evidence import evidence
+from loop_pipeline.stats.units.traffic_evidence import evidence
 
 SWAPS = 400
 HALF = 0.5

@@ -24,7 +24,6 @@ from loop_pipeline.confidence.certificate import (
 )
 from loop_pipeline.confidence.usable_rows import UsableRows, usable_rows
 from loop_pipeline.stats.binomial import smallest_certifiable
-from loop_pipeline.stats.design_effect import effective
 from loop_pipeline.stats.fixed_sequence import (
     START,
     Right,
@@ -32,6 +31,7 @@ from loop_pipeline.stats.fixed_sequence import (
     anytime_threshold,
     thresholds_to_try,
 )
+from loop_pipeline.stats.units.design_effect import effective
 
 # Of a group's chance, what the exact test at the first fit may spend; the rest is for later. With
 # half of it the first weeks have two points less, and the weeks after the tenth one or two more.

@@ -174,8 +174,7 @@ def traffic_looks_as_before(loop: Loop) -> dg.AssetCheckResult:
     """The newest 500 requests could come from the same traffic as those before them.
 
     **If it fails,** it only warns: the traffic looks different. Certificates and groups stay as
-    they are, and their promises are about traffic as it was. Conversations count whole, and so
-    does a short burst: neither sets it off by itself.
+    they are, and their promises are about traffic as it was. No conversation sets it off alone.
 
     **What to do:** look at the newest requests. If the traffic has really changed, run `regroup`,
     and `retrain` when enough of it is there.
@@ -212,9 +211,7 @@ def group_model_stats(loop: Loop) -> dg.MaterializeResult:
 
     **When to run it:** the jobs `regroup` and `retrain` do.
 
-    **If it fails,** nothing depends on it: the policy is fitted without it.
-
-    **Read more** in `docs/concepts/groups.md`.
+    **If it fails,** nothing depends on it. **Read more** in `docs/concepts/groups.md`.
     """
     engine, settings = loop.engine(), loop.settings()
     traces, members = read_traces(engine), read(engine, GroupMemberRow)

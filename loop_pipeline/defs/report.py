@@ -13,7 +13,7 @@ from loop_pipeline.report.numbers import LoopNumbers, Served
 from loop_pipeline.report.page import page
 from loop_pipeline.report.pictures.plots import cost_coverage_figure, plot_png_markdown
 from loop_pipeline.report.summary import summary
-from loop_pipeline.routing.calibration_rows import held_out_answers
+from loop_pipeline.routing.evidence.calibration_rows import held_out_answers
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.serving.server_errors import ServerError
 from loop_pipeline.store.checkpoints import adapter_name

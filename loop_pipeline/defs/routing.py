@@ -22,7 +22,7 @@ from loop_pipeline.rollout.group_holds import (
 from loop_pipeline.rollout.policy_text import promised
 from loop_pipeline.rollout.release import introduce
 from loop_pipeline.rollout.stored_policies import in_force, student_of, without_canary
-from loop_pipeline.routing.calibration_rows import versions_of
+from loop_pipeline.routing.evidence.calibration_rows import versions_of
 from loop_pipeline.routing.off_policy_gate import OffPolicyReport
 from loop_pipeline.routing.policy import BadBundle, PolicyBundle
 from loop_pipeline.routing.policy_from_store import (

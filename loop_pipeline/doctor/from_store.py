@@ -25,7 +25,11 @@ from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.report.bill import routed_costs
 from loop_pipeline.report.words.cost_words import cost_sentence, load_sentence
 from loop_pipeline.rollout.stored_policies import in_force, student_of
-from loop_pipeline.routing.calibration_rows import held_out_answers, other_models, versions_of
+from loop_pipeline.routing.evidence.calibration_rows import (
+    held_out_answers,
+    other_models,
+    versions_of,
+)
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import GroupPolicy, PolicyBundle
 from loop_pipeline.settings import LoopSettings

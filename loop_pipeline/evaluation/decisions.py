@@ -49,7 +49,6 @@ from loop_pipeline.store.tables import CheckpointRow, DatasetRow, StudentAnswerR
 from loop_pipeline.store.tracking import TrackingDown, few_retries, set_alias
 
 UNTOLD = "not delivered yet"
-
 _Checkpoint = dict[str, Any]
 
 
@@ -202,15 +201,15 @@ def _write(bench: Bench, contests: dict[str, Contest], spent: Collection[str]) -
     for key, contest in contests.items():
         decisions[key]["metrics"] = judged[key] | about
         title = f"{adapter_name(key)}: {decisions[key]['status']}"
-        folder = evaluation_folder(bench.settings, key)
-        bench.write_files(folder, decisions[key]["metrics"], contest.gallery, title)
+        to = evaluation_folder(bench.settings, key)
+        bench.write_files(to, decisions[key]["metrics"], contest.gallery, title)
     set_checkpoints(bench.engine, decisions, spent=spent)
 
 
 def last_decisions(engine: Engine) -> list[dict[str, Any]]:
     """The checkpoints that were judged last, together, in the order of creation."""
-    rows = records(read(engine, CheckpointRow).sort_values("created_at"))
-    judged = [row for row in rows if row["metrics"].get("judged_at")]
+    known = records(read(engine, CheckpointRow).sort_values("created_at"))
+    judged = [row for row in known if row["metrics"].get("judged_at")]
     newest = max((r["metrics"]["judged_at"] for r in judged), default=None)
     return [r for r in judged if r["metrics"]["judged_at"] == newest]
 
@@ -222,17 +221,15 @@ def deliver(engine: Engine, settings: LoopSettings) -> dict[str, str]:
         By checkpoint id, why MLflow has no record of it yet; the next call tries again.
     """
     missing, ceiling = {}, ceiling_words(frontier_twice(engine).whole)
-    for row in records(read(engine, CheckpointRow)):
-        key, metrics = str(row["checkpoint_id"]), row["metrics"]
-        if not metrics.get("mlflow"):
-            continue
-        champion = champion_of(engine)
+    champion = (champion_of(engine) or {}).get("checkpoint_id")
+    rows = records(read(engine, CheckpointRow))
+    for row in [row for row in rows if row["metrics"].get("mlflow")]:
+        key = row["checkpoint_id"]
         try:
-            is_champion = bool(champion) and champion["checkpoint_id"] == key
-            _tell(settings, row, is_champion=is_champion, ceiling=ceiling)
+            _tell(settings, row, is_champion=key == champion, ceiling=ceiling)
         except TrackingDown as error:
             missing[key] = str(error)
-        set_checkpoint(engine, key, metrics=metrics | {"mlflow": missing.get(key, "")})
+        set_checkpoint(engine, key, metrics=row["metrics"] | {"mlflow": missing.get(key, "")})
     return missing
 
 
@@ -245,8 +242,7 @@ def _tell(settings: LoopSettings, row: dict[str, Any], *, is_champion: bool, cei
     with few_retries(uri):
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         figures = flat_metrics(row["metrics"])
-        said = {"decision": row["status"], "ceiling": ceiling}
-        title = log_evaluation(uri, run, figures, files, **said)
+        title = log_evaluation(uri, run, figures, files, decision=row["status"], ceiling=ceiling)
         reason = row["reason"][:1000]
         text = f"{title}\n\n{reason}\n\n{ceiling}"
         describe_version(uri, model, version, text, status=row["status"], reason=reason)

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from loop_pipeline.answers.agreement import MEASURES
 from loop_pipeline.answers.said import was_cut
 from loop_pipeline.stats.binomial import clopper_pearson
-from loop_pipeline.stats.design_effect import effective
+from loop_pipeline.stats.units.design_effect import effective
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

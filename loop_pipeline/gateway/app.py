@@ -44,7 +44,7 @@ class Metrics:
         """Answer."""
         counters.dropped.set(self._parts.capture.dropped)
         counters.backlog.set(self._parts.capture.backlog)
-        counters.shadows_lost.set(self._parts.cascade.shadows_lost)
+        counters.shadows_lost.set(self._parts.cascade.shadows_lost_why.total())
         await counters.send_exposition(scope, receive, send)
 
 

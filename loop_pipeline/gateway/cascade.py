@@ -236,13 +236,8 @@ class Cascade:
         return self._shadows.kept
 
     @property
-    def shadows_lost(self) -> int:
-        """Shadow calls that were drawn and given up, since the start."""
-        return self._shadows.lost.total()
-
-    @property
     def shadows_lost_why(self) -> Counter[str]:
-        """The same by reason."""
+        """Shadow calls that were drawn and given up since the start, by reason."""
         return self._shadows.lost
 
     async def close(self, within_s: float = 30.0) -> None:

@@ -45,7 +45,8 @@ def opinions(feedback: pd.DataFrame) -> pd.DataFrame:
     said = feedback.loc[feedback["kind"] == "judge", ["prompt_id", "actor", "value"]]
     names = said["actor"].astype(object).where(said["actor"].notna(), "")
     said = said.assign(judge=names.astype(str).str.strip(), value=said["value"].astype(float))
-    return said.groupby(["prompt_id", "judge"], as_index=False)["value"].mean()
+    means = said.groupby(["prompt_id", "judge"])["value"].mean()
+    return means.rename("value").reset_index()
 
 
 def judges_columns(said: pd.DataFrame, reviewed: pd.Index) -> dict[str, str]:

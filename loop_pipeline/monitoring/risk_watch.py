@@ -85,8 +85,9 @@ def _watched(engine: Engine, bundle: PolicyBundle, new: dict[Stream, int]) -> li
     """Every group and model that may serve it, by the policy and by the one on trial."""
     found: dict[tuple[str, str], WatchedGroup] = {}
     for policy in (bundle, *([bundle.canary.policy] if bundle.canary else [])):
-        bound = round(1 - policy.target_agreement, 12)
         for group in policy.groups:
+            # Of a promise relative to the ceiling: what it is surely broken above.
+            bound = round(1 - policy.least(group.group_id), 12)
             adapter = group.model or policy.student.get("adapter", "")
             if group.arm == "student" and adapter:
                 watched = WatchedGroup(group.group_id, group.name, adapter, bound)

@@ -18,6 +18,7 @@ from loop_pipeline.confidence.coverage import most_by_group
 from loop_pipeline.confidence.frontier_twice import FrontierTwice, frontier_twice
 from loop_pipeline.evaluation.unspent_gold import FEWEST_QUOTED
 from loop_pipeline.report.bill import routed_costs
+from loop_pipeline.report.next_step import warnings_of
 from loop_pipeline.report.numbers import (
     Agreement,
     Coverage,
@@ -35,7 +36,7 @@ from loop_pipeline.settings import LoopSettings
 from loop_pipeline.stats.risk_coverage import risk_coverage, uncertified_coverage
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint, spent_gold
 from loop_pipeline.store.database import count, read
-from loop_pipeline.store.policies import active_policy, champion_of, why_refused
+from loop_pipeline.store.policies import active_policy, champion_of
 from loop_pipeline.store.tables import (
     GroupMemberRow,
     HallucinationFlagRow,
@@ -85,7 +86,7 @@ def gather(
         active_policy(engine),
         newest_checkpoint(engine),
     )
-    numbers.warnings = _warnings(newest, served=checkpoint is not None)
+    numbers.warnings = warnings_of(newest, served=checkpoint is not None)
     unpriced = unpriced_remark(engine)
     if unpriced:
         numbers.warnings.append(f"They are in no cost figure: {unpriced}")
@@ -116,22 +117,6 @@ def _quotable(answers: pd.DataFrame, spent: set[str]) -> pd.DataFrame:
     used = (answers["split"] == "gold") & answers["prompt_id"].isin(spent)
     left = int((answers["split"] == "gold").sum() - used.sum())
     return answers[~used] if left >= FEWEST_QUOTED else answers
-
-
-def _warnings(newest: dict[str, Any] | None, *, served: bool) -> list[str]:
-    """What is to be known first of the newest training: that it was cut short, or refused."""
-    if newest is None:
-        return []
-    found = []
-    if newest["status"] == "rejected" and not served:
-        found.append(
-            "The student was refused, so nothing of it serves: the frontier answers every request"
-            " and nothing is saved yet. The next training needs more labelled requests, or more"
-            f" time. Why: {why_refused(newest)}"
-        )
-    if said := newest["metrics"].get("training_cut_short"):
-        found.append(said)
-    return found
 
 
 def _add_quality(numbers: LoopNumbers, engine: Engine) -> None:

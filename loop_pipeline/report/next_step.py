@@ -1,11 +1,14 @@
-"""What a reader of the report should do next, in one sentence.
+"""What a reader of the report should know first, and do next, in sentences.
 
-Not here: what the figures are (``numbers.py``), and warnings, which come first (``gather.py``).
+Not here: what the figures are (``numbers.py``).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from loop_pipeline.report.numbers import LoopNumbers
+from loop_pipeline.store.policies import why_refused
 
 
 def next_step(numbers: LoopNumbers) -> str:
@@ -46,3 +49,19 @@ def _train(numbers: LoopNumbers) -> str:
             " meanwhile."
         )
     return "run `make_base`, start `loop serve` and leave it running, then run `retrain`."
+
+
+def warnings_of(newest: dict[str, Any] | None, *, served: bool) -> list[str]:
+    """What is to be known first of the newest training: that it was cut short, or refused."""
+    if newest is None:
+        return []
+    found = []
+    if newest["status"] == "rejected" and not served:
+        found.append(
+            "The student was refused, so nothing of it serves: the frontier answers every request"
+            " and nothing is saved yet. The next training needs more labelled requests, or more"
+            f" time. Why: {why_refused(newest)}"
+        )
+    if said := newest["metrics"].get("training_cut_short"):
+        found.append(said)
+    return found

@@ -16,7 +16,7 @@ from loop_pipeline.confidence.certificate import promise_state
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.stats.binomial import lower_bound
-from loop_pipeline.stats.design_effect import effective
+from loop_pipeline.stats.units.design_effect import effective
 
 # Below this chance of finding twice the errors a verdict says nothing.
 MIN_POWER = 0.5

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from loop_pipeline.confidence.request_score import RequestScore
 from loop_pipeline.costs.unpriced import UNPRICED
-from loop_pipeline.routing.logged_requests import logged_requests
+from loop_pipeline.routing.evidence.logged_requests import logged_requests
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.stats.off_policy import (

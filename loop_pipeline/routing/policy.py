@@ -101,10 +101,9 @@ class PolicyBundle(Document):
 
     ``parent`` is the policy that a rollback returns to. From ``expires`` (a UTC day) on its
     certificates are void. ``app``: the only one whose requests it speaks of; empty: all.
-    ``margin``: its promises are to agree with the frontier as often as the frontier agrees with
-    itself, less this; None: they are of ``target_agreement``. ``ceiling`` is that of all requests.
-    ``recalibration`` is the last round of tests that its certificates are of; ``units`` says what
-    its calibration rows are units of.
+    ``margin``: to agree with the frontier as often as it agrees with itself, less this; None:
+    ``target_agreement``. ``ceiling``: that of all requests. ``recalibration``: the last round of
+    tests of its certificates. ``units``: what its calibration rows are units of.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -159,10 +158,7 @@ class PolicyBundle(Document):
         return canonical(self.model_dump()) + "\n"
 
     def least(self, group_id: str | None) -> float:
-        """The share of agreement below which the promise of a group is broken for sure.
-
-        That is the target, unless the promise is relative to the ceiling.
-        """
+        """The least agreement promised of a group: the target, unless it is relative."""
         group = self.group(group_id)
         return self.target_agreement if group is None or group.least is None else group.least
 

@@ -21,7 +21,7 @@ from loop_pipeline.groups.clustering.fit import Groups
 from loop_pipeline.groups.embedding.model_embedder import open_embedder
 from loop_pipeline.groups.model_comparison import frontier_usd_by_group
 from loop_pipeline.hashing import seal_of, subject_hash
-from loop_pipeline.routing.calibration_rows import (
+from loop_pipeline.routing.evidence.calibration_rows import (
     held_out_answers,
     other_models,
     recent_rows,
@@ -31,7 +31,8 @@ from loop_pipeline.routing.gold_check import check_on_gold, verdicts
 from loop_pipeline.routing.off_policy_gate import OffPolicyReport, check
 from loop_pipeline.routing.offers import choose
 from loop_pipeline.routing.policy import Offer, PolicyBundle, seal
-from loop_pipeline.routing.policy_fit import NotEnoughRows, fit_policy
+from loop_pipeline.routing.policy_fit import fit_policy
+from loop_pipeline.routing.promise_round import NotEnoughRows
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import read
@@ -87,10 +88,10 @@ def policy_from_store(
             certificate_days=settings.certificate_days,
             previous=previous,
             challenger=challenger,
+            held={name: at.isoformat() for name, at in since.items()},
             recalibrations=spent_recalibrations(engine),
             twice=frontier_twice(engine, around["frontier"]["model"]),
             margin=settings.ceiling_margin if settings.target_kind == "ceiling" else None,
-            held={group: str(at) for group, at in since.items()},
             **around,
         )
     except NotEnoughRows as error:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import betainc
 
 from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
-from loop_pipeline.stats.traffic_evidence import evidence
+from loop_pipeline.stats.units.traffic_evidence import evidence
 
 Scores = NDArray[np.float64]
 Right = NDArray[np.bool_]

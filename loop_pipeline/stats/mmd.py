@@ -121,7 +121,7 @@ def _in_blocks(units: Units | None, rows: int) -> Units:
     return np.arange(rows) // BLOCK if units is None else units
 
 
-def _by_unit(rows: NDArray[np.float32], which: Units, units: int) -> NDArray[np.float64]:
+def _by_unit(rows: NDArray[np.floating], which: Units, units: int) -> NDArray[np.float64]:
     """Sums of rows by unit, shape (units, columns)."""
     order = np.argsort(which, kind="stable")
     starts = np.searchsorted(which[order], np.arange(units))

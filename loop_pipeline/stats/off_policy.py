@@ -1,6 +1,6 @@
 """What a policy would do, estimated from requests that other policies decided.
 
-Not here: where the requests come from (``routing/logged_requests.py``).
+Not here: where the requests come from (``routing/evidence/logged_requests.py``).
 
 SNIPS (Swaminathan & Joachims 2015) and the doubly robust estimator (Dudik et al. 2011) with a
 cross-fitted outcome model; intervals from influence values, summed within a cluster, and corrected

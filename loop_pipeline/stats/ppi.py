@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from loop_pipeline.stats.binomial import clopper_pearson
-from loop_pipeline.stats.design_effect import effective
 from loop_pipeline.stats.sampling import uniform_sample
+from loop_pipeline.stats.units.design_effect import effective
 from loop_pipeline.stats.weighted.score_interval import cells_of, chance_classes, reach
 
 # Fewer verdicts, or fewer of the rarer kind, have no normal limit.

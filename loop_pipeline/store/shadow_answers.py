@@ -1,6 +1,6 @@
 """Requests that several models answered, as the store has them.
 
-Not here: what they prove (``routing/calibration_rows.py``, ``rollout/canary_evidence.py``).
+Not here: what they prove (``calibration_rows.py``, ``canary_evidence.py``).
 """
 
 from __future__ import annotations

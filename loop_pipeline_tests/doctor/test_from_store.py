@@ -16,7 +16,7 @@ from loop_pipeline.cli.main import app
 from loop_pipeline.doctor.examine import diagnose
 from loop_pipeline.doctor.from_store import NothingToJudge, outcomes_in_force, self_agreement
 from loop_pipeline.rollout.release import in_force, introduce
-from loop_pipeline.routing.calibration_rows import held_out_answers
+from loop_pipeline.routing.evidence.calibration_rows import held_out_answers
 from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.settings import load_settings
 from loop_pipeline.store.database import upsert

@@ -413,7 +413,7 @@ def run_drawn(
         )
         then()
         await cascade.close(within)
-        return got, cascade.shadows_lost
+        return got, cascade.shadows_lost_why.total()
 
     got, lost = with_cascade(server.url, use, most_s=most_s, **more)
     return got, [*(got.rows if got else []), *rows], len(calls), lost

@@ -12,9 +12,9 @@ from sqlalchemy import Engine
 from benchmarks.fixtures import add_student, student
 from loop_pipeline.doctor.examine import diagnose
 from loop_pipeline.doctor.from_store import outcomes_of
-from loop_pipeline.routing.calibration_rows import held_out_answers
+from loop_pipeline.routing.evidence.calibration_rows import held_out_answers
+from loop_pipeline.routing.evidence.logged_requests import logged_requests
 from loop_pipeline.routing.gold_check import check_on_gold
-from loop_pipeline.routing.logged_requests import logged_requests
 from loop_pipeline.routing.off_policy_gate import check
 from loop_pipeline.routing.policy import PolicyBundle
 from loop_pipeline.store.checkpoints import adapter_name

@@ -11,7 +11,8 @@ from loop_pipeline.confidence.frontier_twice import FrontierTwice
 from loop_pipeline.rollout.policy_text import summary
 from loop_pipeline.routing.gold_check import check_on_gold
 from loop_pipeline.routing.policy import load_bundle
-from loop_pipeline.routing.policy_fit import NotEnoughRows, fit_score
+from loop_pipeline.routing.policy_fit import fit_score
+from loop_pipeline.routing.promise_round import NotEnoughRows
 
 
 def test_the_good_world_is_served_by_the_student_and_gold_confirms_it(world, bundle):

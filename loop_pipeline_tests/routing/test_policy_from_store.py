@@ -52,9 +52,11 @@ def stored(engine: Engine, world: World) -> Engine:
     return engine
 
 
-def fitted(engine: Engine, *holds: dict[str, Any]) -> PolicyBundle:
+def fitted(
+    engine: Engine, *holds: dict[str, Any], previous: PolicyBundle | None = None
+) -> PolicyBundle:
     bundle, _ = policy_from_store(
-        engine, load_settings(), previous=None, challenger=None, holds=holds
+        engine, load_settings(), previous=previous, challenger=None, holds=holds
     )
     return bundle
 
@@ -65,7 +67,7 @@ def test_a_held_group_is_not_certified_by_what_was_answered_before(
     plain = fitted(stored)
     name = next(group.group_id for group in plain.groups if group.arm == "student")
     hold = {"group_id": name, "at": BORN + dt.timedelta(minutes=30)}
-    held = fitted(stored, hold).group(name)
+    held = fitted(stored, hold, previous=plain).group(name)
     assert held is not None
     assert (held.arm, held.n) == ("frontier", 0)
     assert "0 calibration rows" in held.reason
@@ -73,6 +75,6 @@ def test_a_held_group_is_not_certified_by_what_was_answered_before(
     later = table.update().where(table.c.split == "calibration")
     with stored.begin() as connection:
         connection.execute(later.values(ts=BORN + dt.timedelta(hours=1)))
-    again = fitted(stored, hold).group(name)
+    again = fitted(stored, hold, previous=plain).group(name)
     assert again is not None
     assert again.arm == "student"

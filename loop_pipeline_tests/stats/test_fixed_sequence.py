@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -105,7 +107,7 @@ def test_the_walk_starts_with_half_unless_other_rows_speak_against_it() -> None:
 
 
 def test_running_evidence_needs_rows_and_thresholds() -> None:
-    nothing = {"alpha": ALPHA, "delta": DELTA}
+    nothing: dict[str, Any] = {"alpha": ALPHA, "delta": DELTA}
     assert thresholds_to_try(np.zeros(0)) == []
     assert anytime_threshold(np.zeros(0), np.zeros(0, bool), [0.5], **nothing) is None
     assert anytime_threshold(np.ones(300), np.ones(300, bool), [], **nothing) is None

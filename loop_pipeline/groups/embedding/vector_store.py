@@ -55,8 +55,8 @@ def newest_and_before(engine: Engine, seed: int = 0) -> Compared:
     enough = np.searchsorted(np.bincount(units, minlength=1)[earlier].cumsum(), REFERENCE) + 1
     inside, before = units >= newest, np.isin(units, earlier[:enough])
     ids = rows["prompt_id"].to_numpy()
-    vectors = [_stored(engine, ids[chosen]) for chosen in (inside, before)]
-    return Compared(*vectors, units[inside], units[before])
+    window, reference = (_stored(engine, ids[chosen]) for chosen in (inside, before))
+    return Compared(window, reference, units[inside], units[before])
 
 
 def time_units(rows: pd.DataFrame) -> NDArray[np.int64]:

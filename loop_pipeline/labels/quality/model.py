@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from loop_pipeline.labels.quality.stacking import (
@@ -20,8 +19,13 @@ from loop_pipeline.labels.quality.stacking import (
     fold_numbers,
     out_of_fold,
 )
-from loop_pipeline.labels.quality.thresholds import Promise, promises, threshold_of
-from loop_pipeline.labels.reviews.draw import MIN_LABELS, reviews_needed
+from loop_pipeline.labels.quality.thresholds import (
+    Promise,
+    promises,
+    threshold_of,
+    too_few,
+)
+from loop_pipeline.labels.reviews.draw import MIN_LABELS
 from loop_pipeline.stats.calibration import (
     Calibrator,
     cross_calibrated,
@@ -131,7 +135,7 @@ def fit_quality(
     folds = fold_numbers(good, clusters) if len(good) >= MIN_LABELS else None
     if folds is None:
         means = _mean_quality(good, None, chance, tasks, clusters)
-        reason = _too_few(good.to_numpy(), **promise)
+        reason = too_few(good.to_numpy(), **promise)
         model = QualityModel(n_labels=len(good), quality=means, reason=reason)
         return Fitted(model.sealed(), pd.Series(dtype=float))
     p_good = good.astype(float)
@@ -239,19 +243,3 @@ def _drawn(features: pd.DataFrame, verdicts: pd.DataFrame, p_review: pd.Series |
     if len(wrong := chance[(chance <= 0) | (chance > 1)]):
         raise ValueError(f"p_review of {wrong.index[0]} is {wrong.iloc[0]}, not in (0, 1]")
     return chance
-
-
-def _too_few(good: NDArray[np.bool_], *, target_precision: float, delta: float) -> str:
-    more = reviews_needed(len(good), target_precision=target_precision, delta=delta)
-    if more:
-        return (
-            f"no score: {len(good)} reviews of randomly drawn answers, at least {more} more are "
-            f"needed to promise {target_precision:.0%} good answers"
-        )
-    right = int(good.sum())
-    kind, short = ("bad", len(good) - right) if right > len(good) / 2 else ("good", right)
-    return (
-        f"no score: {len(good)} reviews hold {short} {kind} answers; it takes 2 or more from "
-        "different conversations to learn what sets them apart; people's verdicts are used as "
-        "they are"
-    )

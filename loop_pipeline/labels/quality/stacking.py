@@ -89,7 +89,8 @@ def fit_stack(features: pd.DataFrame, tasks: pd.Series, p_good: pd.Series) -> St
     used = sure > 0
     judge = np.array([str(name).startswith((OWN, OTHERS)) for name in rows.columns])
     bounded = np.concatenate([judge, np.zeros(len(shifted), bool), *([judge] * len(large))])
-    coef, start = _logistic(np.vstack([design, design])[used], side[used], sure[used], bounded)
+    twice = np.vstack([design, design]).astype(np.float64)
+    coef, start = _logistic(twice[used], side[used], sure[used], bounded)
     shared, shifts, extra = np.split(coef, [z.shape[1], z.shape[1] + len(shifted)])
     more = dict(zip(large, extra.reshape(len(large), z.shape[1]), strict=True))
     return Stack(

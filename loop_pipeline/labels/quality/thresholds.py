@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from loop_pipeline.labels.reviews.draw import reviews_needed
 from loop_pipeline.stats.binomial import smallest_certifiable
-from loop_pipeline.stats.design_effect import effective
 from loop_pipeline.stats.fixed_sequence import all_or_threshold, threshold_curve
+from loop_pipeline.stats.units.design_effect import effective
 
 MIN_AUC = 0.6
 REST = "all other tasks"
@@ -174,4 +174,21 @@ def _missing(
     return (
         f"no threshold: {rate:.1%} of the better half are bad ({len(good)} reviews in a uniform "
         f"sample), {1 - target_precision:.0%} are allowed; {need}"
+    )
+
+
+def too_few(good: NDArray[np.bool_], *, target_precision: float, delta: float) -> str:
+    """Why these reviews are too few for a score, and how many more it takes."""
+    more = reviews_needed(len(good), target_precision=target_precision, delta=delta)
+    if more:
+        return (
+            f"no score: {len(good)} reviews of randomly drawn answers, at least {more} more are "
+            f"needed to promise {target_precision:.0%} good answers"
+        )
+    right = int(good.sum())
+    kind, short = ("bad", len(good) - right) if right > len(good) / 2 else ("good", right)
+    return (
+        f"no score: {len(good)} reviews hold {short} {kind} answers; it takes 2 or more from "
+        "different conversations to learn what sets them apart; people's verdicts are used as "
+        "they are"
     )

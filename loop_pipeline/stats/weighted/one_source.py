@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loop_pipeline.stats.design_effect import effective
+from loop_pipeline.stats.units.design_effect import effective
 from loop_pipeline.stats.weighted.score_interval import cells_of, chance_classes, reach
 
 Floats = NDArray[np.float64]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from loop_pipeline.stats.design_effect import effective
+from loop_pipeline.stats.units.design_effect import effective
 
 Floats = NDArray[np.float64]
 

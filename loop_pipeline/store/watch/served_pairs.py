@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, select
 
 from loop_pipeline.store.database import CHUNK, insert_rows, of_app
-from loop_pipeline.store.shadow_answers import ADAPTER, SHADOW_OF, WHOLE
+from loop_pipeline.store.shadow_answers import ADAPTER, FIRST_ANSWER, SHADOW_OF, WHOLE
 from loop_pipeline.store.tables import (
     DRAWN,
     ContractRow,
@@ -67,7 +67,7 @@ def new_served_pairs(engine: Engine, now: dt.datetime) -> list[dict[str, Any]]:
 def _frontier(connection: Connection, requests: list[str], drawn: Any) -> dict[str, str]:
     """What the frontier answered beside these requests, in one whole answer."""
     columns = select(SHADOW_OF.label("request"), TraceRow.output)
-    columns = columns.where(TraceRow.producer == "frontier", WHOLE)
+    columns = columns.where(TraceRow.producer == "frontier", WHOLE, FIRST_ANSWER)
     found: dict[str, str] = {}
     for at in range(0, len(requests), CHUNK):
         part = requests[at : at + CHUNK]

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,7 @@ from scipy.stats import norm
 
 from loop_pipeline.labels.quality.thresholds import REST, promises, threshold_of
 
-TARGET = {"target_precision": 0.9, "delta": 0.05}
+TARGET: dict[str, Any] = {"target_precision": 0.9, "delta": 0.05}
 
 
 def _rows(sizes: dict[str, int], seed: int, offset: float = 2.0):

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, func, or_, select
 from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.labels.reviews.reviewers import verdicts
-from loop_pipeline.routing.calibration_rows import held_out_answers
+from loop_pipeline.routing.evidence.calibration_rows import held_out_answers
 from loop_pipeline.routing.gold_check import gold_outcomes, served
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle

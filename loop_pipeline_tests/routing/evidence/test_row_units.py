@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from loop_pipeline.routing.row_units import about_units, unit_names
+from loop_pipeline.routing.evidence.row_units import about_units, unit_names
 
 NOON = "2026-09-01T12:05:00+00:00"
 

@@ -1,6 +1,6 @@
 """How many independent rows a set of rows is worth, whose errors come in units.
 
-Not here: which rows are of one unit (``routing/row_units.py``), and what is promised on
+Not here: which rows are of one unit (``routing/evidence/row_units.py``), and what is promised on
 them (``fixed_sequence.py``).
 
 Rows of one unit (a conversation, near-duplicates, repeats of one request) err together, so a test

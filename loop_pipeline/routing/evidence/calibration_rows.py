@@ -17,8 +17,8 @@ from loop_pipeline.confidence.answer_score import unservable
 from loop_pipeline.confidence.request_score import fit_request_score
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.labels.hallucination.tiers import tiers_of
+from loop_pipeline.routing.evidence.row_units import with_units
 from loop_pipeline.routing.offers import Contender
-from loop_pipeline.routing.row_units import with_units
 from loop_pipeline.settings import LoopSettings
 from loop_pipeline.store.checkpoints import adapter_name, checkpoint_rows
 from loop_pipeline.store.database import read

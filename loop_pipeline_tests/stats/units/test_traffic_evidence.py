@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loop_pipeline.stats.binomial import lower_bound, p_at_most
-from loop_pipeline.stats.traffic_evidence import evidence
+from loop_pipeline.stats.units.traffic_evidence import evidence
 
 ALPHA, DELTA = 0.05, 0.05
 

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc
 
 from loop_pipeline.stats.binomial import lower_bound, smallest_certifiable
-from loop_pipeline.stats.design_effect import effective_prefixes
+from loop_pipeline.stats.units.design_effect import effective_prefixes
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_pipeline.stats.design_effect import effective, effective_prefixes
+from loop_pipeline.stats.units.design_effect import effective, effective_prefixes
 
 ROWS = st.lists(
     st.tuples(st.booleans(), st.integers(0, 6), st.integers(1, 9)), min_size=1, max_size=40

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from benchmarks.fixtures import add_student
 from loop_pipeline.groups.embedding.embedder import Embedder
-from loop_pipeline.routing.calibration_rows import (
+from loop_pipeline.routing.evidence.calibration_rows import (
     held_out_answers,
     live_answers,
     other_models,

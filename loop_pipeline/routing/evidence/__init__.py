@@ -1,0 +1,1 @@
+"""From the store to the rows that policies rest on."""

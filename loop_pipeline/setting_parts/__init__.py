@@ -1,0 +1,1 @@
+"""Parts of the one schema of settings, each about one subject."""

@@ -1,0 +1,1 @@
+"""What rows are worth whose errors come in units."""
