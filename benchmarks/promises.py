@@ -114,6 +114,18 @@ def row(promise: str, world: str, cell: Cell) -> dict[str, Any]:
     }
 
 
+def counted(promises: Sequence[Promise]) -> list[dict[str, Any]]:
+    """What each promise is broken by, as the function says that tries it."""
+    return [
+        {
+            "promise": promise.name,
+            "counted": " ".join((promise.measure.__doc__ or "").split()),
+            "draws in each world": promise.draws,
+        }
+        for promise in promises
+    ]
+
+
 def said(line: dict[str, Any]) -> str:
     """A cell as a line of the terminal."""
     allowed = "" if line["allowed"] is None else f"{line['allowed']:.1%} allowed"
@@ -141,7 +153,8 @@ def main(words: Sequence[str], promises: Sequence[Promise] = PROMISES) -> int:
     if not quick:
         note += f"; before, {len(worse)} of {len(known)} were."
         title = "Promises in worlds with known truth"
-        record(__file__, __doc__, [table(title, lines, UNITS_OF)], start, notes=[note])
+        tables = [table(title, lines, UNITS_OF), table("What is counted", counted(promises))]
+        record(__file__, __doc__, tables, start, notes=[note])
     return int(bool(over))
 
 
