@@ -71,7 +71,7 @@ class Certificate(Document):
     agreement_lower: Share | None
     reason: str
     worth: float | None = None
-    grid: list[Threshold] = Field([])
+    grid: list[Threshold] = Field(default_factory=list)
     round: Count = 0
     share: Share = 0.0
     subject: str = ""

@@ -78,7 +78,7 @@ def policy_from_store(
     embedder = open_embedder(path, settings.train_python, **settings.embedder_access())
     others, days = other_models(engine, embedder), settings.evidence_days
     since = {str(row["group_id"]): row["at"] for row in holds}
-    times = read(engine, TraceRow, columns=["prompt_id", "ts"]) if others else None
+    times = read(engine, TraceRow, columns=["prompt_id", "ts"]) if others else pd.DataFrame()
     try:
         bundle = fit_policy(
             recent_rows(held_out_answers(engine, name, settings.app), days, since),

@@ -114,6 +114,7 @@ def test_more_evidence_never_turns_a_pass_into_a_refusal():
 def test_sources_are_weighed_by_what_each_is_worth():
     """1,000 direct observations at 0.9, and 50 that were drawn with chance 0.02, at 0.5."""
     reward = np.concatenate([np.arange(1_000) >= 100, np.arange(50) % 2, np.full(2_450, np.nan)])
+    reward = reward.astype(float)
     p = np.repeat([1.0, 0.02], [1_000, 2_500])
     found = estimate(reward, p, np.full(3_500, 0.8), sources=p)
     assert found.snips == pytest.approx((1_000 * 0.9 + 50 * 0.5) / 1_050)
