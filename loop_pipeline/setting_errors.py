@@ -40,7 +40,7 @@ def wrong_settings(
     fields: Iterable[str],
     files: list[Path],
 ) -> Iterator[str]:
-    """One line for each wrong setting: its name, where it stands, what is wrong.
+    """One line for each wrong setting: its name, where it stands, what is wrong; by file and line.
 
     Args:
         errors: what pydantic found.
@@ -49,8 +49,8 @@ def wrong_settings(
         files: the YAML files that were read, the stronger last.
     """
     names, given = list(fields), {name.upper() for name in variables}
-    for error in errors:
-        name = str(error["loc"][0]) if error["loc"] else ""
+    named = [(str(error["loc"][0]) if error["loc"] else "", error) for error in errors]
+    for name, error in sorted(named, key=lambda one: _found(files, one[0]) or (Path(), 0)):
         variable = f"LOOP_{name.upper()}"
         where = None if variable in given else _place(files, name)
         if error["type"] != "extra_forbidden":
@@ -76,13 +76,18 @@ def secrets_in_files(files: list[Path], secrets: Iterable[str]) -> Iterator[str]
 
 
 def _place(files: list[Path], name: str) -> str | None:
-    """File and line of a setting, in the file that counts."""
+    """File and line of a setting, in the file that counts, as people read it."""
+    found = _found(files, name)
+    return f"{found[0]}, line {found[1]}" if found else None
+
+
+def _found(files: list[Path], name: str) -> tuple[Path, int] | None:
     for path in reversed(files):
         if path.exists():
             node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
             for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
                 if key.value == name:
-                    return f"{path}, line {key.start_mark.line + 1}"
+                    return path, key.start_mark.line + 1
     return None
 
 

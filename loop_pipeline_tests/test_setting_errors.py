@@ -54,7 +54,7 @@ def test_a_variable_that_is_like_no_setting_is_somebody_elses(
 
 
 def test_a_wrong_value_says_where_it_stands_but_not_what_it_is(said) -> None:
-    [second, first] = said(f"delta: {SECRET}\nrollout: {SECRET}\n")
+    [first, second] = said(f"delta: {SECRET}\nrollout: {SECRET}\n")
     assert first.startswith("loop.yaml, line 1: delta: Input should be a valid number")
     assert second == "loop.yaml, line 2: rollout: Input should be 'staged' or 'direct'"
 
