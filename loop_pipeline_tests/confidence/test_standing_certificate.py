@@ -69,7 +69,7 @@ def test_coverage_never_falls_while_rows_come_and_testing_anew_loses_it() -> Non
 def test_a_group_that_is_looked_at_every_week_keeps_its_promise_for_good(
     unit: int, correlation: float
 ) -> None:
-    rng, broken, draws = np.random.default_rng(2), 0, 120
+    rng, broken, draws = np.random.default_rng(2), 0, 60
     for _ in range(draws):
         score, agree, code = rows(rng, 1_600, unit, correlation)
         sizes = list(range(400, 1_601, 100))

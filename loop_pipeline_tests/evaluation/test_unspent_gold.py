@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop_pipeline.evaluation.unspent_gold import KEPT_FROM, KEPT_SHARE, MOST_KEPT, kept_back
@@ -21,7 +21,8 @@ def gold(n: int, unit: int = 1, start: int = 0) -> pd.DataFrame:
     )
 
 
-@given(st.lists(st.integers(0, 700), min_size=1, max_size=12), st.integers(1, 7))
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 700), min_size=1, max_size=8), st.integers(1, 7))
 def test_what_is_quoted_was_never_seen_by_a_gate(arrivals: list[int], unit: int) -> None:
     """However gold comes: rows that a gate has used are never kept again, and units stay whole."""
     spent: set[str] = set()
