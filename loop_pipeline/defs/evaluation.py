@@ -31,10 +31,11 @@ from loop_pipeline.report.pictures.plots import (
     reliability_figure,
 )
 from loop_pipeline.rollout.release import roles
+from loop_pipeline.routing.evidence.row_units import with_units
 from loop_pipeline.serving.fleet import open_fleet
 from loop_pipeline.store.checkpoints import adapter_name, newest_checkpoint
 from loop_pipeline.store.database import count, read
-from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow, TraceUnitRow
+from loop_pipeline.store.tables import GroupMemberRow, StudentAnswerRow, TaskGroupRow
 from loop_pipeline.store.traces import read_feedback, read_traces
 from loop_pipeline.traces.shown_text import text_list, text_table
 
@@ -100,11 +101,12 @@ def checkpoint_evaluation(
 
 def _bench(context: dg.AssetExecutionContext, loop: Loop, *, again: bool) -> Bench:
     engine, settings = loop.engine(), loop.settings()
+    asked = read_traces(engine, split=ANSWERED, producer="frontier")
     held_out = prepare(
-        read_traces(engine, split=ANSWERED, producer="frontier"),
+        asked,
         read(engine, GroupMemberRow, columns=["prompt_id", "group_id"]),
         read_feedback(engine),
-        read(engine, TraceUnitRow).set_index("prompt_id")["unit"],
+        with_units(engine, asked, asked["messages"]).set_index("prompt_id")["unit"],
     )
     groups = Groups.from_rows(read(engine, TaskGroupRow))
     return Bench(

@@ -139,6 +139,30 @@ def test_live_requests_carry_the_chance_they_were_seen_with(engine: Engine, poli
     assert rows["frontier_usd"].fillna(-1).tolist() == [-1, 0.02, 0.02, 0]
 
 
+def test_without_conversation_ids_a_user_s_hour_belongs_together(engine: Engine, policy, group):
+    replayed(engine, group, 2)
+    route = {"arm": "frontier", "propensity": 0.02}
+    asked = {"a": ("u", 0), "b": ("u", 30), "c": ("u", 90), "d": (None, 0), "e": (None, 1)}
+    add_traces(
+        engine,
+        *(
+            trace_row(
+                name,
+                "x",
+                ts=NOW + dt.timedelta(minutes=minute),
+                text=name,
+                route=route,
+                user_hash=user,
+            )
+            for name, (user, minute) in asked.items()
+        ),
+    )
+    members(engine, group, list(asked))
+    cluster = logged_requests(engine, policy).set_index("prompt_id")["cluster"]
+    assert cluster["a"] == cluster["b"]
+    assert cluster[list(asked)].nunique() == 4
+
+
 def test_live_rows_weigh_what_they_are_worth_and_are_looked_at_alone(engine: Engine, policy, group):
     """Of 1,000 served requests 2% were shadowed; a fifth of those was wrong."""
     replayed(engine, group, 1_000)

@@ -17,6 +17,7 @@ from loop_pipeline.answers.agreement import agrees
 from loop_pipeline.groups.registry import UNASSIGNED
 from loop_pipeline.labels.reviews.reviewers import verdicts
 from loop_pipeline.routing.evidence.calibration_rows import held_out_answers
+from loop_pipeline.routing.evidence.row_units import user_hours
 from loop_pipeline.routing.gold_check import gold_outcomes, served
 from loop_pipeline.routing.offers import Contender
 from loop_pipeline.routing.policy import PolicyBundle
@@ -62,11 +63,11 @@ def logged_requests(
     the request. A certificate may rest on live rows too; on gold rows nothing does.
 
     Returns:
-        prompt_id; cluster (what the request belongs together with: its repeats, its conversation,
-        the unit it got with its split); group_id; length of the prompt; replayed; p_model and
-        p_frontier, the chance that the answer is in the log; serves (whether the policy serves the
-        cheaper model's answer: 1, 0, NaN if that is not known); agrees; frontier_answered;
-        frontier_usd (NaN also where its answer is unpriced);
+        prompt_id; cluster (what the request belongs together with: its repeats, its conversation
+        or what one user asked in an hour, the unit it got with its split); group_id; length of the
+        prompt; replayed; p_model and p_frontier, the chance that the answer is in the log; serves
+        (whether the policy serves the cheaper model's answer: 1, 0, NaN if that is not known);
+        agrees; frontier_answered; frontier_usd (NaN also where its answer is unpriced);
         frontier_quality and model_quality (a person's verdict, else the quality score). What is
         not known is NaN; a replayed answer that differs from the frontier's counts as bad.
     """
@@ -84,9 +85,10 @@ def logged_requests(
 def _clusters(engine: Engine, rows: pd.DataFrame) -> NDArray[np.int64]:
     """Number what belongs together; ``cluster`` is the dedup key so far."""
     ids = pd.Index(rows["prompt_id"])
-    talk = read(engine, TraceRow, columns=["prompt_id", "conversation_id"]).set_index("prompt_id")
-    units = read(engine, TraceUnitRow).set_index("prompt_id")["unit"]
-    return tied([rows["cluster"], talk["conversation_id"].reindex(ids), units.reindex(ids)])
+    columns = ["prompt_id", "ts", "user_hash", "conversation_id"]
+    talk = read(engine, TraceRow, columns=columns).set_index("prompt_id").reindex(ids)
+    units = read(engine, TraceUnitRow).set_index("prompt_id")["unit"].reindex(ids)
+    return tied([rows["cluster"], talk["conversation_id"], user_hours(talk), units])
 
 
 def _quality(engine: Engine) -> dict[str, float]:

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sqlalchemy import Engine
 
 from loop_pipeline.store.database import read
 from loop_pipeline.store.tables import TraceRow, TraceUnitRow
-from loop_pipeline.training.dataset.near_duplicates import components
+from loop_pipeline.training.dataset.near_duplicates import tied
 from loop_pipeline.training.dataset.shingles import plain_text
 from loop_pipeline.training.dataset.splits import together
 
@@ -53,11 +51,11 @@ def unit_names(rows: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
     talk = rows["conversation_id"].where(rows["conversation_id"].notna(), None)
-    hours = _user_hours(rows)
+    hours = user_hours(rows)
     ties = [talk, hours, rows["settled"]]
     if rows["settled"].isna().any():
         ties.append(pd.Series(together(rows[["text", "conversation_id"]])))
-    label = _tied(len(rows), ties)
+    label = tied(ties)
     named = pd.DataFrame(
         {
             "label": label,
@@ -92,23 +90,15 @@ def about_units(rows: pd.DataFrame) -> str:
     )
 
 
-def _user_hours(rows: pd.DataFrame) -> pd.Series:
-    """User and hour of rows without a conversation; null for others, and for unknown users."""
+def user_hours(rows: pd.DataFrame) -> pd.Series:
+    """User and hour of rows without a conversation; null for others, and for unknown users.
+
+    Args:
+        rows: ts, user_hash and conversation_id.
+    """
     hour = pd.to_datetime(rows["ts"], utc=True).dt.strftime("%Y-%m-%d %H:00")
     alone = rows["conversation_id"].isna() & rows["user_hash"].notna()
     return (rows["user_hash"].astype(str) + " " + hour).where(alone, None)
-
-
-def _tied(size: int, ties: list[pd.Series]) -> NDArray[np.int64]:
-    """Number the rows that any of these have in common."""
-    first, second, at = [], [], size
-    for tie in ties:
-        codes = pd.factorize(tie)[0]
-        has = np.flatnonzero(codes >= 0)
-        first.append(has)
-        second.append(at + codes[has])
-        at += int(codes.max(initial=-1)) + 1
-    return components(at, np.concatenate(first), np.concatenate(second))[:size]
 
 
 def _name(rows: pd.DataFrame) -> str:
