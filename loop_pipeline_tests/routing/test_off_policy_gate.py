@@ -145,6 +145,7 @@ def test_without_conversation_ids_a_user_s_hour_belongs_together(engine: Engine,
     asked = {"a": ("u", 0), "b": ("u", 30), "c": ("u", 90), "d": (None, 0), "e": (None, 1)}
     add_traces(
         engine,
+        *routed("z", serve=True, shadow=False),
         *(
             trace_row(
                 name,
@@ -153,6 +154,7 @@ def test_without_conversation_ids_a_user_s_hour_belongs_together(engine: Engine,
                 text=name,
                 route=route,
                 user_hash=user,
+                split="train",
             )
             for name, (user, minute) in asked.items()
         ),
