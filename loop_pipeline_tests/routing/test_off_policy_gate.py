@@ -143,9 +143,9 @@ def test_without_conversation_ids_a_user_s_hour_belongs_together(engine: Engine,
     replayed(engine, group, 2)
     route = {"arm": "frontier", "propensity": 0.02}
     asked = {"a": ("u", 0), "b": ("u", 30), "c": ("u", 90), "d": (None, 0), "e": (None, 1)}
+    add_traces(engine, *routed("z", serve=True, shadow=False))
     add_traces(
         engine,
-        *routed("z", serve=True, shadow=False),
         *(
             trace_row(
                 name,
