@@ -236,7 +236,7 @@ def test_a_candidate_is_held_to_the_best_champion_there_was(
     was_champion(store, good, day=2)
     asked = len(stub.asked)
     same = train(store, tmp_path, "good2")
-    decide_waiting(bench(store, stub))
+    assert decide_waiting(bench(store, stub))[1] == {}, "all could be asked"
     assert statuses(store)["good2"] == "rejected"
     found = metrics(store, same)
     assert (found["rival"], found["anchor"]) == (good, star)

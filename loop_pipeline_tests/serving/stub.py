@@ -12,6 +12,8 @@ class Stub(ThreadingHTTPServer):
     """Answers every chat with its last message in capitals, one token a word."""
 
     daemon_threads = True
+    # Of five, which is the default, a busy machine turns connections away.
+    request_queue_size = 128
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
