@@ -16,6 +16,7 @@ from loop_pipeline.groups.embedding.embedder import Floats, unit
 from loop_pipeline.groups.embedding.model_embedder import TextEmbedder
 from loop_pipeline.stats.mmd import BLOCK
 from loop_pipeline.store.database import CHUNK, of_app, query, read, upsert
+from loop_pipeline.store.shadow_answers import conversation_unit
 from loop_pipeline.store.tables import TraceRow, TraceVectorRow
 
 WINDOW = 500
@@ -68,12 +69,13 @@ def time_units(rows: pd.DataFrame) -> NDArray[np.int64]:
     Args:
         rows: columns ts, conversation_id, user_hash, in the order of time.
     """
-    hours = pd.to_datetime(rows["ts"], utc=True).dt.floor("h")
-    asked = zip(rows["conversation_id"], rows["user_hash"], hours, strict=True)
+    columns = rows[["conversation_id", "user_hash"]].astype(object)
+    known = columns.where(columns.notna(), None).itertuples(index=False)
+    moments = pd.to_datetime(rows["ts"], utc=True)
     talk = pd.Series(
         [
-            ("talk", said) if pd.notna(said) else ("hour", who, hour) if pd.notna(who) else (place,)
-            for place, (said, who, hour) in enumerate(asked)
+            conversation_unit(said, who, at, str(place))
+            for place, ((said, who), at) in enumerate(zip(known, moments, strict=True))
         ],
         index=rows.index,
         dtype=object,
